@@ -1,0 +1,211 @@
+"""The transformer of the lessons: a BERT-style encoder in the fewest honest lines, able to carry MiniLM's weights.
+
+Vaswani et al. 2017 (arXiv 1706.03762) describe the blocks, Devlin et al. 2019 (arXiv 1810.04805) this encoder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass(frozen=True)
+class SmallTransformerConfig:
+    """Sizes of a ``SmallTransformer``; the defaults are MiniLM's. Names as in transformers' ``BertConfig``."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 384
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 1536
+    max_position_embeddings: int = 512
+    layer_norm_eps: float = 1e-12
+    dropout: float = 0.1
+    norm: str = "post"
+
+    def __post_init__(self) -> None:
+        if self.norm not in ("post", "pre"):
+            raise ValueError(f'norm must be "post" (LayerNorm after the residual sum) or "pre", not {self.norm!r}')
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be divisible by num_attention_heads={self.num_attention_heads}"
+            )
+
+    @property
+    def model_type(self) -> str:
+        """The name under which ``insertion`` knows this architecture."""
+        return f"small_transformer_{self.norm}"
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; ``output`` is the projection that ends the sub-layer."""
+
+    def __init__(self, config: SmallTransformerConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.query = nn.Linear(config.hidden_size, config.hidden_size)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        q, k, v = (self._split(project(x)) for project in (self.query, self.key, self.value))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def weights(self, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Who attends to whom: ``(batch, heads, length, length)``, each row sums to 1. For pictures only."""
+        q, k = self._split(self.query(x)), self._split(self.key(x))
+        scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+        return (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(-1)
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:  # (batch, length, d) -> (batch, heads, length, d / heads)
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """Position-wise FFN, d -> 4d -> d; ``contract`` is the projection that ends the sub-layer."""
+
+    def __init__(self, config: SmallTransformerConfig) -> None:
+        super().__init__()
+        self.expand = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.contract = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.contract(F.gelu(self.expand(x)))
+
+
+class Block(nn.Module):
+    """One layer: attention and FFN, each with a residual connection and a LayerNorm."""
+
+    def __init__(self, config: SmallTransformerConfig) -> None:
+        super().__init__()
+        self.norm = config.norm
+        self.attention = SelfAttention(config)
+        self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.ffn = FeedForward(config)
+        self.ffn_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if self.norm == "post":  # as in BERT
+            x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
+            return self.ffn_norm(x + self.dropout(self.ffn(x)))
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask))  # as in GPT-2
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class SmallTransformer(nn.Module):
+    """Token ids in, hidden states out.
+
+    Shapes: ``input_ids`` and ``attention_mask`` ``(batch, length)`` (mask 1 for words, 0 for padding) to
+    ``(batch, length, hidden_size)``.
+    """
+
+    def __init__(self, config: SmallTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.embedding_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.final_norm = nn.Identity()  # with norm="post" every block already ends in one
+        if config.norm == "pre":
+            self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Word plus position embeddings: ``(batch, length, hidden_size)``."""
+        length = input_ids.shape[1]
+        if length > self.config.max_position_embeddings:
+            raise ValueError(
+                f"the text has {length} tokens, the model reads at most {self.config.max_position_embeddings}: "
+                "cut it with the tokenizer (truncation=True)"
+            )
+        positions = torch.arange(length, device=input_ids.device)
+        embedded = self.word_embeddings(input_ids) + self.position_embeddings(positions)
+        return self.dropout(self.embedding_norm(embedded))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        x = self.embed(input_ids)
+        mask = None if attention_mask is None else attention_mask[:, None, None, :].bool()
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.final_norm(x)
+
+    @classmethod
+    def from_minilm(cls, layers: int = 4) -> SmallTransformer:
+        """The lower ``layers`` (1 to 6) of MiniLM with their real pretrained weights.
+
+        Raises:
+            ValueError: for a number of layers that MiniLM does not have.
+            PretrainedFileError: when MiniLM's files are missing or altered.
+        """
+        from .pretrained import minilm_weights
+
+        if layers not in range(1, 7):
+            raise ValueError(f"MiniLM has 6 layers: ask for 1 to 6, not {layers!r}")
+        model = cls(SmallTransformerConfig(num_hidden_layers=layers))
+        model.load_state_dict(_from_bert_names(minilm_weights(), layers))
+        return model.eval()
+
+
+_BERT_NAMES = {
+    "attention.self.query": "attention.query",
+    "attention.self.key": "attention.key",
+    "attention.self.value": "attention.value",
+    "attention.output.dense": "attention.output",
+    "attention.output.LayerNorm": "attention_norm",
+    "intermediate.dense": "ffn.expand",
+    "output.dense": "ffn.contract",
+    "output.LayerNorm": "ffn_norm",
+}
+
+
+def _from_bert_names(bert: dict[str, torch.Tensor], layers: int) -> dict[str, torch.Tensor]:
+    """BERT's tensors under the names of ``SmallTransformer``."""
+    # BERT also embeds which of two segments a word is in. Ours is always the first: a constant, added to the positions.
+    segment = bert["embeddings.token_type_embeddings.weight"][0]
+    state = {
+        "word_embeddings.weight": bert["embeddings.word_embeddings.weight"],
+        "position_embeddings.weight": bert["embeddings.position_embeddings.weight"] + segment,
+        "embedding_norm.weight": bert["embeddings.LayerNorm.weight"],
+        "embedding_norm.bias": bert["embeddings.LayerNorm.bias"],
+    }
+    for i in range(layers):
+        for theirs, ours in _BERT_NAMES.items():
+            for kind in ("weight", "bias"):
+                state[f"blocks.{i}.{ours}.{kind}"] = bert[f"encoder.layer.{i}.{theirs}.{kind}"]
+    return state
+
+
+class Classifier(nn.Module):
+    """A base model, the mean over its hidden states, and a linear head.
+
+    ``base_model`` is a ``SmallTransformer`` or a transformers encoder. Shapes: ``input_ids`` and ``attention_mask``
+    ``(batch, length)`` to logits ``(batch, num_labels)``.
+    """
+
+    def __init__(self, base_model: nn.Module, num_labels: int) -> None:
+        super().__init__()
+        if num_labels < 2:
+            raise ValueError(f"a classifier needs at least 2 labels, not {num_labels}")
+        self.base_model = base_model
+        self.head = nn.Linear(base_model.config.hidden_size, num_labels)  # type: ignore[union-attr, arg-type]
+
+    def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Mean of the last hidden states over the words, padding left out: ``(batch, hidden_size)``."""
+        hidden = self.base_model(input_ids, attention_mask)
+        if not isinstance(hidden, torch.Tensor):
+            hidden = hidden.last_hidden_state
+        words = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * words).sum(1) / words.sum(1)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(input_ids, attention_mask))
