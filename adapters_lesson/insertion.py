@@ -1,0 +1,262 @@
+"""How adapters are put into a model, switched, taken out, and what is frozen.
+
+Adapters hang below the base model's own modules and are called by forward hooks, so the base's tensors keep their
+names and their bytes. With h the output of a sub-layer, r the residual stream that enters it, A an adapter and LN the
+block's own LayerNorm:
+
+| placement | post-LN (BERT) | pre-LN (GPT-2, Llama) |
+|---|---|---|
+| houlsby, after attention and FFN | LN(A(h) + r) | A(h) + r |
+| pfeiffer, after the FFN | LN(A.update(LN(h + r)) + h + r) | A(h + r) |
+| parallel, beside the FFN | LN(h + A.update(r) + r) | h + A.update(r) + r |
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from .adapter import Adapter, AdapterConfig
+from .architectures import Architecture, architecture_of, base_model_of, blocks_of, find
+
+
+class AdapterSlot(nn.ModuleDict):
+    """The adapters of one place by name, of which at most one is active. Hooks on the ``host`` module call it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.active: str | None = None
+        self.handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    @property
+    def current(self) -> nn.Module | None:
+        """The active adapter; None when the place is switched off."""
+        return None if self.active is None else self[self.active]
+
+    # The hooks are bound methods, not closures: a deep copy of the model then calls its own adapters.
+    def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
+        """Register the hooks."""
+        self.handles = [host.register_forward_hook(self.after)]
+
+    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
+        """Forward hook of the host: returns what stands in for its output, None to leave it."""
+        raise NotImplementedError
+
+
+class SequentialSlot(AdapterSlot):
+    """A(h), for a projection or a whole block."""
+
+    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
+        if self.current is None:
+            return None
+        if isinstance(output, tuple):  # some blocks return caches beside the hidden states
+            return (self.current(output[0]), *output[1:])
+        return self.current(output)
+
+
+class BeforeNormSlot(AdapterSlot):
+    """Pfeiffer's place in a post-LN block. The host is the LayerNorm: it was given h + r and returned LN(h + r)."""
+
+    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
+        if not isinstance(self.current, Adapter):
+            return None
+        trained = host.trained_norms.current if hasattr(host, "trained_norms") else None
+        return (trained or host).forward(self.current.update(output) + args[0])
+
+
+class ParallelSlot(AdapterSlot):
+    """Beside the FFN: the host is its last projection, r is picked up where the FFN begins."""
+
+    residual: torch.Tensor | None = None
+
+    def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
+        super().attach(host, ffn_input)
+        self.handles.append(ffn_input.register_forward_pre_hook(self.before))
+
+    def before(self, ffn_input: nn.Module, args: tuple) -> None:
+        if self.current is not None:
+            self.residual = args[0]
+
+    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
+        if not isinstance(self.current, Adapter) or self.residual is None:
+            return None
+        residual, self.residual = self.residual, None
+        return output + self.current.update(residual)
+
+
+class NormSlot(AdapterSlot):
+    """Trained copies of a LayerNorm, so that the base model's own stays as it was."""
+
+    def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
+        # First in line: an adapter at the same LayerNorm must see the trained copy's output.
+        self.handles = [host.register_forward_hook(self.after, prepend=True)]
+
+    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
+        return None if self.current is None else self.current(args[0])
+
+
+def insert_adapters(
+    model: nn.Module, config: AdapterConfig, name: str = "default", *, architecture: Architecture | None = None
+) -> list[Adapter]:
+    """Put adapters into ``model``, in place, and make them the active ones. Nothing is frozen: see ``set_trainable``.
+
+    Args:
+        model: a ``SmallTransformer``, a model of transformers (BERT, RoBERTa, DistilBERT, GPT-2, Llama, Mistral,
+            Qwen2/3, ViT), with or without a head, or any other module if ``architecture`` tells where its parts are.
+        config: which adapters, and where.
+        name: by which the adapters are switched and removed.
+
+    Returns:
+        The new adapters, from the bottom block up.
+
+    Raises:
+        ValueError: for a name that is taken or malformed, an unknown architecture, layers that the model lacks.
+            The model is then as it was.
+    """
+    _check_name(name)
+    if name in adapter_names(model):
+        raise ValueError(
+            f"the model has adapters called {name!r} already: choose another name, or remove_adapters(model, {name!r})"
+        )
+    architecture = architecture or architecture_of(model)
+    places = []  # all of them are found before the first is touched
+    for block in _chosen_blocks(blocks_of(model, architecture), config.layers):
+        ffn_input, ffn_output = find(block, architecture.ffn_input), find(block, architecture.ffn_output)
+        model_dim = architecture.model_dim or _output_width(ffn_output)
+        like = next(ffn_output.parameters())
+        for host, slot_type in _places(block, architecture, config.placement):
+            adapter = config.build(model_dim).to(like.device, like.dtype)
+            places.append((host, f"{config.placement}_adapters", slot_type, ffn_input, adapter))
+        if config.train_layer_norms:
+            for norm in (find(block, path) for path in architecture.norms):
+                places.append((norm, "trained_norms", NormSlot, ffn_input, _fresh_copy(norm)))
+    set_active_adapter(model, None)
+    for host, attribute, slot_type, ffn_input, module in places:
+        if not hasattr(host, attribute):
+            slot = slot_type()
+            slot.attach(host, ffn_input)
+            host.add_module(attribute, slot)
+        slot = getattr(host, attribute)
+        slot[name] = module
+        slot.active = name
+    return [module for *_, module in places if isinstance(module, Adapter)]
+
+
+def remove_adapters(model: nn.Module, name: str | None = None) -> None:
+    """Take the adapters called ``name`` out again (None: all of them). The base model is then as before they came.
+
+    Raises:
+        ValueError: when there are none of that name.
+    """
+    if name is not None:
+        _check_known(model, name)
+    for host in list(model.modules()):
+        for attribute, slot in list(host.named_children()):
+            if not isinstance(slot, AdapterSlot):
+                continue
+            for key in [k for k in slot if name in (None, k)]:
+                del slot[key]
+                slot.active = None if slot.active == key else slot.active
+            if not slot:
+                for handle in slot.handles:
+                    handle.remove()
+                delattr(host, attribute)
+
+
+def set_active_adapter(model: nn.Module, name: str | None) -> None:
+    """Let the adapters called ``name`` work and all others rest; None switches all off: the bare base model.
+
+    Raises:
+        ValueError: when there are none of that name.
+    """
+    if name is not None:
+        _check_known(model, name)
+    for slot in _slots(model):
+        slot.active = name if name in slot else None
+
+
+def adapter_names(model: nn.Module) -> list[str]:
+    """The names under which adapters were inserted, oldest first."""
+    return list(dict.fromkeys(key for slot in _slots(model) for key in slot))
+
+
+def freeze(model: nn.Module) -> None:
+    """Train nothing in ``model``."""
+    model.requires_grad_(False)
+
+
+def set_trainable(model: nn.Module, name: str = "default", *, head: bool = True) -> None:
+    """Freeze ``model`` but for the adapters called ``name``, their trained LayerNorms and, if asked, the head.
+
+    Raises:
+        ValueError: when there are no adapters of that name.
+    """
+    _check_known(model, name)
+    freeze(model)
+    for slot in _slots(model):
+        if name in slot:
+            slot[name].requires_grad_(True)
+    if head:
+        for parameter in head_parameters(model):
+            parameter.requires_grad_(True)
+
+
+def head_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """What ``model`` has beside its base model; a weight tied to the base's embeddings is the base's."""
+    base = {id(p) for p in base_model_of(model).parameters()}
+    return [p for p in model.parameters() if id(p) not in base]
+
+
+def _slots(model: nn.Module) -> Iterator[AdapterSlot]:
+    return (module for module in model.modules() if isinstance(module, AdapterSlot))
+
+
+def _places(block: nn.Module, at: Architecture, placement: str) -> list[tuple[nn.Module, type[AdapterSlot]]]:
+    """The hosts of one block's adapters, each with the slot that knows how to call them there."""
+    if placement == "houlsby":
+        return [(find(block, at.attention_output), SequentialSlot), (find(block, at.ffn_output), SequentialSlot)]
+    if placement == "parallel":
+        return [(find(block, at.ffn_output), ParallelSlot)]
+    return [(find(block, at.norms[-1]), BeforeNormSlot)] if at.norm == "post" else [(block, SequentialSlot)]
+
+
+def _chosen_blocks(blocks: list[nn.Module], layers: tuple[int, ...] | None) -> list[nn.Module]:
+    if layers is None:
+        return blocks
+    if max(layers) >= len(blocks):
+        raise ValueError(f"layers={layers}, but the model has {len(blocks)} blocks: use 0 to {len(blocks) - 1}")
+    return [blocks[i] for i in sorted(layers)]
+
+
+def _fresh_copy(norm: nn.Module) -> nn.Module:
+    """A trainable copy without the slots and hooks that may hang on the original."""
+    plain = copy.copy(norm)
+    plain._modules, plain._forward_hooks = {}, type(norm._forward_hooks)()
+    plain._forward_pre_hooks = type(norm._forward_pre_hooks)()
+    return copy.deepcopy(plain).requires_grad_(True)
+
+
+def _output_width(projection: nn.Module) -> int:
+    for attribute in ("out_features", "nf"):  # nn.Linear, and the Conv1D of GPT-2
+        if isinstance(width := getattr(projection, attribute, None), int):
+            return width
+    raise ValueError(f"cannot read the width off a {type(projection).__name__}: give Architecture(model_dim=…)")
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or hasattr(AdapterSlot(), name):
+        raise ValueError(
+            f"{name!r} cannot name an adapter: use letters, digits, - and _, beginning with a letter, "
+            "and no word that PyTorch's modules use themselves"
+        )
+
+
+def _check_known(model: nn.Module, name: str) -> None:
+    if name not in (names := adapter_names(model)):
+        have = f"it has {', '.join(map(repr, names))}" if names else "it has none: insert_adapters(model, config) first"
+        raise ValueError(f"the model has no adapters called {name!r}; {have}")
