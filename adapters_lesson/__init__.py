@@ -1,1 +1,43 @@
+"""Adapters, from scratch: the helper package of the course.
 
+A task and a pretrained model go in; a method prepares the model; training makes a History; plots draws it.
+Names are imported when they are first used, so that ``import adapters_lesson`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "Adapter": "adapter",
+    "AdapterConfig": "adapter",
+    "SmallTransformer": "transformer",
+    "SmallTransformerConfig": "transformer",
+    "Classifier": "transformer",
+    "Architecture": "architectures",
+    "insert_adapters": "insertion",
+    "remove_adapters": "insertion",
+    "set_active_adapter": "insertion",
+    "set_trainable": "insertion",
+    "freeze": "insertion",
+    "prepare": "methods",
+    "print_trainable_parameters": "methods",
+    "load_minilm": "pretrained",
+    "load_tokenizer": "pretrained",
+    "load_task": "tasks",
+    "encode": "tasks",
+    "train": "training",
+    "evaluate": "training",
+    "predict": "training",
+    "History": "history",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(list(globals()) + __all__)
