@@ -123,7 +123,9 @@ def main(name: str, path: Path) -> None:
             new = one_run(row, data, experiment["epochs"], learning_rate, seed)
             print(f"{label}: {new}", flush=True)
             entry["runs"].append(new)
-            write_atomically(path, lambda temporary: temporary.write_text(json.dumps(results, indent=1) + "\n") and None)
+            write_atomically(
+                path, lambda temporary: temporary.write_text(json.dumps(results, indent=1) + "\n") and None
+            )
             return new
 
         tries = [run(rate, SEEDS[0]) for rate in RATES[row["method"]]]
