@@ -44,7 +44,7 @@ def verify(path: Path, sha256: str, mend: str) -> Path:
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, then put it in the place of ``path``: never half a file, whatever happens."""
+    """Let ``write`` fill a temporary file, then rename it to ``path``: never half a file, whatever happens."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder, so that the rename is atomic

@@ -133,8 +133,8 @@ def insert_adapters(
             adapter = config.build(model_dim).to(like.device, like.dtype)
             places.append((host, f"{config.placement}_adapters", slot_type, ffn_input, adapter))
         if config.train_layer_norms:
-            for norm in (find(block, path) for path in architecture.norms):
-                places.append((norm, "trained_norms", NormSlot, ffn_input, _fresh_copy(norm)))
+            norms = [find(block, path) for path in architecture.norms]
+            places += [(norm, "trained_norms", NormSlot, ffn_input, _fresh_copy(norm)) for norm in norms]
     set_active_adapter(model, None)
     for host, attribute, slot_type, ffn_input, module in places:
         if not hasattr(host, attribute):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -78,13 +79,9 @@ def encode(task: Any, tokenizer: Any, max_length: int = 128) -> Any:
             raise ValueError(f"the text in row {row} is empty: leave the row out")
     ids = tokenizer(texts, truncation=True, max_length=max_length, return_overflowing_tokens=True)
     first = dict(zip(reversed(ids["overflow_to_sample_mapping"]), reversed(ids["input_ids"]), strict=True))
-    if cut := len(set(_repeated(ids["overflow_to_sample_mapping"]))):
+    if cut := sum(parts > 1 for parts in Counter(ids["overflow_to_sample_mapping"]).values()):
         warnings.warn(f"{cut} of {len(texts)} texts were cut to {max_length} tokens", stacklevel=2)
     return task.add_column("input_ids", [first[row] for row in range(len(texts))])
-
-
-def _repeated(numbers: list[int]) -> list[int]:
-    return [a for a, b in zip(numbers, numbers[1:], strict=False) if a == b]
 
 
 def _aspect_task(name: str) -> Any:

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 
 from ..adapter import Adapter
 from ..history import History
-from .style import COLOURS, INK, MARKERS, new_figure
+from .style import COLOURS, INK, MARKERS, course_style, new_figure
 
 
+@course_style
 def learning_curves(histories: Mapping[str, History], methods: Mapping[str, str] | None = None) -> Figure:
     """Training loss by step and validation accuracy by epoch, one line a run.
 
@@ -34,6 +35,7 @@ def learning_curves(histories: Mapping[str, History], methods: Mapping[str, str]
     return figure
 
 
+@course_style
 def accuracy_against_parameters(rows: Sequence[tuple[str, str, int, Sequence[float]]]) -> Figure:
     """Test accuracy against trainable parameters.
 
@@ -53,6 +55,7 @@ def accuracy_against_parameters(rows: Sequence[tuple[str, str, int, Sequence[flo
     return figure
 
 
+@course_style
 def distance_from_identity(stds: Sequence[float], distances: Mapping[str, Sequence[float]]) -> Figure:
     """How far a new adapter moves hidden states, relative to their length, against the initialisation's std."""
     figure, axes = new_figure(8, 4)
@@ -69,6 +72,7 @@ def distance_from_identity(stds: Sequence[float], distances: Mapping[str, Sequen
     return figure
 
 
+@course_style
 def update_spectrum(adapter: Adapter, at: torch.Tensor) -> Figure:
     """Singular values of the update's Jacobian at one hidden state ``at`` of shape (d,): at most m are not zero."""
     jacobian = torch.autograd.functional.jacobian(adapter.update, at)
@@ -85,6 +89,7 @@ def update_spectrum(adapter: Adapter, at: torch.Tensor) -> Figure:
     return figure
 
 
+@course_style
 def attention_maps(tokens: Sequence[str], maps: Mapping[str, torch.Tensor]) -> Figure:
     """Attention weights ``(length, length)`` side by side: row = the token that looks, column = what it looks at."""
     figure, all_axes = new_figure(5.2 * len(maps), 5.4, ncols=len(maps), squeeze=False)
@@ -97,6 +102,7 @@ def attention_maps(tokens: Sequence[str], maps: Mapping[str, torch.Tensor]) -> F
     return figure
 
 
+@course_style
 def layer_probes(accuracies: Mapping[str, Sequence[float]], chance: float) -> Figure:
     """Accuracy of a linear probe on the mean hidden state after each layer; layer 0 is the embeddings."""
     figure, axes = new_figure(8, 4.2)

@@ -15,11 +15,12 @@ from torch import nn
 from ..adapter import Adapter
 from ..architectures import architecture_of, blocks_of
 from ..insertion import AdapterSlot
-from .style import FROZEN, INK, TRAINED, blank, new_figure
+from .style import FROZEN, INK, TRAINED, blank, course_style, new_figure
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 
+@course_style
 def adapter_diagram(adapter: Adapter) -> Figure:
     """The adapter as it is: widths of the boxes as in the module, parameter counts from its tensors."""
     d, m = adapter.down_project.in_features, adapter.down_project.out_features
@@ -145,6 +146,7 @@ def wiring_of(model: nn.Module, layer: int = 0) -> Wiring:
     return wires
 
 
+@course_style
 def wiring(model: nn.Module, layer: int = 0, title: str = "") -> Figure:
     """Draw one block: frozen parts grey, trained parts coloured and with a thick edge, each with its parameters."""
     wires = wiring_of(model, layer)
@@ -183,11 +185,12 @@ def wiring(model: nn.Module, layer: int = 0, title: str = "") -> Figure:
     return figure
 
 
+@course_style
 def course_map(exists: Iterable[str] | None = None) -> Figure:
     """The lessons of the course, those that are there in colour, with their question and minutes."""
     with (NOTEBOOKS / "course.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    there = {path.stem for path in NOTEBOOKS.glob("*.ipynb")} if exists is None else set(exists)
+    there = {path.stem for path in (NOTEBOOKS / "sources").glob("*.py")} if exists is None else set(exists)
     figure, axes = new_figure(11, 0.62 * len(rows) + 0.4)
     axes.set_axis_off()
     axes.set(xlim=(0, 11), ylim=(-len(rows) + 0.4, 0.6))

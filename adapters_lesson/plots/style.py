@@ -40,16 +40,18 @@ _STYLE = {
 }
 
 
+course_style = matplotlib.rc_context(_STYLE)  # decorates the functions that draw: other figures keep their look
+
+
 def use_course_style() -> None:
     """Give figures of your own the course's look."""
     matplotlib.rcParams.update(_STYLE)
 
 
 def new_figure(width: float = 8.0, height: float = 4.0, **grid: Any) -> tuple[Figure, Any]:
-    """A ``Figure`` outside pyplot (so it also works on a worker thread) in the course's style, and its axes."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(**grid)
+    """A ``Figure`` outside pyplot (so it also works on a worker thread), and its axes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**grid)
 
 
 def blank(axes: Axes) -> None:

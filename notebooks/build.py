@@ -1,0 +1,141 @@
+"""Build both editions of every lesson from its source: `python notebooks/build.py [01 …]`, or with `--check` compare.
+
+A source in notebooks/sources is a Python file in jupytext's percent format. Code between `### BEGIN SOLUTION` and
+`### END SOLUTION` (nbgrader's markers) is left out of the learner edition and put, collapsed, into a cell below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+HERE = Path(__file__).parent
+SOURCES = HERE / "sources"
+EDITIONS = {"learner": HERE, "solution": HERE / "solutions"}
+SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
+NOISE = re.compile(r"Warning|/home/|/Users/|/tmp/|site-packages|\\\\Users")
+CELL_KEYS = {"id", "cell_type", "source", "metadata"}
+
+
+def lessons() -> list[str]:
+    """The lessons that have a source, in order."""
+    return sorted(path.stem for path in SOURCES.glob("[0-9]*.py"))
+
+
+def build(lesson: str, edition: str) -> NotebookNode:
+    """The notebook of one edition, not executed."""
+    source = jupytext.read(SOURCES / f"{lesson}.py")
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    cells = [cell for original in source.cells for cell in _edit(original, edition)]
+    for number, cell in enumerate(cells):
+        cell.id = f"{lesson[:2]}-{number:03d}"  # stable, so that a rebuilt notebook differs only where its text does
+    notebook.cells = cells
+    return notebook
+
+
+def _edit(original: NotebookNode, edition: str) -> list[NotebookNode]:
+    if original.cell_type == "markdown":
+        return [nbformat.v4.new_markdown_cell(original.source)]
+    text = original.source + "\n"
+    solutions = [_dedent(match[2], len(match[1])) for match in SOLUTION.finditer(text)]
+    if not solutions:
+        return [nbformat.v4.new_code_cell(original.source)]
+    if edition == "solution":
+        return [nbformat.v4.new_code_cell(SOLUTION.sub(lambda m: m[2], text).strip("\n"))]
+    stub = SOLUTION.sub(r"\1# your code here\n\1raise NotImplementedError\n", text).strip("\n")
+    answer = "\n\n".join(f"```python\n{solution.rstrip()}\n```" for solution in solutions)
+    details = f"<details>\n<summary><b>Solution</b></summary>\n\n{answer}\n\n</details>"
+    return [nbformat.v4.new_code_cell(stub), nbformat.v4.new_markdown_cell(details)]
+
+
+def _dedent(text: str, width: int) -> str:
+    return "".join(line[width:] if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def execute(notebook: NotebookNode) -> NotebookNode:
+    """Run all cells in a fresh kernel and keep what can be read without running: no widget state, no timings."""
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        store_widget_state=False,
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # it would warn about loopback connections
+        resources={"metadata": {"path": str(HERE)}},
+    )
+    # A progress bar is a widget, and a saved one is broken.
+    client.execute(env={**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
+    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    return notebook
+
+
+def complaints(notebook: NotebookNode) -> list[str]:
+    """What an executed notebook should not contain: errors, warnings, paths, widget state, cells that did not run."""
+    found = ["widget state in its metadata"] if "widgets" in notebook.metadata else []
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        if cell.execution_count is None:
+            found.append(f"cell {cell.id} was not executed")
+        for output in cell.outputs:
+            if output.output_type == "error":
+                found.append(f"cell {cell.id} raises {output.ename}: {output.evalue}")
+            text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+            if output.get("name") == "stderr" or NOISE.search(text):
+                found.append(f"cell {cell.id} is noisy: {text.strip()[:160]}")
+    return found
+
+
+def differences(lesson: str, edition: str) -> list[str]:
+    """How the committed notebook differs from what its source says, outputs aside."""
+    path = EDITIONS[edition] / f"{lesson}.ipynb"
+    if not path.exists():
+        return [f"{path.relative_to(HERE)} is missing"]
+    committed, expected = nbformat.read(path, as_version=4), build(lesson, edition)
+    pairs = [[{k: v for k, v in cell.items() if k in CELL_KEYS} for cell in nb.cells] for nb in (committed, expected)]
+    if pairs[0] != pairs[1] or committed.metadata != expected.metadata:
+        return [f"{path.relative_to(HERE)} is out of step with sources/{lesson}.py"]
+    return []
+
+
+def main() -> int:
+    """Build or check what the command line asks for; 1 when something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("numbers", nargs="*", help="lessons by number, for instance 01 03; all by default")
+    parser.add_argument("--check", action="store_true", help="change nothing, say what is out of step or noisy")
+    arguments = parser.parse_args()
+    problems = []
+    for lesson in [name for name in lessons() if not arguments.numbers or name[:2] in arguments.numbers]:
+        for edition, folder in EDITIONS.items():
+            path = folder / f"{lesson}.ipynb"
+            if arguments.check:
+                problems += differences(lesson, edition)
+                if path.exists():
+                    problems += [f"{path.relative_to(HERE)}: {c}" for c in complaints(nbformat.read(path, as_version=4))]
+                continue
+            notebook = execute(build(lesson, edition))
+            problems += [f"{path.relative_to(HERE)}: {complaint}" for complaint in complaints(notebook)]
+            folder.mkdir(exist_ok=True)
+            nbformat.write(notebook, path)
+            print(f"built {path.relative_to(HERE)} ({path.stat().st_size // 1024} KB)", flush=True)
+    print("\n".join(problems) or ("all notebooks are in step" if arguments.check else "no complaints"))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,387 @@
+# %% [markdown]
+# # 01 · The bottleneck
+#
+# **The question.** What is an adapter?
+#
+# **You will be able to** write the module from an empty cell, say how many parameters it has, choose its
+# initialisation, and explain why each of its parts is there.
+#
+# **Before you start.** You know what a linear layer and an activation function are, and have seen a class derived from
+# `nn.Module`. Transformers are not needed yet.
+#
+# **Time.** 35 minutes.
+
+# %%
+import torch
+from torch import nn
+
+from adapters_lesson import Adapter
+from adapters_lesson.checks import lesson01 as checks
+from adapters_lesson.plots import adapter_diagram, distance_from_identity, show, update_spectrum
+
+torch.manual_seed(0);
+
+# %% [markdown]
+# ## The problem that it solves
+#
+# A transformer turns every token into a vector of width *d*, the **hidden state**, and passes it through many layers.
+# After pretraining, these layers know a lot about language. We want to teach the model a task, and we want to change
+# as little as possible: change all weights, and every task needs a full copy of the model.
+#
+# So we freeze the model and put in small modules of our own. Such a module receives a hidden state *h* and hands on a
+# slightly different one. Three wishes shape it:
+#
+# 1. **Small.** A full layer from *d* to *d* has d² weights. That is too much to store for every task.
+# 2. **Harmless at the start.** Put into a model that works, it must not break it.
+# 3. **Expressive.** It must be able to learn something that the frozen layers do not do.
+
+# %% [markdown]
+# ## The answer
+#
+# Neil Houlsby and colleagues proposed the **bottleneck adapter** in 2019:
+#
+# $$A(h) \;=\; h \;+\; \mathrm{up}\big(f(\mathrm{down}(h))\big)$$
+#
+# `down_project` is a linear layer from *d* to a much smaller *m*. The activation *f* is a non-linearity. `up_project`
+# is a linear layer back from *m* to *d*. Then the input is added: the residual connection. We call *d* `model_dim` and
+# *m* `bottleneck_dim`.
+#
+# How do the parts compare in size? The figure is drawn from a live module with *d* = 384 and *m* = 64.
+
+# %%
+show(
+    adapter_diagram(Adapter(model_dim=384, bottleneck_dim=64)),
+    "An adapter with 384 inputs: down_project (384 × 64, 24,640 parameters) narrows h to 64 numbers, GELU, up_project "
+    "(64 × 384, 24,960 parameters) widens them again to the update, which is added to h that came past the bottleneck.",
+)
+
+# %% [markdown]
+# Follow the two ways from left to right. The upper one carries *h* unchanged. The lower one passes through the
+# bottleneck, and what comes out of it, the **update**, is added. Each wish has its part: the bottleneck makes the
+# module small, the residual connection makes it possible to start harmless, and the activation makes it more than a
+# linear map.
+
+# %% [markdown]
+# ## Your turn
+#
+# ### Exercise 1.1 · The forward pass
+#
+# **Write** the body of `forward`. The three parts are there already. **Difficulty** ◆◇◇ · **5 minutes**
+#
+# **Done** when the check says ✔: the output has the shape of the input, and equals *h* plus the update.
+#
+# <details><summary>Hint 1</summary>
+#
+# Read the formula from the inside out: first `self.down_project`, then `self.activation`, then `self.up_project`.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The residual connection is the `h +` in front. It adds to what comes out of `up_project`.
+# </details>
+# <details><summary>I see "the residual is missing"</summary>
+#
+# Your function returns the update. The adapter returns the input plus the update.
+# </details>
+# <details><summary>I see "forward changed its input in place"</summary>
+#
+# `h += …` writes into the tensor that the caller still needs. `h + …` makes a new one.
+# </details>
+
+
+# %%
+class MyAdapter(nn.Module):
+    def __init__(self, model_dim: int, bottleneck_dim: int):
+        super().__init__()
+        self.down_project = nn.Linear(model_dim, bottleneck_dim)
+        self.activation = nn.GELU()
+        self.up_project = nn.Linear(bottleneck_dim, model_dim)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        ### BEGIN SOLUTION
+        return h + self.up_project(self.activation(self.down_project(h)))
+        ### END SOLUTION
+
+
+# %%
+checks.check_forward(MyAdapter)
+
+# %% [markdown]
+# ## Why the residual connection?
+#
+# Without it, all that a later layer learns about *h* would have to fit through *m* numbers. Let us see how much that
+# loses: we take 1,000 random vectors of width 384 and ask how well a bottleneck *could* reconstruct them, if it were
+# linear and perfect. The best that a linear bottleneck can do is to keep the *m* strongest directions (the singular
+# value decomposition gives them).
+
+# %%
+hidden = torch.randn(1000, 384)
+strength = torch.linalg.svdvals(hidden).square()
+for m in (8, 64, 384):
+    kept = strength[:m].sum() / strength.sum()
+    print(f"m = {m:3}: at most {100 * kept:5.1f} % of the vectors' variance gets through the bottleneck")
+
+# %% [markdown]
+# Random vectors are the worst case, real hidden states are more regular, but the lesson holds: a narrow bottleneck
+# alone would throw information away. The residual connection carries all of it past, and the bottleneck has only to
+# say what should *change*.
+
+# %% [markdown]
+# ## How should it start?
+#
+# The second wish: harmless at the start. A freshly made `nn.Linear` is random, so a fresh adapter would push every
+# hidden state in a random direction, in every layer. How far? We measure the length of the update relative to the
+# length of *h*, for weights drawn with a larger and larger standard deviation.
+
+# %%
+stds = [10 ** (k / 2) for k in range(-8, 1)]
+probe = torch.randn(200, 384)
+
+
+def relative_update(bottleneck_dim: int, std: float) -> float:
+    adapter = Adapter(384, bottleneck_dim, init="houlsby", init_std=std)
+    with torch.no_grad():
+        return (adapter.update(probe).norm(dim=-1) / probe.norm(dim=-1)).mean().item()
+
+
+distances = {f"m = {m}": [relative_update(m, std) for std in stds] for m in (8, 64)}
+show(
+    distance_from_identity(stds, distances),
+    "Length of a new adapter's update relative to h against the standard deviation of its weights, both axes "
+    f"logarithmic. For m = 64 it is {100 * distances['m = 64'][4]:.1f} % at 0.01 and "
+    f"{100 * distances['m = 64'][8]:,.0f} % at 1.",
+)
+
+# %%
+for std, distance in zip(stds[4::2], distances["m = 64"][4::2]):
+    print(f"std = {std:4.2f}: the update is {100 * distance:9.3f} % as long as h (m = 64)")
+
+# %% [markdown]
+# Both weights grow with the standard deviation, so the update grows with its square or faster: two straight lines on
+# logarithmic axes. At 0.01, the value of the paper, a new adapter is almost the identity. At 1 its update drowns
+# the hidden state. Houlsby et al. found the same in training: any standard deviation up to 0.01 works, larger ones
+# degrade the result (their section 3.6).
+#
+# One can go all the way: set `up_project` to **zero**. Then the update is exactly zero, whatever `down_project` says,
+# and the model with adapters is the model without them, bit for bit. That is this course's default.
+
+# %%
+adapter = Adapter(model_dim=384, bottleneck_dim=64)  # activation=nn.GELU() by default; up_project starts at zero
+print("exactly the identity:", torch.equal(adapter(probe), probe))
+
+# %% [markdown]
+# But can it learn, with half of its weights at zero? Look at the gradients of a loss.
+
+# %%
+adapter(probe).square().mean().backward()
+for name, parameter in adapter.named_parameters():
+    print(f"{name:20} gradient is {'zero' if not parameter.grad.any() else 'not zero'}")
+
+# %% [markdown]
+# In the first step only `up_project` gets a gradient; `down_project` gets none, because what it sends is multiplied
+# by zero. After that step `up_project` is no longer zero, and both learn. If *both* were zero, nothing would ever move.
+
+# %% [markdown]
+# ### Exercise 1.2 · Start as the identity
+#
+# **Write** a function that changes a given adapter, in place, so that it is exactly the identity and can still learn.
+# **Difficulty** ◆◇◇ · **4 minutes**
+#
+# **Done** when `adapter(h)` equals *h* exactly, and `up_project` gets a gradient.
+#
+# <details><summary>Hint 1</summary>
+#
+# A linear layer has a weight *and* a bias.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `nn.init.zeros_(tensor)` fills a tensor with zeros, in place.
+# </details>
+# <details><summary>I see "the adapter is as it was"</summary>
+#
+# `weight = torch.zeros(…)` makes a new tensor and gives it a local name. The adapter does not notice.
+# </details>
+# <details><summary>I see "both projections are zero"</summary>
+#
+# Then each waits for the other. Leave `down_project` random.
+# </details>
+
+
+# %%
+def start_as_identity(adapter: Adapter) -> None:
+    ### BEGIN SOLUTION
+    nn.init.zeros_(adapter.up_project.weight)
+    nn.init.zeros_(adapter.up_project.bias)
+    ### END SOLUTION
+
+
+# %%
+checks.check_start(start_as_identity)
+
+# %% [markdown]
+# ## How many parameters?
+#
+# The first wish: small. The two weight matrices have *d · m* entries each. `down_project` has a bias of *m* entries and
+# `up_project` one of *d*.
+#
+# ### Exercise 1.3 · Count the parameters
+#
+# **Write** the number of parameters of one adapter as a formula. **Difficulty** ◆◇◇ · **3 minutes**
+#
+# **Done** when it gives 49,600 for *d* = 384 and *m* = 64, the sum of the two numbers in the figure above.
+#
+# <details><summary>Hint 1</summary>
+#
+# Four tensors: two weights, two biases. Count the entries of each.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A linear layer from a to b has a · b weights and b biases.
+# </details>
+# <details><summary>I see "the biases are missing"</summary>
+#
+# 2 · d · m counts the weights. Each layer has as many biases as it has outputs.
+# </details>
+# <details><summary>I see "up_project's bias has d entries, not m"</summary>
+#
+# A bias is added to a layer's output, so it is as wide as the output.
+# </details>
+
+
+# %%
+def count_parameters(model_dim: int, bottleneck_dim: int) -> int:
+    ### BEGIN SOLUTION
+    return 2 * model_dim * bottleneck_dim + bottleneck_dim + model_dim
+    ### END SOLUTION
+
+
+# %%
+checks.check_count(count_parameters)
+
+# %% [markdown]
+# Predicted by formula, then measured on the module:
+
+# %%
+print("  d    m   formula  measured   share of a full d × d layer")
+for d, m in ((384, 8), (384, 64), (768, 64), (1024, 256)):
+    measured = sum(p.numel() for p in Adapter(d, m).parameters())
+    print(f"{d:4} {m:4}  {Adapter.count(d, m):8,}  {measured:8,}   {100 * measured / (d * d + d):6.1f} %")
+
+# %% [markdown]
+# For a small *m* the count grows in proportion to *m*: the width is the knob that sets the price. The formula also
+# tells when a bottleneck stops being one. From *m* = d/2 on, the two thin matrices together are larger than one full
+# layer.
+
+# %% [markdown]
+# ### Exercise 1.4 · The widest bottleneck
+#
+# **Write** a function that returns the largest *m* for which a number of equal adapters together stay within a budget
+# of parameters; 0 if not even *m* = 1 fits. **Difficulty** ◆◆◇ · **8 minutes**
+#
+# **Done** when 12 adapters of *d* = 384 on a budget of 500,000 get *m* = 53.
+#
+# <details><summary>Hint 1</summary>
+#
+# How much may one adapter have? Then solve 2·d·m + m + d ≤ that for m.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Take m out of the first two terms: m · (2d + 1) + d. Python's `//` rounds down.
+# </details>
+# <details><summary>I see "the whole budget goes to one adapter"</summary>
+#
+# Divide the budget by the number of adapters first.
+# </details>
+# <details><summary>I see "the answer is 0"</summary>
+#
+# For a tiny budget the formula gives a negative number. `max(0, …)` mends it.
+# </details>
+
+
+# %%
+def widest_bottleneck(model_dim: int, adapters: int, budget: int) -> int:
+    ### BEGIN SOLUTION
+    for_one = budget // adapters
+    return max(0, (for_one - model_dim) // (2 * model_dim + 1))
+    ### END SOLUTION
+
+
+# %%
+checks.check_widest(widest_bottleneck)
+
+# %% [markdown]
+# ## What can a bottleneck express?
+#
+# The third wish. The update ends with a matrix from *m* to *d*, so all updates lie in a space of *m* directions. We can
+# look at that: at one hidden state, the update's derivative (its Jacobian, a *d* × *d* matrix) tells how the update
+# answers to small changes. Its singular values say in how many directions.
+
+# %%
+small = Adapter(48, 8, init="bert", init_std=0.1)
+at = torch.randn(48)
+print("rank of the Jacobian:", torch.linalg.matrix_rank(torch.autograd.functional.jacobian(small.update, at)).item())
+show(
+    update_spectrum(small, at),
+    "Singular values of the update of an adapter with d = 48 and m = 8: eight bars, then nothing.",
+)
+
+# %% [markdown]
+# Exactly eight directions, as many as the bottleneck is wide, and forty in which the update cannot push at all. So why
+# does it work? Because adapting a pretrained model seems to need few directions. How few is an empirical question, and
+# a later lesson measures it.
+#
+# And the activation? Without it, `up_project` after `down_project` would be one matrix of rank *m*. With it, the
+# adapter can answer differently in different places. A linear map doubles its output when its input is doubled; let us
+# see how far the adapter is from that.
+
+# %%
+h = torch.randn(1000, 48)
+linear = Adapter(48, 8, nn.Identity(), init="bert", init_std=0.3)
+with torch.no_grad():
+    for name, a in (("with GELU", small), ("without activation", linear)):
+        departure = (a.update(2 * h) - 2 * a.update(h)).norm() / a.update(2 * h).norm()
+        print(f"{name:20} update(2h) differs from 2·update(h) by {100 * departure:5.1f} %")
+
+# %% [markdown]
+# Without the activation the difference is zero: linear. That has a consequence which returns in the lesson on
+# inference: a linear bottleneck could be multiplied into the layer before it and would then cost nothing. An adapter
+# with an activation cannot.
+
+# %% [markdown]
+# ## Check yourself
+#
+# <details>
+# <summary>1. An adapter with d = 768 and m = 48: how many parameters?</summary>
+#
+# 2 · 768 · 48 + 48 + 768 = 74,544.
+# </details>
+# <details>
+# <summary>2. Why is up_project zero at the start, and not down_project?</summary>
+#
+# With `up_project` (weight and bias) zero, the update is zero. With `down_project` zero, `up_project`'s bias is still
+# added, and GELU(0) = 0 means that `up_project`'s weight gets no gradient.
+# </details>
+# <details>
+# <summary>3. Somebody leaves out the residual connection and sets up_project to zero. What does the model compute?</summary>
+#
+# Every hidden state becomes zero after the first adapter: the model is destroyed instead of unchanged.
+# </details>
+# <details>
+# <summary>4. Is a wider bottleneck always better?</summary>
+#
+# It can express more, and it costs more, in proportion. Whether a task needs it must be measured: lesson 07 finds
+# widths 8 and 64 close together on real text.
+# </details>
+
+# %% [markdown]
+# ## What we saw
+#
+# 1. An adapter is A(h) = h + up(f(down(h))): down to a narrow bottleneck, a non-linearity, up again, plus the input.
+# 2. It has 2·d·m + m + d parameters, in proportion to its width *m*.
+# 3. The residual connection carries *h* past the bottleneck, so only the change has to fit through.
+# 4. With `up_project` at zero a new adapter is exactly the identity, and still learns.
+# 5. Its update has at most *m* directions, and the activation makes it more than a linear map.
+#
+# **Sources.** Houlsby et al. 2019, arXiv 1902.00751: the module in section 2.1, the initialisation in 3.6 (the paper
+# says a standard deviation of 0.01, the released code uses 0.001).
+#
+# **Next.** [02 · A small transformer](02_a_small_transformer.ipynb): what do we put it into?
