@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomically
+from .files import PretrainedFileError, write_atomically
+
+RESULTS = Path(__file__).parents[1] / "data" / "results"
 
 
 @dataclass
@@ -51,3 +53,15 @@ class History:
     def load(cls, path: str | Path) -> History:
         """Read what ``save`` wrote."""
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def load_results(name: str) -> dict[str, Any]:
+    """The committed results of ``data/run_experiments.py``, with the command that made them.
+
+    Raises:
+        PretrainedFileError: when there are none of that name.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        raise PretrainedFileError(f"{path} is missing: python data/run_experiments.py {name} makes it")
+    return json.loads(path.read_text(encoding="utf-8"))

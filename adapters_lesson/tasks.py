@@ -71,6 +71,8 @@ def encode(task: Any, tokenizer: Any, max_length: int = 128) -> Any:
     Raises:
         ValueError: for an empty text, with its row.
     """
+    from datasets import Dataset, DatasetInfo, Features, List, Value
+
     if hasattr(task, "keys"):
         return type(task)({split: encode(dataset, tokenizer, max_length) for split, dataset in task.items()})
     texts = list(task["text"])
@@ -81,7 +83,9 @@ def encode(task: Any, tokenizer: Any, max_length: int = 128) -> Any:
     first = dict(zip(reversed(ids["overflow_to_sample_mapping"]), reversed(ids["input_ids"]), strict=True))
     if cut := sum(parts > 1 for parts in Counter(ids["overflow_to_sample_mapping"]).values()):
         warnings.warn(f"{cut} of {len(texts)} texts were cut to {max_length} tokens", stacklevel=2)
-    return task.add_column("input_ids", [first[row] for row in range(len(texts))])
+    rows = {**task[:], "input_ids": [first[row] for row in range(len(texts))]}
+    features = Features({**task.features, "input_ids": List(Value("int32"))})
+    return Dataset.from_dict(rows, features=features, info=DatasetInfo(task.info.description, features=features))
 
 
 def _aspect_task(name: str) -> Any:

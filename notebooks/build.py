@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 SOURCES = HERE / "sources"
 EDITIONS = {"learner": HERE, "solution": HERE / "solutions"}
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
-NOISE = re.compile(r"Warning|/home/|/Users/|/tmp/|site-packages|\\\\Users")
+NOISE = re.compile(r"Warning|examples/s|it/s\]|/home/|/Users/|/tmp/|site-packages|\\\\Users")
 CELL_KEYS = {"id", "cell_type", "source", "metadata"}
 
 

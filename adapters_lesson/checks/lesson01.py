@@ -169,17 +169,16 @@ def check_widest(widest_bottleneck: Any) -> None:
     def widest(d: int, n: int, budget: float) -> int:
         return max(0, int((budget // n - d) // (2 * d + 1)))
 
-    cases = [(384, 12, 500_000), (768, 24, 1_000_000), (1024, 48, 3_000_000), (100, 1, 100 + 201 * 7)]
+    cases = [(384, 12, 500_000), (768, 24, 1_000_000), (16, 2, 4970), (10, 1, 1000), (100, 1, 100 + 201 * 7)]
     answers = [widest_bottleneck(*case) for case in cases]
     require(None not in answers, "the function returns None: is the return missing?")
     right = [widest(*case) for case in cases]
     wrong_widths: list[tuple[Callable[[int, int, int], float], str]] = [
         (lambda d, n, b: widest(d, 1, b), "the whole budget goes to one adapter: it must do for all of them"),
         (lambda d, n, b: (b // n) // (2 * d), "the biases are left out of the count: one adapter has 2·d·m + m + d"),
-        (lambda d, n, b: (b // n) // (2 * d + 1), "up_project's bias (d entries) is left out of the count"),
+        (lambda d, n, b: (b // n) // (2 * d + 1), "up_project's bias (d entries) is left out of the count, or the result is rounded to the nearest width: round down"),
         (lambda d, n, b: (b // n - d) // (2 * d), "down_project's bias (m entries) is left out of the count"),
         (lambda d, n, b: (b / n - d) / (2 * d + 1), "a width is a whole number: round down"),
-        (lambda d, n, b: round((b / n - d) / (2 * d + 1)), "it rounds to the nearest width, which can exceed the budget: round down"),
         (lambda d, n, b: widest(d, n, b) + 1, "one too wide: the budget is exceeded (does your loop stop one step late?)"),
         (lambda d, n, b: -int(-((b / n - d) / (2 * d + 1)) // 1), "it rounds up, which exceeds the budget: round down"),
         (lambda d, n, b: widest(d, n, b - 1), "one too narrow where the budget is met exactly: use ≤, not <"),

@@ -1,0 +1,485 @@
+# %% [markdown]
+# # 03 · Inserting adapters
+#
+# **The question.** Where do adapters go, and what is frozen?
+#
+# **You will be able to** put adapters into a transformer block yourself, name the three usual placements and draw their
+# wiring, freeze what must be frozen, and prove that nothing has changed before training starts.
+#
+# **Before you start.** Lessons 01 and 02.
+#
+# **Time.** 40 minutes.
+
+# %%
+import hashlib
+
+import torch
+from torch import nn
+
+from adapters_lesson import (
+    Adapter,
+    AdapterConfig,
+    Classifier,
+    SmallTransformer,
+    SmallTransformerConfig,
+    encode,
+    evaluate,
+    insert_adapters,
+    load_task,
+    load_tokenizer,
+    prepare,
+    print_trainable_parameters,
+    remove_adapters,
+    set_active_adapter,
+    set_trainable,
+    train,
+)
+from adapters_lesson.checks import lesson03 as checks
+from adapters_lesson.history import load_results
+from adapters_lesson.plots import learning_curves, show, wiring
+
+torch.manual_seed(0)
+tokenizer = load_tokenizer()
+texts = tokenizer(["The pool was not superb.", "A short one."], padding=True, return_tensors="pt")
+
+
+def new_model(layers: int = 4) -> Classifier:
+    """A fresh classifier on the lower layers of MiniLM; always the same head."""
+    torch.manual_seed(0)
+    return Classifier(SmallTransformer.from_minilm(layers), num_labels=2).eval()
+
+
+# %% [markdown]
+# ## Houlsby's place
+#
+# A block has two sub-layers, attention and FFN. Each ends in a projection back to width *d*: `attention.output` and
+# `ffn.contract`. Call its output *h*, and the residual stream that went past it *r*. Without adapters a post-LN block
+# computes LN(h + r). Houlsby et al. put an adapter right behind each of the two projections, before the residual sum:
+#
+# $$\mathrm{LN}(A(h) + r)$$
+#
+# What does a block look like then? The figure is drawn from a live model.
+
+# %%
+model = new_model()
+prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="houlsby"))
+show(
+    wiring(model, layer=0, title="Houlsby, post-LN"),
+    "Wiring of a post-LN block with Houlsby's adapters: attention (591,360 parameters, frozen), adapter (12,688, "
+    "trained), sum with the residual stream, LayerNorm (frozen), FFN (1,181,568, frozen), adapter (12,688, trained), "
+    "sum, LayerNorm (frozen).",
+)
+
+# %% [markdown]
+# Grey is frozen, blue with a thick edge is trained, and the numbers are parameters. Information flows from left to
+# right; the lines above are the residual connections. Each sub-layer's output passes through an adapter before it is
+# added to the stream.
+
+# %% [markdown]
+# ## Putting it in
+#
+# How do we get a module between two lines of somebody else's `forward`? We could rewrite the block. It is simpler to
+# hang a **forward hook** on the projection: a function that PyTorch calls after the module has run, with the module, its
+# inputs and its output. What the hook returns takes the place of the output. Here is one that doubles what a layer
+# puts out:
+
+# %%
+layer = nn.Linear(2, 2)
+x = torch.ones(1, 2)
+plain = layer(x)
+handle = layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+print("with the hook, the output is", (layer(x) / plain).mean().item(), "times as large")
+handle.remove()
+print("without it,", (layer(x) / plain).mean().item())
+
+# %% [markdown]
+# The layer itself is untouched: its weights keep their names and values. That is why the course's own `insert_adapters`
+# works with hooks.
+#
+# ### Exercise 3.1 · Adapters into one block
+#
+# **Write** a function that puts one adapter behind `block.attention.output` and another behind `block.ffn.contract`.
+# `make_adapter()` makes a new one each time. Make each a sub-module of the block, too, so that an optimiser finds its
+# parameters. **Difficulty** ◆◆◇ · **10 minutes**
+#
+# **Done** when the block computes LN(A(h) + r) twice, with two different adapters, and `block.parameters()` has them.
+#
+# <details><summary>Hint 1</summary>
+#
+# Assigning a module to an attribute makes it a sub-module: `block.attention.output.adapter = make_adapter()`.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A hook gets the module that it hangs on. If the adapter is an attribute of that module, the hook can be
+# `lambda module, inputs, output: module.adapter(output)`.
+# </details>
+# <details><summary>I see "both places use the second adapter"</summary>
+#
+# A function made in a loop looks up the loop's variable when it is *called*, and by then it has its last value. Reach
+# the adapter through the hook's `module`, or write `adapter=adapter` among the function's parameters.
+# </details>
+# <details><summary>I see "the block does not know the adapters' parameters"</summary>
+#
+# The hook alone holds the adapter. Assign it to an attribute of a module as well.
+# </details>
+
+
+# %%
+def insert_into_block(block: nn.Module, make_adapter) -> None:
+    ### BEGIN SOLUTION
+    for projection in (block.attention.output, block.ffn.contract):
+        projection.adapter = make_adapter()
+        projection.register_forward_hook(lambda module, inputs, output: module.adapter(output))
+    ### END SOLUTION
+
+
+# %%
+checks.check_insert(insert_into_block)
+
+# %% [markdown]
+# ## Two other placements
+#
+# Is an adapter after each sub-layer needed? Pfeiffer et al. (2020) looked for a cheaper scheme and kept **only the one
+# after the FFN**. In a post-LN block its place is a subtle one: it reads the *normalised* sum, and its update is added to
+# the sum *before* the LayerNorm, which is then applied a second time.
+#
+# $$x = \mathrm{LN}(h + r), \qquad \mathrm{LN}\big(\mathrm{update}(x) + h + r\big)$$
+#
+# He et al. (2021) put the adapter **beside** the FFN, in parallel: it reads what the FFN reads, not what it writes.
+#
+# $$\mathrm{LN}\big(h + s \cdot \mathrm{update}(r) + r\big)$$
+
+# %%
+model = new_model()
+prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="pfeiffer"))
+show(
+    wiring(model, layer=0, title="Pfeiffer, post-LN"),
+    "Wiring of a post-LN block with Pfeiffer's adapter: attention, sum and LayerNorm, FFN, sum and LayerNorm, all frozen; "
+    "then the adapter's update is added to what went into that LayerNorm, and the same LayerNorm is applied again.",
+)
+
+# %%
+model = new_model()
+prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="parallel"))
+show(
+    wiring(model, layer=0, title="Parallel, post-LN"),
+    "Wiring of a post-LN block with a parallel adapter: it branches off before the FFN, runs beside it, and joins the "
+    "sum behind it. Everything else is frozen.",
+)
+
+# %% [markdown]
+# Both have half as many adapters as Houlsby's scheme, so half as many parameters for the same width.
+#
+# In a **pre-LN** model (GPT-2, Llama) the LayerNorms stand before the sub-layers, and the formulas become plainer:
+# A(h) + r for Houlsby, A(h + r) for Pfeiffer, and h + s · update(r) + r for the parallel placement. We draw the same
+# three from a pre-LN model.
+
+# %%
+pre_ln = SmallTransformerConfig(num_hidden_layers=1, norm="pre")
+model = Classifier(SmallTransformer(pre_ln), 2)
+prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="houlsby"))
+show(
+    wiring(model, title="Houlsby, pre-LN"),
+    "Wiring of a pre-LN block with Houlsby's adapters: LayerNorm, attention, adapter, sum; LayerNorm, FFN, adapter, sum.",
+)
+
+# %%
+model = Classifier(SmallTransformer(pre_ln), 2)
+prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="pfeiffer"))
+show(
+    wiring(model, title="Pfeiffer, pre-LN"),
+    "Wiring of a pre-LN block with Pfeiffer's adapter: the block is unchanged, and the adapter follows at its very end.",
+)
+
+# %%
+model = Classifier(SmallTransformer(pre_ln), 2)
+prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="parallel"))
+show(
+    wiring(model, title="Parallel, pre-LN"),
+    "Wiring of a pre-LN block with a parallel adapter: it branches off before the FFN's LayerNorm and joins the last sum.",
+)
+
+# %% [markdown]
+# ## What is frozen?
+#
+# Inserting is half of the work. By default every parameter of a PyTorch model is trained, so we have to say what is not.
+# A parameter whose `requires_grad` is False gets no gradient and no place in the optimiser.
+#
+# ### Exercise 3.2 · Freeze the base
+#
+# **Write** a function that leaves only the adapters and the classification head (`model.head`) to be trained. The
+# adapters are instances of `Adapter` somewhere inside the model. **Difficulty** ◆◇◇ · **5 minutes**
+#
+# **Done** when every parameter of the base model is frozen, LayerNorms and biases too.
+#
+# <details><summary>Hint 1</summary>
+#
+# First freeze everything, then switch on what is to be trained.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `module.requires_grad_(True)` sets all parameters of a module; `model.modules()` walks over all modules, and
+# `isinstance(module, Adapter)` tells which are adapters.
+# </details>
+# <details><summary>I see "the base model is not frozen"</summary>
+#
+# `model.requires_grad = False` gives the *module* an attribute that nobody reads. The method with the underscore sets
+# the parameters.
+# </details>
+# <details><summary>I see "the head is frozen"</summary>
+#
+# The head is new and random. If it is frozen, the model answers at random.
+# </details>
+
+
+# %%
+def train_only_adapters(model: nn.Module) -> None:
+    ### BEGIN SOLUTION
+    model.requires_grad_(False)
+    for module in model.modules():
+        if isinstance(module, Adapter):
+            module.requires_grad_(True)
+    model.head.requires_grad_(True)
+    ### END SOLUTION
+
+
+# %%
+checks.check_freeze(train_only_adapters)
+
+# %% [markdown]
+# From here on we use the package: `insert_adapters` puts adapters into all blocks, `set_trainable` freezes. How many
+# parameters does each placement train? Predicted by the formula of lesson 01, then counted.
+
+# %%
+print("placement   adapters   formula   counted")
+for placement, per_block in (("houlsby", 2), ("pfeiffer", 1), ("parallel", 1)):
+    model = new_model(layers=4)
+    adapters = insert_adapters(model, AdapterConfig(bottleneck_dim=16, placement=placement))
+    set_trainable(model, head=False)
+    counted = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    print(f"{placement:10} {len(adapters):9} {4 * per_block * Adapter.count(384, 16):9,} {counted:9,}")
+
+# %% [markdown]
+# **And the LayerNorms?** Houlsby et al. train them together with the adapters, AdapterHub's library leaves them frozen,
+# and so do we by default. With `AdapterConfig(..., train_layer_norms=True)` they are trained, as copies that belong to
+# the adapter, so that the base model stays what it was.
+
+# %%
+model = new_model(layers=4)
+prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, train_layer_norms=True))
+print_trainable_parameters(model)
+show(
+    wiring(model, title="Houlsby with trained LayerNorms"),
+    "Wiring of a post-LN block in which the two LayerNorms are coloured as trained, beside the two adapters.",
+)
+
+# %% [markdown]
+# ## The identity test
+#
+# A new adapter is the identity, so a model with new adapters must give the same output as before. Not nearly: exactly.
+# This is the cheapest test that there is, and it finds most mistakes of insertion.
+#
+# ### Exercise 3.3 · Nothing has changed
+#
+# **Write** a function that tells whether `insert(model)`, which puts something into the model, keeps the output as it
+# was. **Difficulty** ◆◆◇ · **6 minutes**
+#
+# **Done** when it is True for a harmless insertion and False for one that changes a single text by a tenth of a per cent.
+#
+# <details><summary>Hint 1</summary>
+#
+# Three steps: output before, `insert(model)`, output after.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `torch.equal(a, b)` is True if all numbers are the same. Which mode must the model be in, so that dropout is off?
+# </details>
+# <details><summary>I see "it misses a change …"</summary>
+#
+# Means can agree where the numbers differ, and `torch.allclose` has a tolerance. Zero added is exactly zero added.
+# </details>
+# <details><summary>I see "a false alarm when the model is in training mode"</summary>
+#
+# In training mode dropout removes other numbers at every call. `model.eval()` switches it off.
+# </details>
+
+
+# %%
+def changes_nothing(model, insert, input_ids, attention_mask) -> bool:
+    ### BEGIN SOLUTION
+    model.eval()
+    with torch.no_grad():
+        before = model(input_ids, attention_mask)
+        insert(model)
+        after = model(input_ids, attention_mask)
+    return torch.equal(before, after)
+    ### END SOLUTION
+
+
+# %%
+checks.check_identity_test(changes_nothing)
+
+# %% [markdown]
+# The package's own insertion, under the same test, for all placements; and again with adapters that do not start at
+# zero:
+
+# %%
+for placement in ("houlsby", "pfeiffer", "parallel"):
+    for init in ("zero", "houlsby"):
+        model = new_model()
+        with torch.no_grad():
+            before = model(**texts)
+            insert_adapters(model, AdapterConfig(16, placement=placement, init=init))
+            after = model(**texts)
+        print(f"{placement:9} init={init!r:10} identical: {torch.equal(before, after)!s:6} largest change of a logit: {(after - before).abs().max():.1e}")
+
+# %% [markdown]
+# With `init="zero"` the output is identical, bit for bit. With Houlsby's small random start it is nearly so.
+#
+# ## One table for every architecture
+#
+# BERT calls its projection `attention.output.dense`, GPT-2 `attn.c_proj`, Llama `self_attn.o_proj`. The idea is the
+# same, only the names differ, so the package keeps a table of names. Does it hold for all of them? We build a tiny random
+# model of each architecture and run the identity test.
+
+# %%
+import transformers
+
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 100}
+families = {
+    "BERT": transformers.BertModel(transformers.BertConfig(**sizes)),
+    "GPT-2": transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=100, bos_token_id=0, eos_token_id=0)),
+    "Llama": transformers.LlamaModel(transformers.LlamaConfig(**sizes)),
+    "Qwen3": transformers.Qwen3Model(transformers.Qwen3Config(**sizes, num_key_value_heads=2, head_dim=8)),
+}
+ids = torch.randint(0, 100, (2, 7))
+for family, model in families.items():
+    model.eval()
+    with torch.no_grad():
+        before = model(ids).last_hidden_state
+        adapters = insert_adapters(model, AdapterConfig(4))
+        after = model(ids).last_hidden_state
+    hosts = [name.partition(".houlsby_adapters")[0] for name, m in model.named_modules() if isinstance(m, Adapter)][:2]
+    print(f"{family:6} identical: {torch.equal(before, after)}, behind {' and '.join(hosts)}")
+
+# %% [markdown]
+# ## Does it learn, and is the base untouched?
+#
+# Now the proof of the pudding. The aspect task, which lesson 02 could not solve on frozen features, with adapters of
+# width 16 in four layers. Before training, we take a fingerprint of the base model's tensors. The run takes some
+# seconds; you may stop it with ■, and what was learnt up to then is kept.
+
+
+# %%
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over names and bytes of the base model's own tensors, adapters left out."""
+    digest = hashlib.sha256()
+    for name, tensor in model.base_model.state_dict().items():
+        if "_adapters." not in name:
+            digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+task = encode(load_task("aspect_sentiment"), tokenizer)
+model = new_model(layers=4)
+before = fingerprint(model)
+with torch.no_grad():
+    features_before = model.features(**texts)
+print(prepare(model, "adapter", AdapterConfig(bottleneck_dim=16)))
+history = train(model, task["train"], task["validation"], epochs=4, learning_rate=3e-3)
+test_accuracy = evaluate(model, task["test"])["accuracy"]
+print(f"{history.steps} steps; accuracy on {len(task['test']):,} test sentences: {100 * test_accuracy:.1f} %")
+print("the base model's bytes are the same as before:", fingerprint(model) == before)
+
+# %%
+show(
+    learning_curves({"Houlsby, m = 16": history}),
+    f"Left: training loss falls from {history.loss[0]:.2f} to below {max(history.loss[-10:]) + 0.005:.2f}. Right: validation "
+    f"accuracy after each epoch, from {100 * history.validation[0]['accuracy']:.0f} % to {100 * history.accuracy:.0f} %.",
+)
+
+# %% [markdown]
+# For a while nothing seems to happen, then the accuracy rises steeply: the adapters have found how to tie an adjective to
+# the right noun. Near 100 % is possible here because the task is made of few patterns. It is no statement about natural
+# language; for that, lesson 07 uses real text.
+#
+# Since the base was not touched, everything can be taken back: switched off, or removed.
+
+# %%
+with torch.no_grad():
+    adapted = model.features(**texts)
+    set_active_adapter(model, None)
+    off = model.features(**texts)
+    remove_adapters(model)
+    removed = model.features(**texts)
+print("with the trained adapters, features as before:", torch.equal(adapted, features_before))
+print("switched off:                                 ", torch.equal(off, features_before))
+print("removed:                                      ", torch.equal(removed, features_before))
+print("the base model's bytes:                       ", fingerprint(model) == before)
+
+# %% [markdown]
+# ## Do the placements differ?
+#
+# One run proves little: another seed gives another number. The table holds runs with three seeds each, made by the
+# command below it. The learning rate was chosen on the validation split, the accuracy is that on the test split. With
+# four layers the task is easy for adapters, so we compare the placements and widths on three.
+
+# %%
+results = load_results("aspect")
+print(f"{'':38}{'trained (without head)':>23}{'test accuracy: mean (lowest – highest)':>42}")
+for label, row in results["rows"].items():
+    runs = [run for run in row["runs"] if run["learning_rate"] == row["learning_rate"]]
+    accuracies = [100 * run["test"] for run in runs]
+    mean = sum(accuracies) / len(accuracies)
+    spread = f"{mean:.1f} % ({min(accuracies):.1f} – {max(accuracies):.1f})"
+    print(f"{label:38}{runs[0]['trainable_without_head']:>23,}{spread:>42}")
+print(f"\n{results['command']}: {len(runs)} seeds, {results['epochs']} epochs, {results['cores']} cores, torch {results['torch']}")
+
+# %% [markdown]
+# Read three things off the table. **Adapters solve what the frozen features could not**, with a fraction of the trained
+# parameters of full fine-tuning. **The pretrained base is what they work with**: the same adapters in a base of random
+# weights learn next to nothing. And **width and placement matter when the model is small**: with three layers they
+# differ, and the seeds differ too, so a single run would not tell.
+
+# %% [markdown]
+# ## Check yourself
+#
+# <details>
+# <summary>1. Why does the adapter sit before the residual sum, and not after it?</summary>
+#
+# In Houlsby's scheme it shall change what this sub-layer contributes, LN(A(h) + r). After the sum it would rework the
+# whole stream; in pre-LN models that is Pfeiffer's placement, A(h + r).
+# </details>
+# <details>
+# <summary>2. A model has 12 blocks. How many adapters has each placement?</summary>
+#
+# Houlsby 24, Pfeiffer 12, parallel 12.
+# </details>
+# <details>
+# <summary>3. You inserted adapters, and the output changed by 0.001 before training. What may be wrong?</summary>
+#
+# Dropout is on (training mode), `up_project` is not exactly zero (weight or bias), the residual is added twice or left
+# out, or the adapter sits behind a LayerNorm that is now applied to something else.
+# </details>
+# <details>
+# <summary>4. Which parameters does an optimiser get?</summary>
+#
+# Those with `requires_grad=True`: adapters and head. Give them to it after the insertion; an optimiser that was built
+# before does not know the adapters.
+# </details>
+
+# %% [markdown]
+# ## What we saw
+#
+# 1. Houlsby's adapters sit behind both sub-layers, Pfeiffer's behind the FFN only, the parallel one beside the FFN.
+# 2. A forward hook puts an adapter in without touching the model's code or weights.
+# 3. Everything is frozen but the adapters, the head and, in some recipes, the LayerNorms.
+# 4. Before training the output is identical, bit for bit; this is the test to run first.
+# 5. After training the base's bytes are still the same, so adapters can be switched off and taken out without a trace.
+#
+# **Sources.** Houlsby et al. 2019, arXiv 1902.00751, figure 2. J. Pfeiffer et al., *AdapterFusion*, 2020, arXiv
+# 2005.00247, section 2 and appendix. J. He et al., *Towards a Unified View of Parameter-Efficient Transfer Learning*,
+# 2021, arXiv 2110.04366.
+#
+# **Next.** Lessons 04 to 06 are in preparation; go on with [07 · A real model](07_a_real_model.ipynb): does it hold on a
+# real pretrained model and real text?
