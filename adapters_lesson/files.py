@@ -43,7 +43,7 @@ def verify(path: Path, sha256: str, mend: str) -> Path:
     return path
 
 
-def write_atomically(path: str | Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file, then rename it to ``path``: never half a file, whatever happens."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

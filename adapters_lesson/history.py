@@ -47,7 +47,7 @@ class History:
     def save(self, path: str | Path) -> None:
         """Write as JSON, whole or not at all."""
         text = json.dumps(asdict(self), indent=1) + "\n"
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     @classmethod
     def load(cls, path: str | Path) -> History:

@@ -65,8 +65,9 @@ class BeforeNormSlot(AdapterSlot):
     def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
         if not isinstance(self.current, Adapter):
             return None
-        trained = host.trained_norms.current if hasattr(host, "trained_norms") else None
-        return (trained or host).forward(self.current.update(output) + args[0])
+        norms = getattr(host, "trained_norms", None)
+        norm = norms.current if isinstance(norms, NormSlot) and norms.current is not None else host
+        return norm.forward(self.current.update(output) + args[0])
 
 
 class ParallelSlot(AdapterSlot):
@@ -124,7 +125,9 @@ def insert_adapters(
             f"the model has adapters called {name!r} already: choose another name, or remove_adapters(model, {name!r})"
         )
     architecture = architecture or architecture_of(model)
-    places = []  # all of them are found before the first is touched
+    places: list[
+        tuple[nn.Module, str, type[AdapterSlot], nn.Module, nn.Module]
+    ] = []  # all of them are found before the first is touched
     for block in _chosen_blocks(blocks_of(model, architecture), config.layers):
         ffn_input, ffn_output = find(block, architecture.ffn_input), find(block, architecture.ffn_output)
         model_dim = architecture.model_dim or _output_width(ffn_output)
@@ -177,7 +180,7 @@ def set_active_adapter(model: nn.Module, name: str | None) -> None:
     if name is not None:
         _check_known(model, name)
     for slot in _slots(model):
-        slot.active = name if name in slot else None
+        slot.active = name if name is not None and name in slot else None
 
 
 def adapter_names(model: nn.Module) -> list[str]:

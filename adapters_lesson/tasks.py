@@ -95,7 +95,7 @@ def _aspect_task(name: str) -> Any:
     mend = "the data come with the course's repository; get the file back with `git checkout data/aspects`"
     if not (folder / "SHA256SUMS").is_file():
         raise PretrainedFileError(f"{folder / 'SHA256SUMS'} is missing: {mend}")
-    sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())
+    sums = {name: digest for digest, name in map(str.split, (folder / "SHA256SUMS").read_text().splitlines())}
     datasheet = (folder / "DATASHEET.md").read_text(encoding="utf-8")
     splits = {}
     for split in SPLITS:

@@ -195,7 +195,7 @@ class _Run:
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters.values(), self.history.settings["max_grad_norm"])
-        self.history.learning_rate.append(self.schedule.get_last_lr()[0])
+        self.history.learning_rate.append(float(self.schedule.get_last_lr()[0]))
         self.optimizer.step()
         self.schedule.step()
         self.history.loss.append(value)

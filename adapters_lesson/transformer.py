@@ -113,7 +113,7 @@ class SmallTransformer(nn.Module):
         self.embedding_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        self.final_norm = nn.Identity()  # with norm="post" every block already ends in one
+        self.final_norm: nn.Module = nn.Identity()  # with norm="post" every block already ends in one
         if config.norm == "pre":
             self.final_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         for module in self.modules():

@@ -78,7 +78,7 @@ def main(folder: Path = HERE) -> None:
         path = folder / f"{split}.csv"
         write_atomically(path, lambda temporary, rows=rows: write_csv(temporary, rows))  # type: ignore[misc]
         sums.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
-    write_atomically(folder / "SHA256SUMS", lambda temporary: temporary.write_text("".join(sums)) and None)
+    write_atomically(folder / "SHA256SUMS", lambda temporary: temporary.write_text("".join(sums)))
 
 
 if __name__ == "__main__":

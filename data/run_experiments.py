@@ -31,7 +31,7 @@ from adapters_lesson.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2)
-RATES = {"head": (3e-3, 1e-2, 3e-2), "full": (5e-5, 1e-4, 3e-4), "adapter": (1e-3, 3e-3), "lora": (1e-3, 3e-3)}
+RATES = {"head": (3e-3, 1e-2, 3e-2), "adapter": (1e-3, 3e-3), "lora": (1e-3, 3e-3)}
 
 
 def adapter(bottleneck_dim: int, placement: str) -> dict[str, Any]:
@@ -43,6 +43,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "aspect": {
         "task": "aspect_sentiment",
         "epochs": 4,
+        "rates": {**RATES, "full": (5e-5, 1e-4, 3e-4)},
         "rows": {
             "head only, 4 layers": {"method": "head", "layers": 4},
             "Houlsby m=16, 4 layers": {**adapter(16, "houlsby"), "layers": 4},
@@ -58,6 +59,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "film": {
         "task": "film_reviews",
         "epochs": 2,
+        "rates": {**RATES, "full": (5e-5, 1e-4)},
         "rows": {
             "head only": {"method": "head"},
             "Pfeiffer m=8": adapter(8, "pfeiffer"),
@@ -99,11 +101,15 @@ def one_run(row: dict[str, Any], data: Any, epochs: int, learning_rate: float, s
     }
 
 
-def main(name: str, path: Path) -> None:
+def read(path: Path) -> dict[str, Any]:
+    """The results so far."""
+    return json.loads(path.read_text()) if path.exists() else {"rows": {}}
+
+
+def main(name: str, only: list[str], path: Path) -> None:
     """Run what is missing of one experiment, writing the file after every run."""
     experiment = EXPERIMENTS[name]
-    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    results |= {
+    header = {
         "command": f"python data/run_experiments.py {name}",
         "task": experiment["task"],
         "epochs": experiment["epochs"],
@@ -111,33 +117,37 @@ def main(name: str, path: Path) -> None:
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
-    rows = results.setdefault("rows", {})
     data = encode(load_task(experiment["task"]), load_tokenizer())
     for label, row in experiment["rows"].items():
-        entry = rows.setdefault(label, {**row, "runs": []})
+        if only and label not in only:
+            continue
+        entry = read(path)["rows"].get(label, {**row, "runs": []})
 
-        def run(learning_rate: float, seed: int, row: dict = row, entry: dict = entry, label: str = label) -> dict:
+        def save(label: str = label, entry: dict = entry) -> None:
+            rows = {**read(path)["rows"], label: entry}  # read anew: other rows may be running beside this one
+            ordered = {known: rows[known] for known in experiment["rows"] if known in rows}
+            text = json.dumps({**header, "rows": ordered}, indent=1) + "\n"
+            write_atomically(path, lambda temporary: temporary.write_text(text))
+
+        def run(rate: float, seed: int, row: dict = row, entry: dict = entry, save: Any = save) -> dict[str, Any]:
             for done in entry["runs"]:
-                if (done["learning_rate"], done["seed"]) == (learning_rate, seed):
+                if (done["learning_rate"], done["seed"]) == (rate, seed):
                     return done
-            new = one_run(row, data, experiment["epochs"], learning_rate, seed)
-            print(f"{label}: {new}", flush=True)
-            entry["runs"].append(new)
-            write_atomically(
-                path, lambda temporary: temporary.write_text(json.dumps(results, indent=1) + "\n") and None
-            )
-            return new
+            entry["runs"].append(one_run(row, data, experiment["epochs"], rate, seed))
+            save()
+            return entry["runs"][-1]
 
-        tries = [run(rate, SEEDS[0]) for rate in RATES[row["method"]]]
-        chosen = max(tries, key=lambda done: done["validation"][-1])["learning_rate"]
-        entry["learning_rate"] = chosen
+        tries = [run(rate, SEEDS[0]) for rate in experiment["rates"][row["method"]]]
+        entry["learning_rate"] = max(tries, key=lambda done: done["validation"][-1])["learning_rate"]
         for seed in SEEDS[1:]:
-            run(chosen, seed)
-    write_atomically(path, lambda temporary: temporary.write_text(json.dumps(results, indent=1) + "\n") and None)
+            run(entry["learning_rate"], seed)
+        save()
+        print(f"{label}: test accuracy {[round(done['test'], 4) for done in entry['runs']]}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("experiment", choices=EXPERIMENTS)
-    name = parser.parse_args().experiment
-    main(name, RESULTS / f"{name}.json")
+    parser.add_argument("rows", nargs="*", help="labels of single rows; all by default")
+    arguments = parser.parse_args()
+    main(arguments.experiment, arguments.rows, RESULTS / f"{arguments.experiment}.json")

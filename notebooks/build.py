@@ -7,6 +7,7 @@ A source in notebooks/sources is a Python file in jupytext's percent format. Cod
 from __future__ import annotations
 
 import argparse
+import base64
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from nbformat import NotebookNode
 HERE = Path(__file__).parent
 SOURCES = HERE / "sources"
 EDITIONS = {"learner": HERE, "solution": HERE / "solutions"}
+README_PICTURE = HERE / "figures" / "course.png"  # the first figure of lesson 03
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 NOISE = re.compile(r"Warning|examples/s|it/s\]|/home/|/Users/|/tmp/|site-packages|\\\\Users")
 CELL_KEYS = {"id", "cell_type", "source", "metadata"}
@@ -101,6 +103,12 @@ def complaints(notebook: NotebookNode) -> list[str]:
     return found
 
 
+def first_figure(notebook: NotebookNode) -> bytes:
+    """The first picture among a notebook's outputs, as PNG."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    return next(base64.b64decode(o.data["image/png"]) for o in outputs if "image/png" in o.get("data", {}))
+
+
 def differences(lesson: str, edition: str) -> list[str]:
     """How the committed notebook differs from what its source says, outputs aside."""
     path = EDITIONS[edition] / f"{lesson}.ipynb"
@@ -126,12 +134,17 @@ def main() -> int:
             if arguments.check:
                 problems += differences(lesson, edition)
                 if path.exists():
-                    problems += [f"{path.relative_to(HERE)}: {c}" for c in complaints(nbformat.read(path, as_version=4))]
+                    problems += [
+                        f"{path.relative_to(HERE)}: {c}" for c in complaints(nbformat.read(path, as_version=4))
+                    ]
                 continue
             notebook = execute(build(lesson, edition))
             problems += [f"{path.relative_to(HERE)}: {complaint}" for complaint in complaints(notebook)]
             folder.mkdir(exist_ok=True)
             nbformat.write(notebook, path)
+            if lesson.startswith("03") and edition == "solution":
+                README_PICTURE.parent.mkdir(exist_ok=True)
+                README_PICTURE.write_bytes(first_figure(notebook))
             print(f"built {path.relative_to(HERE)} ({path.stat().st_size // 1024} KB)", flush=True)
     print("\n".join(problems) or ("all notebooks are in step" if arguments.check else "no complaints"))
     return 1 if problems else 0

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
-from adapters_lesson.checks import lesson01, lesson03, report
 from wrong_answers import lesson01 as answers01
 from wrong_answers import lesson03 as answers03
+
+from adapters_lesson.checks import lesson01, lesson03, report
 
 LESSONS = ((lesson01, answers01), (lesson03, answers03))
 

@@ -9,8 +9,7 @@ from torch import nn
 from adapters_lesson import Adapter, AdapterConfig, prepare, print_trainable_parameters
 from adapters_lesson.adapter import PLACEMENTS
 from adapters_lesson.methods import METHODS, Trainable, trainable
-
-from .models import ALL, BASES, WIDTH, make, output, small, snapshot, train_steps
+from tests.models import ALL, BASES, WIDTH, make, output, small, snapshot, train_steps
 
 CLASSIFIERS = ("small_classifier", "bert_classifier")
 HEAD = {"head.weight", "head.bias"}

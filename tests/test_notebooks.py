@@ -62,7 +62,9 @@ def test_the_learner_edition_keeps_its_solutions_folded(lesson):
     learner, solution = committed(lesson, "learner"), committed(lesson, "solution")
     code = "\n".join(cell.source for cell in learner.cells if cell.cell_type == "code")
     assert "SOLUTION" not in code + "\n".join(cell.source for cell in solution.cells)
-    solved = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", (build.SOURCES / f"{lesson}.py").read_text(), re.S)
+    solved = re.findall(
+        r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", (build.SOURCES / f"{lesson}.py").read_text(), re.S
+    )
     folded = [cell for cell in learner.cells if cell.source.startswith("<details>\n<summary><b>Solution")]
     assert len(folded) == len(solved)
     for cell, answer in zip(folded, solved, strict=True):
@@ -72,7 +74,13 @@ def test_the_learner_edition_keeps_its_solutions_folded(lesson):
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lesson_has_the_frame(lesson):
     text = "\n".join(cell.source for cell in committed(lesson, "learner").cells if cell.cell_type == "markdown")
-    for part in ("**The question.**", "**You will be able to**", "**Before you start.**", "**Time.**", "## Check yourself"):
+    for part in (
+        "**The question.**",
+        "**You will be able to**",
+        "**Before you start.**",
+        "**Time.**",
+        "## Check yourself",
+    ):
         assert part in text
     five = text.partition("## What we saw")[2].partition("**Sources.**")[0]
     assert re.findall(r"^(\d)\.", five, re.MULTILINE) == list("12345")
@@ -89,6 +97,10 @@ def test_a_figure_free_of_alt_text_or_a_path_in_an_output_would_be_noticed():
     assert any("noisy" in complaint for complaint in build.complaints(notebook))
     cell.outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="bad")]
     assert any("raises ValueError" in complaint for complaint in build.complaints(notebook))
+
+
+def test_the_readmes_picture_is_the_courses_own():
+    assert build.README_PICTURE.read_bytes() == build.first_figure(committed("03_inserting_adapters", "solution"))
 
 
 @pytest.mark.notebook

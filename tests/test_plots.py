@@ -3,8 +3,16 @@
 import pytest
 import torch
 
-from adapters_lesson import Adapter, AdapterConfig, Classifier, History, SmallTransformer, SmallTransformerConfig, prepare
-from adapters_lesson import set_active_adapter
+from adapters_lesson import (
+    Adapter,
+    AdapterConfig,
+    Classifier,
+    History,
+    SmallTransformer,
+    SmallTransformerConfig,
+    prepare,
+    set_active_adapter,
+)
 from adapters_lesson.plots import (
     accuracy_against_parameters,
     adapter_diagram,
@@ -50,7 +58,9 @@ def test_the_wiring_is_the_models(placement, norm):
     labels, formula = EXPECTED[placement, norm]
     assert " ".join(part.label for part in wires.parts) == labels
     assert wires.formula == formula
-    adapters = [part for part in [*wires.parts, *([wires.beside[1]] if wires.beside else [])] if "adapter" in part.label]
+    adapters = [
+        part for part in [*wires.parts, *([wires.beside[1]] if wires.beside else [])] if "adapter" in part.label
+    ]
     assert all(part.parameters == Adapter.count(D, M) and part.trained for part in adapters)
     assert len(adapters) == (2 if placement == "houlsby" else 1)
     assert not any(part.trained for part in wires.parts if "adapter" not in part.label)

@@ -17,8 +17,7 @@ from torch import nn
 
 from adapters_lesson import AdapterConfig, Classifier, History, evaluate, predict, prepare, train
 from adapters_lesson.training import Texts, batches, training_mode
-
-from .models import Columns, make, small, snapshot, toy_data
+from tests.models import Columns, make, small, snapshot, toy_data
 
 CONFIG = AdapterConfig(4, dropout=0.2)
 TRAIN, VALIDATION = toy_data(48, seed=0), toy_data(20, seed=1)

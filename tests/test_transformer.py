@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters_lesson import Classifier, SmallTransformer, SmallTransformerConfig, load_minilm, load_tokenizer
-
-from .models import BASES, VOCAB, inputs, make, output, randomise, small
+from tests.models import BASES, VOCAB, inputs, make, output, randomise, small
 
 SENTENCES = [
     "screen: The pool was not superb, and the screen was fantastic.",

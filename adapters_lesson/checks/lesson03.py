@@ -104,7 +104,9 @@ def check_freeze(train_only_adapters: Any) -> None:
     )
     require(bool(on & head), "the head is frozen: it is new, so it must be trained as well")
     missing = sorted((adapters | head) - on)
-    require(not missing, f"not trained: {', '.join(missing[:3])}; switch on all parameters of the adapters and the head")
+    require(
+        not missing, f"not trained: {', '.join(missing[:3])}; switch on all parameters of the adapters and the head"
+    )
     left = sorted(on & base)
     kinds = {
         "norm": "the LayerNorms are still trained: Houlsby et al. do so too, but here only adapters and head are asked for",
@@ -207,5 +209,5 @@ def _ffn(block: Block, x: torch.Tensor) -> torch.Tensor:
 
 
 def _hook(model: Classifier, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    block = model.base_model.blocks[0]  # type: ignore[union-attr, index]
+    block: Any = model.get_submodule("base_model.blocks.0")
     block.ffn.contract.register_forward_hook(lambda module, args, output: change(output))

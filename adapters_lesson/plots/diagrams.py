@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -239,7 +240,9 @@ def _formula(norm: str, wires: Wiring) -> str:
 
 
 def _box(axes: Axes, x: float, y: float, height: float, part: Part) -> None:
-    style = {"fc": TRAINED, "ec": INK, "lw": 2.5} if part.trained else {"fc": FROZEN, "ec": "#8A8A8A", "lw": 1}
+    style: dict[str, Any] = (
+        {"fc": TRAINED, "ec": INK, "lw": 2.5} if part.trained else {"fc": FROZEN, "ec": "#8A8A8A", "lw": 1}
+    )
     axes.add_patch(FancyBboxPatch((x - 0.7, y - height / 2), 1.4, height, boxstyle="round,pad=0.02", **style))
     ink = "white" if part.trained else INK
     axes.text(x, y, f"{part.label}\n{part.parameters:,}", ha="center", va="center", color=ink, fontsize=11.5)

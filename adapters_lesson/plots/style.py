@@ -22,7 +22,7 @@ COLOURS = {
 MARKERS = {"adapter": "o", "full": "s", "head": "v", "lora": "D", "bitfit": "^", "layer_norm": "P"}
 TRAINED, FROZEN, INK = "#0072B2", "#D9D9D9", "#222222"
 
-_STYLE = {
+_STYLE: Any = {
     "figure.facecolor": "white",  # opaque, so that labels stay legible on JupyterLab's dark theme
     "figure.dpi": 72,
     "savefig.dpi": 72,

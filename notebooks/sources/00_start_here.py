@@ -57,7 +57,13 @@ print(f"Python {platform.python_version()} on {platform.system()}, {os.cpu_count
 for package in ("torch", "transformers", "datasets", "peft", "jupyterlab", "ipywidgets"):
     print(f"{package:13}{version(package).partition('+')[0]}")
 print("GPU          ", torch.cuda.get_device_name() if torch.cuda.is_available() else "none, and none is needed")
-print("MiniLM       ", ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in sorted(minilm_folder().glob("*.safetensors"))), "verified")
+print(
+    "MiniLM       ",
+    ", ".join(
+        f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in sorted(minilm_folder().glob("*.safetensors"))
+    ),
+    "verified",
+)
 for task in TASKS:
     sizes = ", ".join(f"{len(dataset):,} {split}" for split, dataset in load_task(task).items())
     print(f"{task:18}", sizes)
@@ -76,7 +82,9 @@ for task in TASKS:
 from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, load_tokenizer, prepare
 
 model = Classifier(SmallTransformer.from_minilm(layers=4), num_labels=2)
-texts = load_tokenizer()(["An adapter is a small module.", "It is trained; the model is not."], padding=True, return_tensors="pt")
+texts = load_tokenizer()(
+    ["An adapter is a small module.", "It is trained; the model is not."], padding=True, return_tensors="pt"
+)
 with torch.no_grad():
     before = model(**texts)
     trainable = prepare(model, "adapter", AdapterConfig(bottleneck_dim=16))

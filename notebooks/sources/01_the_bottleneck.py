@@ -19,7 +19,7 @@ from adapters_lesson import Adapter
 from adapters_lesson.checks import lesson01 as checks
 from adapters_lesson.plots import adapter_diagram, distance_from_identity, show, update_spectrum
 
-torch.manual_seed(0);
+_ = torch.manual_seed(0)
 
 # %% [markdown]
 # ## The problem that it solves

@@ -14,17 +14,16 @@
 import inspect
 
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from adapters_lesson import Classifier, SmallTransformer, encode, load_minilm, load_task, load_tokenizer
+from adapters_lesson import SmallTransformer, encode, load_minilm, load_task, load_tokenizer
 from adapters_lesson.plots import attention_maps, layer_probes, show
 from adapters_lesson.training import Texts
 from adapters_lesson.transformer import Block, SelfAttention
 
-torch.manual_seed(0);
+_ = torch.manual_seed(0)
 
 # %% [markdown]
 # ## A model that one can read

@@ -331,7 +331,9 @@ for placement in ("houlsby", "pfeiffer", "parallel"):
             before = model(**texts)
             insert_adapters(model, AdapterConfig(16, placement=placement, init=init))
             after = model(**texts)
-        print(f"{placement:9} init={init!r:10} identical: {torch.equal(before, after)!s:6} largest change of a logit: {(after - before).abs().max():.1e}")
+        print(
+            f"{placement:9} init={init!r:10} identical: {torch.equal(before, after)!s:6} largest change of a logit: {(after - before).abs().max():.1e}"
+        )
 
 # %% [markdown]
 # With `init="zero"` the output is identical, bit for bit. With Houlsby's small random start it is nearly so.
@@ -345,10 +347,18 @@ for placement in ("houlsby", "pfeiffer", "parallel"):
 # %%
 import transformers
 
-sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 100}
+sizes = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 100,
+}
 families = {
     "BERT": transformers.BertModel(transformers.BertConfig(**sizes)),
-    "GPT-2": transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=100, bos_token_id=0, eos_token_id=0)),
+    "GPT-2": transformers.GPT2Model(
+        transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=100, bos_token_id=0, eos_token_id=0)
+    ),
     "Llama": transformers.LlamaModel(transformers.LlamaConfig(**sizes)),
     "Qwen3": transformers.Qwen3Model(transformers.Qwen3Config(**sizes, num_key_value_heads=2, head_dim=8)),
 }
@@ -433,7 +443,9 @@ for label, row in results["rows"].items():
     mean = sum(accuracies) / len(accuracies)
     spread = f"{mean:.1f} % ({min(accuracies):.1f} – {max(accuracies):.1f})"
     print(f"{label:38}{runs[0]['trainable_without_head']:>23,}{spread:>42}")
-print(f"\n{results['command']}: {len(runs)} seeds, {results['epochs']} epochs, {results['cores']} cores, torch {results['torch']}")
+print(
+    f"\n{results['command']}: {len(runs)} seeds, {results['epochs']} epochs, {results['cores']} cores, torch {results['torch']}"
+)
 
 # %% [markdown]
 # Read three things off the table. **Adapters solve what the frozen features could not**, with a fraction of the trained
