@@ -323,6 +323,17 @@ def test_patience_that_never_runs_out_returns_to_the_best_weights_too():
     assert evaluate(model, VALIDATION)["loss"] == min(losses)
 
 
+def test_a_resumed_run_knows_the_best_weights_of_before(tmp_path):
+    run = RUN | {"epochs": 12, "learning_rate": 0.05, "patience": 99, "checkpoint": tmp_path / "run.pt"}
+    with pytest.raises(Killed):
+        train(fresh("full"), TRAIN, VALIDATION, on_step=stop_at(71, Killed()), **run)
+    model = fresh("full")
+    history = train(model, TRAIN, VALIDATION, **run)
+    losses = [entry["loss"] for entry in history.validation]
+    assert min(losses) not in losses[-1:], "the best came after the kill: nothing is tested"
+    assert evaluate(model, VALIDATION)["loss"] == min(losses)
+
+
 # --- Refusals -------------------------------------------------------------------------------------------------------
 
 

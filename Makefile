@@ -1,0 +1,73 @@
+# The two commands of the course are `make lab` and `make test`. `make help` lists the others.
+# Only relative paths and `python -m` below, so that a folder with a space in its name works too.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin/python
+
+.PHONY: help lab test notebooks check-notebooks lock lint clean
+.DELETE_ON_ERROR: # a half-made environment is made anew by the next call
+
+help: ## this list
+	@echo 'Usage: make TARGET [ARGS="..."] [PYTHON=python3.12]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
+
+# The lesson is part of the address, so that the printed one leads to it where no browser can be opened.
+# JupyterLab refuses to run as root unless told: the usual case in a container, and only there.
+lab: .venv/.lab ## open the course in JupyterLab; for instance ARGS="--no-browser --port 8899"
+	@exec $(BIN) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --ServerApp.root_dir=notebooks \
+		--LabApp.default_url=/lab/tree/00_start_here.ipynb $(ARGS)
+
+test: .venv/.test ## run all tests; for instance ARGS='-m "not notebook and not browser"' for the fast ones
+	@exec $(BIN) -m pytest $(ARGS)
+
+notebooks: .venv/.test ## build and execute both editions of the lessons; ARGS="01 03" for some of them
+	@exec $(BIN) notebooks/build.py $(ARGS)
+
+check-notebooks: .venv/.test ## say which notebooks are out of step with their source
+	@exec $(BIN) notebooks/build.py --check $(ARGS)
+
+# Needs the bare environment only: with the old lock the new bounds might not install.
+lock: $(BIN) ## resolve requirements.lock for all systems; ARGS=--upgrade for newer versions
+	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
+	$(BIN) -m uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras --no-emit-index-url \
+		--no-annotate --custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
+
+lint: .venv/.test ## check style and types
+	$(BIN) -m ruff check
+	$(BIN) -m ruff format --check
+	$(BIN) -m mypy
+
+clean: ## remove the environment and the caches; your notebooks stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# --- Set-up: an environment, and a stamp in it for each set of packages -------------------------------------------
+
+PIP_INSTALL = $(BIN) -m pip install --quiet --disable-pip-version-check -c requirements.lock
+PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often the network, a proxy or a full disk);" \
+	"mend that and run make again, it goes on where it stopped." >&2; exit 1; }
+
+# The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
+.venv/.lab: $(BIN) pyproject.toml requirements.lock
+	@echo "Installing the course into .venv: torch makes this a big download, it may take some minutes ..."
+	@$(PIP_INSTALL) -e . || $(PIP_FAILED)
+	@touch $@
+
+# What the tests need includes what the lessons need, hence both stamps.
+.venv/.test: $(BIN) pyproject.toml requirements.lock
+	@echo "Installing the course and its test tools into .venv: torch makes this a big download, it may take some minutes ..."
+	@$(PIP_INSTALL) -e ".[test]" || $(PIP_FAILED)
+	@touch .venv/.lab $@
+
+# Debian keeps a part of venv, the module ensurepip, in a package of its own.
+$(BIN):
+	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON) here: install Python 3.10 or newer," \
+		"or name the one you have, for instance make lab PYTHON=python3.12." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than Python 3.10:" \
+		"install a newer one, or name the one you have, for instance make lab PYTHON=python3.12." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks its venv module:" \
+		"install it (on Debian and Ubuntu: sudo apt install python3-venv) and run make again." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || { echo "Less than 4 GB are free" \
+		"on this disk: the course needs that much for its packages, make room and run make again." >&2; exit 1; }
+	@echo "Making the environment .venv ..."
+	@"$(PYTHON)" -m venv --clear .venv

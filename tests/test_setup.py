@@ -1,0 +1,178 @@
+"""The Makefile, without installing anything: what it calls, and what it says when the machine is not ready."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TARGETS = ["help", "lab", "test", "notebooks", "check-notebooks", "lock", "lint", "clean"]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with nothing in it but what make looks at. The space in its name is meant."""
+    folder = tmp_path / "my course"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def make(folder, *arguments):
+    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def python_that_fails(path, word):
+    """A Python that fails where the code to run has that word in it, and does everything else."""
+    return script(path, f'case "$*" in *{word}*) exit 1;; esac\nexec {shlex.quote(sys.executable)} "$@"')
+
+
+def environment(clone, pip="exit 0", python="echo ran: $*"):
+    """A stand-in for .venv whose Python tells what it was called with; ``pip`` says what its pip does."""
+    bin_ = clone / ".venv" / "bin"
+    bin_.mkdir(parents=True)
+    script(bin_ / "python", f'echo "$*" >> calls.txt\ncase "$*" in *pip\\ install*) {pip};; *) {python};; esac')
+    # Older than the lock, like a real interpreter
+    os.utime(bin_ / "python", (0, 0))
+
+
+def calls(clone):
+    return (clone / "calls.txt").read_text().splitlines()
+
+
+def test_help_is_the_default_and_lists_every_target(clone):
+    answer = make(clone)
+    assert answer.stdout == make(clone, "help").stdout
+    assert re.findall(r"^  (\S+) +\S", answer.stdout, re.MULTILINE) == TARGETS
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony[1].split() == TARGETS
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("version_info", "older than Python 3.10"),
+        ("ensurepip", "sudo apt install python3-venv"),
+        ("disk_usage", "Less than 4 GB are free"),
+    ],
+)
+def test_a_machine_that_is_not_ready_gets_one_sentence(clone, word, sentence):
+    python = python_that_fails(clone / "python", word)
+    answer = make(clone, "lab", f"PYTHON={python}")
+    assert answer.returncode != 0
+    said = [line for line in answer.stderr.splitlines() if not line.startswith("make")]
+    assert len(said) == 1
+    assert sentence in said[0]
+    assert not (clone / ".venv").exists()
+
+
+def test_a_python_that_is_not_there_gets_one_sentence(clone):
+    answer = make(clone, "test", "PYTHON=python0.9")
+    assert answer.returncode != 0
+    assert "There is no python0.9 here" in answer.stderr
+
+
+def test_the_real_python_passes_the_checks(clone):
+    # venv itself is replaced: making one takes seconds
+    python = python_that_fails(clone / "python", "--clear")
+    assert "Making the environment" in make(clone, "lab", f"PYTHON={python}").stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "what", "run"),
+    [("lab", "-e .", "-m jupyterlab"), ("test", "-e .[test]", "-m pytest"), ("notebooks", "-e .[test]", "build.py")],
+)
+def test_a_second_call_installs_nothing(clone, target, what, run):
+    environment(clone)
+    assert make(clone, target).returncode == 0
+    install, first = calls(clone)
+    assert install.endswith(f"-c requirements.lock {what}")
+    assert run in first
+    assert make(clone, target).returncode == 0
+    assert calls(clone) == [install, first, first]
+
+
+def test_what_the_tests_need_includes_what_the_lessons_need(clone):
+    environment(clone)
+    make(clone, "test")
+    make(clone, "lab")
+    assert sum("pip install" in call for call in calls(clone)) == 1
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock"])
+def test_changed_dependencies_are_installed_again(clone, changed):
+    environment(clone)
+    make(clone, "lab")
+    later = (clone / ".venv" / ".lab").stat().st_mtime + 10
+    os.utime(clone / changed, (later, later))
+    make(clone, "lab")
+    assert sum("pip install" in call for call in calls(clone)) == 2
+
+
+def test_when_pip_fails_there_is_a_sentence_and_no_stamp(clone):
+    environment(clone, pip='echo "pip: no space left" >&2; exit 1')
+    answer = make(clone, "lab")
+    assert answer.returncode != 0
+    pips, ours, _ = answer.stderr.splitlines()
+    assert pips == "pip: no space left"
+    assert ours.startswith("Set-up stopped: pip's message above says why")
+    assert not (clone / ".venv" / ".lab").exists()
+    assert not any("jupyterlab" in call for call in calls(clone))
+
+
+@pytest.mark.parametrize(("uid", "allowed"), [(0, True), (1000, False)])
+def test_root_is_allowed_only_to_root(clone, monkeypatch, uid, allowed):
+    script(clone / "id", f"echo {uid}")
+    monkeypatch.setenv("PATH", f"{clone}{os.pathsep}{os.environ['PATH']}")
+    environment(clone)
+    make(clone, "lab", "ARGS=--no-browser --port 8899")
+    root = "--allow-root " if allowed else ""
+    assert calls(clone)[-1].startswith(f"-m jupyterlab {root}--ServerApp.root_dir=notebooks ")
+    assert calls(clone)[-1].endswith("/00_start_here.ipynb --no-browser --port 8899")
+
+
+@pytest.mark.parametrize("target", ["test", "notebooks", "check-notebooks", "lock"])
+def test_arguments_pass_through(clone, target):
+    environment(clone)
+    assert make(clone, target, "ARGS=-k 'two words'").returncode == 0
+    assert calls(clone)[-1].endswith("-k two words")
+
+
+def test_a_failing_test_fails_make(clone):
+    environment(clone, python="exit 3")
+    assert make(clone, "test").returncode != 0
+
+
+def test_make_lab_shows_what_it_would_do(clone):
+    answer = make(clone, "-n", "lab")
+    assert answer.returncode == 0
+    assert "jupyterlab" in answer.stdout
+    assert not (clone / ".venv").exists()
+
+
+def test_clean_leaves_the_notebooks(clone):
+    environment(clone)
+    (clone / "notebooks").mkdir()
+    assert make(clone, "clean").returncode == 0
+    assert not (clone / ".venv").exists()
+    assert (clone / "notebooks").exists()
+
+
+def test_the_automatic_check_runs_the_tests_and_the_linter():
+    run = ROOT / ".ci" / "run"
+    assert os.access(run, os.X_OK)
+    assert subprocess.run(["bash", "-n", run]).returncode == 0
+    assert run.read_text().splitlines()[-2:] == ["make test", "make lint"]
