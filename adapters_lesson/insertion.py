@@ -133,7 +133,7 @@ def insert_adapters(
         model_dim = architecture.model_dim or _output_width(ffn_output)
         like = next(ffn_output.parameters())
         for host, slot_type in _places(block, architecture, config.placement):
-            adapter = config.build(model_dim).to(like.device, like.dtype)
+            adapter = config.build(model_dim).to(like.device, like.dtype).train(block.training)
             places.append((host, f"{config.placement}_adapters", slot_type, ffn_input, adapter))
         if config.train_layer_norms:
             norms = [find(block, path) for path in architecture.norms]
@@ -141,7 +141,7 @@ def insert_adapters(
     set_active_adapter(model, None)
     for host, attribute, slot_type, ffn_input, module in places:
         if not hasattr(host, attribute):
-            slot = slot_type()
+            slot = slot_type().train(host.training)
             slot.attach(host, ffn_input)
             host.add_module(attribute, slot)
         slot = getattr(host, attribute)
@@ -184,7 +184,7 @@ def set_active_adapter(model: nn.Module, name: str | None) -> None:
 
 
 def adapter_names(model: nn.Module) -> list[str]:
-    """The names under which adapters were inserted, oldest first."""
+    """The names under which adapters were inserted, in the order of the modules."""
     return list(dict.fromkeys(key for slot in _slots(model) for key in slot))
 
 
@@ -252,7 +252,7 @@ def _output_width(projection: nn.Module) -> int:
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or hasattr(AdapterSlot(), name):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or hasattr(ParallelSlot(), name):
         raise ValueError(
             f"{name!r} cannot name an adapter: use letters, digits, - and _, beginning with a letter, "
             "and no word that PyTorch's modules use themselves"

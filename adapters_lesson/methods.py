@@ -8,7 +8,7 @@ from torch import nn
 
 from .adapter import AdapterConfig
 from .architectures import architecture_of, base_model_of
-from .insertion import freeze, head_parameters, insert_adapters, set_trainable
+from .insertion import adapter_names, freeze, head_parameters, insert_adapters, set_trainable
 
 METHODS = ("full", "head", "layer_norm", "bitfit", "adapter", "lora")
 
@@ -62,6 +62,8 @@ def prepare(
     if config is not None and method != "adapter":
         raise ValueError(f'an AdapterConfig belongs to method="adapter", not {method!r}')
     base = base_model_of(model)
+    if adapter_names(model) or any("lora_" in name for name, _ in base.named_parameters()):
+        raise ValueError("the model has adapters or LoRA already: prepare a fresh one, or remove_adapters(model) first")
     if method == "adapter":
         insert_adapters(model, config or AdapterConfig(bottleneck_dim=16))
         set_trainable(model)
@@ -101,8 +103,6 @@ def print_trainable_parameters(model: nn.Module) -> None:
 def _add_lora(base: nn.Module, rank: int, alpha: float) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    if any("lora_" in name for name, _ in base.named_parameters()):
-        raise ValueError("the model has LoRA already: prepare a fresh one")
     targets = list(architecture_of(base).lora_targets)
     if not targets:
         raise ValueError("this Architecture names no lora_targets (the attention's query and value projections)")

@@ -9,7 +9,6 @@ import csv
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ _FILM_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d
 TASKS = (*_ASPECT_LABELS, "film_reviews")
 
 
-@cache
 def load_task(name: str) -> Any:
     """The task called ``name``, as a DatasetDict with columns ``text`` and ``label``.
 
@@ -93,13 +91,16 @@ def _aspect_task(name: str) -> Any:
 
     folder = DATA / "aspects"
     mend = "the data come with the course's repository; get the file back with `git checkout data/aspects`"
-    if not (folder / "SHA256SUMS").is_file():
-        raise PretrainedFileError(f"{folder / 'SHA256SUMS'} is missing: {mend}")
-    sums = {name: digest for digest, name in map(str.split, (folder / "SHA256SUMS").read_text().splitlines())}
+    for needed in ("SHA256SUMS", "DATASHEET.md"):
+        if not (folder / needed).is_file():
+            raise PretrainedFileError(f"{folder / needed} is missing: {mend}")
+    lines = [line.split() for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    sums = {line[-1]: line[0] for line in lines if line}
     datasheet = (folder / "DATASHEET.md").read_text(encoding="utf-8")
     splits = {}
     for split in SPLITS:
-        with verify(folder / f"{split}.csv", sums[f"{split}.csv"], mend).open(encoding="utf-8", newline="") as file:
+        path = verify(folder / f"{split}.csv", sums.get(f"{split}.csv", ""), mend)
+        with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         texts, labels = [row["text"] for row in rows], [row[name] for row in rows]
         splits[split] = make_dataset(texts, labels, _ASPECT_LABELS[name], datasheet)

@@ -107,9 +107,12 @@ def evaluate(model: nn.Module, data: Any, batch_size: int = 128) -> dict[str, fl
 def predict(model: nn.Module, data: Any, batch_size: int = 128) -> torch.Tensor:
     """Logits ``(texts, labels)`` in the order of the dataset, computed in evaluation mode."""
     texts = data if isinstance(data, Texts) else Texts(data)
+    training = [module for module in model.modules() if module.training]
     model.eval()
     by_length = sorted(range(len(texts.ids)), key=texts.lengths.__getitem__)
     parts = [model(*texts.batch(by_length[i : i + batch_size])[:2]) for i in range(0, len(by_length), batch_size)]
+    for module in training:  # as it was, so that one may look while training
+        module.training = True
     return torch.cat(parts)[torch.tensor(by_length).argsort()]
 
 
@@ -194,7 +197,10 @@ class _Run:
             return
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters.values(), self.history.settings["max_grad_norm"])
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.history.settings["max_grad_norm"]).item()
+        if not math.isfinite(norm):
+            self.history.stopped = f"the gradient became {norm} at step {self.history.steps}: lower the learning rate"
+            return
         self.history.learning_rate.append(float(self.schedule.get_last_lr()[0]))
         self.optimizer.step()
         self.schedule.step()
@@ -233,9 +239,10 @@ class _Run:
         try:
             state = torch.load(path, weights_only=True)
             saved = {name: p.shape for name, p in state["parameters"].items()}
+            settings = state["history"]["settings"]
         except Exception as error:
             raise ValueError(f"{path} is no checkpoint of this course ({error}): delete it to start afresh") from error
-        differing = [k for k, v in self.history.settings.items() if state["history"]["settings"].get(k) != v]
+        differing = [k for k, v in self.history.settings.items() if settings.get(k) != v]
         if differing or saved != {name: p.shape for name, p in self.parameters.items()}:
             what = f"other {', '.join(differing)}" if differing else "other trainable parameters"
             raise ValueError(f"{path} is the checkpoint of a run with {what}: give another file, or delete it")

@@ -149,7 +149,7 @@ class SmallTransformer(nn.Module):
         """
         from .pretrained import minilm_weights
 
-        if layers not in range(1, 7):
+        if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= 6:
             raise ValueError(f"MiniLM has 6 layers: ask for 1 to 6, not {layers!r}")
         model = cls(SmallTransformerConfig(num_hidden_layers=layers))
         model.load_state_dict(_from_bert_names(minilm_weights(), layers))

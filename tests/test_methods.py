@@ -4,12 +4,12 @@ import re
 
 import pytest
 import torch
+from models import ALL, BASES, WIDTH, make, output, small, snapshot, train_steps
 from torch import nn
 
 from adapters_lesson import Adapter, AdapterConfig, prepare, print_trainable_parameters
 from adapters_lesson.adapter import PLACEMENTS
 from adapters_lesson.methods import METHODS, Trainable, trainable
-from tests.models import ALL, BASES, WIDTH, make, output, small, snapshot, train_steps
 
 CLASSIFIERS = ("small_classifier", "bert_classifier")
 HEAD = {"head.weight", "head.bias"}
@@ -151,7 +151,6 @@ def test_the_same_model_can_be_prepared_for_other_methods_that_add_nothing():
         assert prepare(model, method).names == prepare(make("small_classifier"), method).names
 
 
-# FAILS but for the same method twice: prepare's docstring promises a ValueError for "a model prepared before".
 @pytest.mark.parametrize("second", METHODS)
 @pytest.mark.parametrize("first", ["adapter", "lora"])
 def test_refuses_a_model_that_has_adapters_or_lora_already(first, second):

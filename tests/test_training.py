@@ -13,11 +13,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import Columns, make, small, snapshot, toy_data
 from torch import nn
 
 from adapters_lesson import AdapterConfig, Classifier, History, evaluate, predict, prepare, train
 from adapters_lesson.training import Texts, batches, training_mode
-from tests.models import Columns, make, small, snapshot, toy_data
 
 CONFIG = AdapterConfig(4, dropout=0.2)
 TRAIN, VALIDATION = toy_data(48, seed=0), toy_data(20, seed=1)
@@ -70,7 +70,6 @@ def test_progress_changes_nothing(uninterrupted, capsys):
     capsys.readouterr()
 
 
-# FAILS: predict leaves the model in evaluation mode, so the adapter's dropout is off for the rest of the epoch.
 def test_looking_while_training_changes_nothing(uninterrupted):
     model = fresh()
     history = train(model, TRAIN, VALIDATION, on_step=lambda _: evaluate(model, VALIDATION), **RUN)
@@ -279,7 +278,6 @@ class Astray(nn.Module):
         return logits * (math.nan if self.calls == 3 and self.wrong == "result" else 1)
 
 
-# FAILS for "gradient": a finite loss with a gradient that is not finite is stepped with, and the weights become nan.
 @pytest.mark.parametrize("wrong", ["result", "gradient"])
 def test_divergence_is_reported_and_leaves_finite_weights(wrong):
     model = Astray(wrong)
@@ -360,7 +358,6 @@ def test_refuses_the_checkpoint_of_another_run(tmp_path, changes, what):
     assert file.read_bytes() == content
 
 
-# FAILS for "no history" and "no optimizer": the KeyError comes from outside load's try.
 @pytest.mark.parametrize("garbage", ["text", "empty", "truncated", "weights", "list", "no history", "no optimizer"])
 def test_refuses_a_file_that_is_no_checkpoint(tmp_path, garbage):
     file = tmp_path / "run.pt"

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from models import BASES, VOCAB, inputs, make, output, randomise, small
 
 from adapters_lesson import Classifier, SmallTransformer, SmallTransformerConfig, load_minilm, load_tokenizer
-from tests.models import BASES, VOCAB, inputs, make, output, randomise, small
 
 SENTENCES = [
     "screen: The pool was not superb, and the screen was fantastic.",
