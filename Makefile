@@ -45,7 +45,10 @@ clean: ## remove the environment and the caches; your notebooks stay
 
 PIP_INSTALL = $(BIN) -m pip install --quiet --disable-pip-version-check -c requirements.lock
 PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often the network, a proxy or a full disk);" \
-	"mend that and run make again, it goes on where it stopped." >&2; exit 1; }
+	"mend that and run make again." >&2; exit 1; }
+
+# A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
+_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.test)
 
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock

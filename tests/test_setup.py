@@ -122,6 +122,16 @@ def test_changed_dependencies_are_installed_again(clone, changed):
     assert sum("pip install" in call for call in calls(clone)) == 2
 
 
+def test_an_environment_whose_python_is_gone_is_made_anew(clone):
+    environment(clone)
+    make(clone, "test")
+    (clone / ".venv" / "bin" / "python").unlink()
+    (clone / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
+    python = python_that_fails(clone / "python", "--clear")
+    assert "Making the environment" in make(clone, "lab", f"PYTHON={python}").stdout
+    assert not (clone / ".venv" / ".lab").exists()
+
+
 def test_when_pip_fails_there_is_a_sentence_and_no_stamp(clone):
     environment(clone, pip='echo "pip: no space left" >&2; exit 1')
     answer = make(clone, "lab")

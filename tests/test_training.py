@@ -182,11 +182,11 @@ def test_a_real_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(tmp_path):
     long_run = RUN | {"epochs": 20, "checkpoint_every": 1}
     script = f"""
         import os, random, signal, sys, time
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
         import torch
         torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # what is slow to load is loaded once
         from pathlib import Path
-        from tests.test_training import TRAIN, fresh, train
+        from test_training import TRAIN, fresh, train
         file, random = Path({str(file)!r}), random.Random(0)
         for attempt in range(6):
             inode = file.stat().st_ino if file.exists() else None
