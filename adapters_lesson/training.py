@@ -66,7 +66,8 @@ def train(
 
     from tqdm.auto import tqdm
 
-    bar = tqdm(total=run.total_steps, initial=history.steps, disable=not progress or None, unit="step")
+    silence = {} if progress else {"disable": True}  # left out rather than False, so that TQDM_DISABLE is heeded
+    bar = tqdm(total=run.total_steps, initial=history.steps, unit="step", **silence)
     try:
         while history.steps < run.total_steps and not history.stopped:
             training_mode(model)

@@ -23,7 +23,7 @@ SOURCES = HERE / "sources"
 EDITIONS = {"learner": HERE, "solution": HERE / "solutions"}
 README_PICTURE = HERE / "figures" / "course.png"  # the first figure of lesson 03
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
-NOISE = re.compile(r"Warning|examples/s|it/s\]|/home/|/Users/|/tmp/|site-packages|\\\\Users")
+NOISE = re.compile(r"Warning|\d\d:\d\d<|/home/|/Users/|/tmp/|site-packages|\\\\Users")
 CELL_KEYS = {"id", "cell_type", "source", "metadata"}
 
 
