@@ -21,13 +21,12 @@ class Trainable:
     trainable: int
     total: int
     names: tuple[str, ...]
+    head: int = 0
 
     @property
     def without_head(self) -> int:
         """Trainable parameters that are not the head's: the method's own."""
         return self.trainable - self.head
-
-    head: int = 0
 
     def __str__(self) -> str:
         share = 100 * self.trainable / self.total
