@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -66,8 +67,8 @@ def train(
 
     from tqdm.auto import tqdm
 
-    silence = {} if progress else {"disable": True}  # left out rather than False, so that TQDM_DISABLE is heeded
-    bar = tqdm(total=run.total_steps, initial=history.steps, unit="step", **silence)
+    silent = not progress or bool(os.environ.get("TQDM_DISABLE"))  # tqdm's bar for notebooks forgets its own variable
+    bar = tqdm(total=run.total_steps, initial=history.steps, unit="step", disable=silent)
     try:
         while history.steps < run.total_steps and not history.stopped:
             training_mode(model)
