@@ -43,12 +43,19 @@ def accuracy_against_parameters(rows: Sequence[tuple[str, str, int, Sequence[flo
         rows: label, method, trainable parameters, and one accuracy in [0, 1] for each seed.
     """
     figure, axes = new_figure(9.5, 4.8)
-    for label, method, parameters, accuracies in rows:
+    below_right, below_left, above_left = ("left", -1), ("right", -1), ("right", 1)  # so neighbours' labels keep apart
+    corners = (below_right, below_left, above_left, below_right, above_left, below_right, above_left)
+    for i, (label, method, parameters, accuracies) in enumerate(sorted(rows, key=lambda row: row[2])):
         percent = [100 * a for a in accuracies]
         mean = sum(percent) / len(percent)
         spread = [[mean - min(percent)], [max(percent) - mean]]
         axes.errorbar(parameters, mean, yerr=spread, color=COLOURS[method], marker=MARKERS[method], capsize=4)
-        axes.annotate(label, (parameters, mean), xytext=(9, 7), textcoords="offset points", color=COLOURS[method])
+        side, up = corners[i % len(corners)]
+        offset = (9 if side == "left" else -9, 8 * up)
+        axes.annotate(
+            label, (parameters, mean), offset, textcoords="offset points", color=COLOURS[method],
+            ha=side, va="bottom" if up > 0 else "top",
+        )  # fmt: skip
     axes.set(xscale="log", xlabel="trainable parameters", ylabel="test accuracy, %")
     axes.set_title("Accuracy against what is trained (bars: lowest to highest seed)")
     axes.margins(x=0.18, y=0.15)
