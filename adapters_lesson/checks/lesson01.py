@@ -70,6 +70,13 @@ def check_forward(cls: Any) -> None:
         + (" — it ends inside the bottleneck, up_project is missing" if output.shape[-1] == M else ""),
     )
     require(close(output, h + update), "the output is not h + up_project(activation(down_project(h)))")
+    h.requires_grad_(True)
+    learnt = [h, *adapter.parameters()]
+    output = adapter(h).sum()
+    gradients = torch.autograd.grad(output, learnt, allow_unused=True) if output.requires_grad else [None]
+    require(
+        None not in gradients, "no gradient gets through, so nothing could be learnt: is there a detach or a no_grad?"
+    )
 
 
 @check("1.2", "correct: it starts as the identity, and it can learn.")

@@ -66,6 +66,12 @@ def check_insert(insert_into_block: Any) -> None:
         raise Mistake(
             "the block's output is not LN(A(h) + r) in both sub-layers: look at which modules carry your hooks"
         )
+    learnt = [p for adapter in made for p in adapter.parameters()]
+    gradients = torch.autograd.grad(output.sum(), learnt, allow_unused=True)
+    require(
+        None not in gradients,
+        "no gradient reaches the adapters, so they could not learn: is there a detach or a no_grad?",
+    )
     registered = {id(p) for p in block.parameters()}
     require(
         all(id(p) in registered for adapter in made for p in adapter.parameters()),

@@ -28,7 +28,7 @@ _ = torch.manual_seed(0)
 # %% [markdown]
 # ## A model that one can read
 #
-# The model of this course is an encoder in the style of BERT, in about a hundred lines. It is no toy, though: it can
+# The model of this course is an encoder in the style of BERT, short enough to read. It is no toy, though: it can
 # carry the real pretrained weights of **MiniLM**, a sentence encoder with 6 layers of width 384. We fill it with them.
 
 # %%
@@ -139,7 +139,7 @@ print(f"{'embeddings':16} {sum(p.numel() for n, p in model.named_parameters() if
 # %% [markdown]
 # ## Is it the real one?
 #
-# Our hundred lines claim to be MiniLM. The library transformers has its own implementation, `BertModel`, written
+# Our model claims to be MiniLM. The library transformers has its own implementation, `BertModel`, written
 # independently. If both compute the same from the same weights, we can trust our reading. We use two sentences of
 # different length, so that one of them is padded.
 

@@ -143,6 +143,8 @@ WRONG = {
         (with_forward(lambda s, h: s.activation(s.down_project(h))), "up_project is missing"),
         (with_forward(lambda s, h: h), "the output is the input"),
         (with_forward(in_place), "in place"),
+        (with_forward(lambda s, h: h.detach() + s.up_project(s.activation(s.down_project(h.detach())))), "no gradient"),
+        (with_forward(torch.no_grad()(in_steps)), "no gradient"),
         (with_forward(no_return), "return missing"),
         (with_forward(lambda s, h: s.down_project(s.up_project(h))), "RuntimeError"),
         (Renamed, "no nn.Linear called down_project"),

@@ -178,6 +178,7 @@ WRONG = {
         (hooked(hook=lambda a, h: h + a(h)), "adds the output once more"),
         (hooked(hook=lambda a, h: a.update(h)), "update alone"),
         (hooked(register=False), "an optimiser would not find them"),
+        (hooked(hook=lambda a, h: h + a.update(h).detach()), "no gradient"),
         (after_norms, "after the LayerNorms"),
         (before_sublayers, "what goes into the sub-layers"),
         (no_return, "does each return the adapter's output"),
