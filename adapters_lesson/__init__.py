@@ -17,6 +17,7 @@ _HOME = {
     "insert_adapters": "insertion",
     "remove_adapters": "insertion",
     "set_active_adapter": "insertion",
+    "drop_adapters": "insertion",
     "set_trainable": "insertion",
     "freeze": "insertion",
     "prepare": "methods",

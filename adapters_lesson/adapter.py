@@ -91,8 +91,9 @@ class Adapter(nn.Module):
 
     def update(self, h: torch.Tensor) -> torch.Tensor:
         """What the adapter adds to the hidden states, ``scaling * up(f(down(h)))``: shape of ``h``."""
-        update = self.up_project(self.activation(self.down_project(h)))
-        return self.dropout(update if self.scaling == 1.0 else self.scaling * update)
+        x = h.to(self.down_project.weight.dtype)  # a frozen base may be in half precision, the adapter is not
+        update = self.up_project(self.activation(self.down_project(x)))
+        return self.dropout(update if self.scaling == 1.0 else self.scaling * update).to(h.dtype)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         return h + self.update(h)

@@ -19,6 +19,9 @@ class Architecture:
         norms: the block's LayerNorms, the one after (post-LN) or before (pre-LN) the FFN last.
         norm: "post" (LayerNorm after each residual sum, as in BERT) or "pre" (before each sub-layer, as in GPT-2).
         lora_targets: the attention projections that LoRA changes (query and value, Hu et al. 2021, section 4.2).
+        attention_inputs: the projections that begin the attention sub-layer (for ``costs.memory_ledger``).
+        ffn_inputs: those that begin the FFN; two of them if one gates the other, as in Llama, the gate first.
+        attention_dropout: the dropout on the attention weights, if the architecture has one.
         model_dim: width d of the hidden states; None to read it off ``ffn_output``.
     """
 
@@ -29,6 +32,9 @@ class Architecture:
     norms: tuple[str, ...]
     norm: str
     lora_targets: tuple[str, ...] = ()
+    attention_inputs: tuple[str, ...] = ()
+    ffn_inputs: tuple[str, ...] = ()
+    attention_dropout: str = ""
     model_dim: int | None = None
 
     def __post_init__(self) -> None:
@@ -44,6 +50,9 @@ _BERT = Architecture(
     norms=("attention.output.LayerNorm", "output.LayerNorm"),
     norm="post",
     lora_targets=("query", "value"),
+    attention_inputs=("attention.self.query", "attention.self.key", "attention.self.value"),
+    ffn_inputs=("intermediate.dense",),
+    attention_dropout="attention.self.dropout",
 )
 _LLAMA = Architecture(
     layers="layers",
@@ -53,6 +62,8 @@ _LLAMA = Architecture(
     norms=("input_layernorm", "post_attention_layernorm"),
     norm="pre",
     lora_targets=("q_proj", "v_proj"),
+    attention_inputs=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ffn_inputs=("mlp.gate_proj", "mlp.up_proj"),
 )
 
 # The key is config.model_type, transformers' name for an architecture.
@@ -65,6 +76,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         norms=("attention_norm", "ffn_norm"),
         norm="post",
         lora_targets=("query", "value"),
+        attention_inputs=("attention.query", "attention.key", "attention.value"),
+        ffn_inputs=("ffn.expand",),
     ),
     "small_transformer_pre": Architecture(
         layers="blocks",
@@ -74,6 +87,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         norms=("attention_norm", "ffn_norm"),
         norm="pre",
         lora_targets=("query", "value"),
+        attention_inputs=("attention.query", "attention.key", "attention.value"),
+        ffn_inputs=("ffn.expand",),
     ),
     "bert": _BERT,
     "roberta": _BERT,
@@ -85,6 +100,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         norms=("sa_layer_norm", "output_layer_norm"),
         norm="post",
         lora_targets=("q_lin", "v_lin"),
+        attention_inputs=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        ffn_inputs=("ffn.lin1",),
+        attention_dropout="attention.dropout",
     ),
     "gpt2": Architecture(
         layers="h",
@@ -94,6 +112,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         norms=("ln_1", "ln_2"),
         norm="pre",
         lora_targets=("c_attn",),  # query, key and value in one matrix
+        attention_inputs=("attn.c_attn",),
+        ffn_inputs=("mlp.c_fc",),
+        attention_dropout="attn.attn_dropout",
     ),
     "llama": _LLAMA,
     "mistral": _LLAMA,
@@ -107,6 +128,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         norms=("layernorm_before", "layernorm_after"),
         norm="pre",
         lora_targets=("q_proj", "v_proj"),
+        attention_inputs=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
+        ffn_inputs=("mlp.fc1",),
     ),
 }
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -98,7 +99,10 @@ class NormSlot(AdapterSlot):
         self.handles = [host.register_forward_hook(self.after, prepend=True)]
 
     def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
-        return None if self.current is None else self.current(args[0])
+        if self.current is None:
+            return None
+        weight = next(self.current.parameters())  # trained in single precision even if the base is in half
+        return self.current(args[0].to(weight.dtype)).to(output.dtype)
 
 
 def insert_adapters(
@@ -133,7 +137,8 @@ def insert_adapters(
         model_dim = architecture.model_dim or _output_width(ffn_output)
         like = next(ffn_output.parameters())
         for host, slot_type in _places(block, architecture, config.placement):
-            adapter = config.build(model_dim).to(like.device, like.dtype).train(block.training)
+            with like.device if like.is_meta else nullcontext():  # of an outline only the shapes are wanted
+                adapter = config.build(model_dim).to(like.device, like.dtype).train(block.training)
             places.append((host, f"{config.placement}_adapters", slot_type, ffn_input, adapter))
         if config.train_layer_norms:
             norms = [find(block, path) for path in architecture.norms]
@@ -181,6 +186,25 @@ def set_active_adapter(model: nn.Module, name: str | None) -> None:
         _check_known(model, name)
     for slot in _slots(model):
         slot.active = name if name is not None and name in slot else None
+
+
+def drop_adapters(model: nn.Module, layers: Iterable[int], *, architecture: Architecture | None = None) -> None:
+    """Switch off the active adapters, and their trained LayerNorms, of the blocks ``layers``, counted from 0.
+
+    This is AdapterDrop (Rücklé et al. 2021, arXiv 2010.11918): ``drop_adapters(model, range(n))`` leaves the lowest n
+    blocks bare. The adapters stay in the model: ``set_active_adapter(model, name)`` brings them all back.
+
+    Raises:
+        ValueError: for layers that the model lacks, or a model without adapters. The model is then as it was.
+    """
+    layers, blocks = list(layers), blocks_of(model, architecture)
+    if any(layer not in range(len(blocks)) for layer in layers):
+        raise ValueError(f"layers={layers}, but the model has {len(blocks)} blocks: use 0 to {len(blocks) - 1}")
+    if not adapter_names(model):
+        raise ValueError("the model has no adapters that could be dropped: insert_adapters(model, config) first")
+    for layer in layers:
+        for slot in _slots(blocks[layer]):
+            slot.active = None
 
 
 def adapter_names(model: nn.Module) -> list[str]:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .files import write_atomically
 from .history import History
+from .modes import kept_modes, training_mode
+from .savings import LowerBlocks, cast_frozen
 
 
 def train(
@@ -33,14 +36,16 @@ def train(
     patience: int | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 50,
+    base_dtype: torch.dtype | None = None,
+    cache_frozen: bool = False,
     progress: bool = True,
     on_step: Callable[[History], None] | None = None,
 ) -> History:
     """Train whatever in ``model`` requires gradients with AdamW, and return how it went.
 
     The learning rate rises over the first ``warmup`` share of the steps and then falls to zero, both linearly. A frozen
-    base stays in evaluation mode (see ``training_mode``). Ctrl-C or the kernel's Stop ends the run early: what was
-    learnt stays in the model, and the history so far is returned. So does a loss that is no longer finite.
+    base stays in evaluation mode (see ``modes.training_mode``). Ctrl-C or the kernel's Stop ends the run early: what
+    was learnt stays in the model, and the history so far is returned. So does a loss that is no longer finite.
 
     Args:
         model: maps ``input_ids`` and ``attention_mask`` ``(batch, length)`` to logits ``(batch, labels)``.
@@ -48,6 +53,8 @@ def train(
         patience: stop when the validation loss has not improved for that many epochs, and return to the best weights.
         checkpoint: a file from which the same call goes on, bit for bit, where an earlier one was cut off.
         checkpoint_every: write it after that many steps, and after each epoch.
+        base_dtype: let the frozen base compute in this type, for instance torch.bfloat16 (``savings.cast_frozen``).
+        cache_frozen: compute what lies below the lowest trained block once for each text (``savings.LowerBlocks``).
         on_step: called with the history after every step; it may raise KeyboardInterrupt to stop the run.
 
     Raises:
@@ -57,7 +64,7 @@ def train(
     settings = {
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "warmup": warmup,
         "weight_decay": weight_decay, "max_grad_norm": max_grad_norm, "seed": seed, "patience": patience,
-        "examples": len(train_data),
+        "base_dtype": base_dtype and str(base_dtype), "cache_frozen": cache_frozen, "examples": len(train_data),
     }  # fmt: skip
     texts, validation = Texts(train_data), None if validation_data is None else Texts(validation_data)
     run = _Run(model, settings)
@@ -70,22 +77,25 @@ def train(
     silent = not progress or bool(os.environ.get("TQDM_DISABLE"))  # tqdm's bar for notebooks forgets its own variable
     bar = tqdm(total=run.total_steps, initial=history.steps, unit="step", disable=silent)
     try:
-        while history.steps < run.total_steps and not history.stopped:
-            training_mode(model)
-            epoch, done = divmod(history.steps, steps_per_epoch)
-            for rows in batches(texts.lengths, batch_size, seed, epoch)[done:]:
-                run.step(*texts.batch(rows))
-                if history.stopped:
-                    break
-                bar.update()
-                epoch_ends = history.steps % steps_per_epoch == 0
-                if epoch_ends and validation is not None:
-                    run.validate(validation)
-                    bar.set_postfix(accuracy=f"{history.accuracy:.3f}")
-                if checkpoint is not None and (epoch_ends or history.steps % checkpoint_every == 0):
-                    run.save(checkpoint)
-                if on_step is not None:
-                    on_step(history)
+        with nullcontext() if base_dtype is None else cast_frozen(model, base_dtype):
+            lower = LowerBlocks(model, texts) if cache_frozen else None
+            while history.steps < run.total_steps and not history.stopped:
+                training_mode(model)
+                epoch, done = divmod(history.steps, steps_per_epoch)
+                for rows in batches(texts.lengths, batch_size, seed, epoch)[done:]:
+                    with nullcontext() if lower is None else lower.skipped(rows):
+                        run.step(*texts.batch(rows))
+                    if history.stopped:
+                        break
+                    bar.update()
+                    epoch_ends = history.steps % steps_per_epoch == 0
+                    if epoch_ends and validation is not None:
+                        run.validate(validation)
+                        bar.set_postfix(accuracy=f"{history.accuracy:.3f}")
+                    if checkpoint is not None and (epoch_ends or history.steps % checkpoint_every == 0):
+                        run.save(checkpoint)
+                    if on_step is not None:
+                        on_step(history)
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     finally:
@@ -109,26 +119,11 @@ def evaluate(model: nn.Module, data: Any, batch_size: int = 128) -> dict[str, fl
 def predict(model: nn.Module, data: Any, batch_size: int = 128) -> torch.Tensor:
     """Logits ``(texts, labels)`` in the order of the dataset, computed in evaluation mode."""
     texts = data if isinstance(data, Texts) else Texts(data)
-    training = [module for module in model.modules() if module.training]
-    model.eval()
     by_length = sorted(range(len(texts.ids)), key=texts.lengths.__getitem__)
-    parts = [model(*texts.batch(by_length[i : i + batch_size])[:2]) for i in range(0, len(by_length), batch_size)]
-    for module in training:  # as it was, so that one may look while training
-        module.training = True
+    with kept_modes(model):  # so that one may look while training
+        model.eval()
+        parts = [model(*texts.batch(by_length[i : i + batch_size])[:2]) for i in range(0, len(by_length), batch_size)]
     return torch.cat(parts)[torch.tensor(by_length).argsort()]
-
-
-def training_mode(model: nn.Module) -> None:
-    """Put what is trained into training mode and everything else into evaluation mode.
-
-    A module counts as trained when all of its parameters are. So the dropout of a frozen base is off: nothing in there
-    is learnt, so there is nothing to regularise.
-    """
-    model.eval()
-    for module in model.modules():
-        flags = [p.requires_grad for p in module.parameters()]
-        if flags and all(flags):
-            module.train()
 
 
 def batches(lengths: list[int], batch_size: int, seed: int = 0, epoch: int = 0) -> list[list[int]]:
@@ -193,11 +188,11 @@ class _Run:
 
     def step(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> None:
         start = time.perf_counter()
+        self.optimizer.zero_grad()  # before the forward pass, so that old gradients and activations never coexist
         loss = F.cross_entropy(self.model(input_ids, attention_mask), labels)
         if not math.isfinite(value := loss.item()):
             self.history.stopped = f"the loss became {value} at step {self.history.steps}: lower the learning rate"
             return
-        self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.history.settings["max_grad_norm"]).item()
         if not math.isfinite(norm):

@@ -201,11 +201,11 @@ class Classifier(nn.Module):
 
     def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Mean of the last hidden states over the words, padding left out: ``(batch, hidden_size)``."""
-        hidden = self.base_model(input_ids, attention_mask)
+        hidden = self.base_model(input_ids, attention_mask=attention_mask)
         if not isinstance(hidden, torch.Tensor):
             hidden = hidden.last_hidden_state
         words = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * words).sum(1) / words.sum(1)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(input_ids, attention_mask))
+        return self.head(self.features(input_ids, attention_mask).to(self.head.weight.dtype))

@@ -98,6 +98,8 @@ def test_the_history_says_what_happened(uninterrupted):
         "max_grad_norm": 1.0,
         "seed": 0,
         "patience": None,
+        "base_dtype": None,
+        "cache_frozen": False,
         "examples": 48,
     }
     assert [entry["step"] for entry in history["validation"]] == [6, 12]

@@ -1,0 +1,177 @@
+"""The memory of a training step, predicted by formula."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..architectures import Architecture, architecture_of, blocks_of
+from ..modes import kept_modes, training_mode
+from ..transformer import Classifier
+from .activations import Hidden, Tape, is_on
+
+# Tensors of each parameter's own size and type, and bytes beside them for each parameter tensor (Adam's step counter).
+_OPTIMIZER_STATE = {"adamw": (2, 4), "momentum": (1, 0), "sgd": (0, 0)}
+OPTIMIZERS = tuple(_OPTIMIZER_STATE)
+
+
+@dataclass(frozen=True)
+class MemoryLedger:
+    """Bytes that one training step needs.
+
+    Attributes:
+        weights: all parameters, frozen or not, and buffers.
+        gradients: one number for each trained parameter.
+        optimizer_state: Adam keeps two numbers for each trained parameter, and a step counter for each tensor.
+        activations: what the forward pass keeps for the backward pass.
+        temporary: what is needed at the highest point beyond the larger of activations and gradients: activations
+            are released while gradients arrive, so the two don't add up.
+        process: growth of the whole process's resident memory in that step, where it was measured (Linux only).
+    """
+
+    weights: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+    temporary: int
+    process: int | None = None
+
+    @property
+    def peak(self) -> int:
+        """The highest point of the step."""
+        return self.weights + self.optimizer_state + max(self.activations, self.gradients) + self.temporary
+
+    def __str__(self) -> str:
+        entries = {**asdict(self), "peak": self.peak}
+        process = entries.pop("process")
+        lines = [f"{name.replace('_', ' '):16}{value / 2**20:12,.2f} MiB" for name, value in entries.items()]
+        if process is not None:
+            lines.append(f"{'process, growth':16}{process / 2**20:12,.2f} MiB")
+        return "\n".join(lines)
+
+    def compare(self, measured: MemoryLedger) -> str:
+        """A table: this prediction, a measurement beside it, and the difference."""
+        lines = [f"{'':16}{'predicted':>16}{'measured':>16}{'difference':>13}"]
+        for name in ("weights", "gradients", "optimizer_state", "activations", "peak"):
+            ours, theirs = getattr(self, name), getattr(measured, name)
+            off = f"{100 * (ours / theirs - 1):+.2f} %" if ours != theirs and theirs else "none"
+            lines.append(f"{name.replace('_', ' '):16}{ours:>16,}{theirs:>16,}{off:>13}")
+        return "\n".join(lines)
+
+
+def memory_ledger(
+    model: Classifier,
+    batch_size: int,
+    sequence_length: int,
+    *,
+    optimizer: str = "adamw",
+    dtype: torch.dtype | None = None,
+    checkpointing: bool = False,
+) -> MemoryLedger:
+    """Predict the memory of a training step of ``model`` as it is prepared now; it may be an outline.
+
+    Args:
+        model: a ``Classifier``; its modules' ``requires_grad`` say what is trained.
+        batch_size, sequence_length: texts in a batch, and tokens in each of them.
+        optimizer: "adamw", "momentum" (SGD with it) or "sgd".
+        dtype: count as if the model were of this type; None to take it as it is.
+        checkpointing: every block keeps its input only and is computed again in the backward pass (Chen et al. 2016,
+            arXiv 1604.06174): see ``savings.checkpointed``.
+
+    Raises:
+        ValueError: for sizes below 1, an unknown optimiser, a model that is no Classifier or has an Architecture
+            without ``attention_inputs`` and ``ffn_inputs``.
+    """
+    check(model, batch_size, sequence_length, optimizer)
+    parameters = list(model.parameters())
+    trained = [p for p in parameters if p.requires_grad]
+
+    def size(tensors: list[Any]) -> int:
+        return sum(t.numel() * (dtype if dtype and t.is_floating_point() else t.dtype).itemsize for t in tensors)
+
+    copies, per_tensor = _OPTIMIZER_STATE[optimizer]
+    gradients = size(trained)
+    with kept_modes(model):
+        training_mode(model)
+        activations, working_set = _activations(model, batch_size, sequence_length, dtype, checkpointing)
+    return MemoryLedger(
+        weights=size(parameters) + size(list(model.buffers())),
+        gradients=gradients,
+        optimizer_state=copies * gradients + per_tensor * len(trained),
+        activations=activations,
+        temporary=max(activations + working_set, gradients) - max(activations, gradients),
+    )
+
+
+def _activations(
+    model: Classifier, batch_size: int, length: int, dtype: torch.dtype | None, checkpointing: bool
+) -> tuple[int, int]:
+    """Bytes that are kept at the end of the forward pass, and those of the backward pass's own work."""
+    base = model.base_model
+    at, config = architecture_of(base), base.config
+    blocks = blocks_of(base, at)
+    reference = next(p for p in base.parameters() if p.is_floating_point())
+    itemsize = (dtype or reference.dtype).itemsize
+    tape = Tape(batch_size, length, itemsize, dtype, cpu=reference.device.type == "cpu")
+    modules = list(base.modules())
+    first = modules.index(blocks[0])
+    below, above = modules[:first], modules[first + sum(1 for block in blocks for _ in block.modules()) :]
+    embeddings = [m for m in below if isinstance(m, nn.Embedding) and m.weight.requires_grad]
+    for _ in embeddings:
+        tape.keep(tape.new(1, False, 8))  # the token numbers
+    x = tape.new(int(config.hidden_size), bool(embeddings))  # type: ignore[union-attr, arg-type]
+    for norm in _norms(below):
+        x = tape.norm(x, norm)
+    x = tape.dropout(x, any(is_on(m) for m in below))
+    largest = 0
+    for block in blocks:
+        before = dict(tape.kept)
+        inputs, x = x, tape.block(x, block, at, int(config.num_attention_heads))  # type: ignore[union-attr, arg-type]
+        if checkpointing and x.gradient:
+            largest = max(largest, tape.bytes - sum(before.values()))
+            tape.kept = before
+            tape.keep(inputs)
+    for norm in _norms(above):
+        x = tape.norm(x, norm)
+    features = Hidden(batch_size * int(config.hidden_size), itemsize, x.gradient)  # type: ignore[union-attr, arg-type]
+    if x.gradient:
+        tape.keep(tape.new(1, False), Hidden(batch_size, itemsize, False))  # the mask as numbers, and its sums
+    logits = tape.linear(Hidden(features.numbers, tape.itemsize_of(model.head.weight), x.gradient), model.head)
+    if logits.gradient:
+        logits.numbers = batch_size * model.head.out_features
+        tape.keep(logits, Hidden(batch_size, 8, False), Hidden(1, 4, False))  # probabilities, labels, sum of weights
+    # The features are one vector a text, not one a token.
+    return tape.bytes, largest + _working_set(tape, blocks[-1], at, x.gradient)
+
+
+def _norms(modules: list[nn.Module]) -> list[nn.Module]:
+    return [m for m in modules if type(m).__name__.endswith("Norm")]
+
+
+def _working_set(tape: Tape, block: nn.Module, at: Architecture, gradient: bool) -> int:
+    """What the last block's FFN needs at once: its gradients, for each of its inputs and outputs of full width."""
+    contract = block.get_submodule(at.ffn_output)
+    weight = contract.weight
+    assert isinstance(weight, torch.Tensor)
+    narrow, wide = sorted(weight.shape)
+    wide_tensors = len(at.ffn_inputs) + 1 - int(weight.requires_grad)  # a kept output makes room for its gradient
+    return tape.tokens * tape.itemsize * (wide_tensors * wide + (1 if gradient else 2) * narrow)
+
+
+def check(model: nn.Module, batch_size: int, sequence_length: int, optimizer: str) -> None:
+    """Raise ValueError for what neither the prediction nor the measurement can deal with."""
+    for name, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))}, not {optimizer!r}")
+    if not isinstance(model, Classifier):
+        raise ValueError(
+            f"the ledger reads a Classifier, not a {type(model).__name__}: Classifier(model, num_labels=2)"
+        )
+    at = architecture_of(model)
+    if not (at.attention_inputs and at.ffn_inputs):
+        raise ValueError("this Architecture names no attention_inputs and ffn_inputs, which the ledger needs")
