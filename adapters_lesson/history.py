@@ -56,12 +56,14 @@ class History:
 
 
 def load_results(name: str) -> dict[str, Any]:
-    """The committed results of ``data/run_experiments.py``, with the command that made them.
+    """The committed results of a script in ``data``, with the command that made them.
 
     Raises:
         PretrainedFileError: when there are none of that name.
     """
     path = RESULTS / f"{name}.json"
     if not path.exists():
-        raise PretrainedFileError(f"{path} is missing: python data/run_experiments.py {name} makes it")
+        own = path.parents[1] / f"run_{name}.py"
+        command = f"data/{own.name}" if own.exists() else f"data/run_experiments.py {name}"
+        raise PretrainedFileError(f"{path} is missing: python {command} makes it")
     return json.loads(path.read_text(encoding="utf-8"))

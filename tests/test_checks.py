@@ -4,10 +4,19 @@ import pytest
 import torch
 from wrong_answers import lesson01 as answers01
 from wrong_answers import lesson03 as answers03
+from wrong_answers import lesson04 as answers04
+from wrong_answers import lesson05 as answers05
+from wrong_answers import lesson09 as answers09
 
-from adapters_lesson.checks import lesson01, lesson03, report
+from adapters_lesson.checks import lesson01, lesson03, lesson04, lesson05, lesson09, report
 
-LESSONS = ((lesson01, answers01), (lesson03, answers03))
+LESSONS = (
+    (lesson01, answers01),
+    (lesson03, answers03),
+    (lesson04, answers04),
+    (lesson05, answers05),
+    (lesson09, answers09),
+)
 
 
 def cases(kind):
@@ -33,7 +42,7 @@ def test_a_right_answer_passes(check, answer):
     assert outcome.status == report.CORRECT, outcome
 
 
-@pytest.mark.parametrize("answers", [answers01, answers03])
+@pytest.mark.parametrize("answers", [answers for _, answers in LESSONS])
 def test_there_are_at_least_six_wrong_answers_for_each_exercise(answers):
     assert min(len(entries) for entries in answers.WRONG.values()) >= 6
     assert answers.WRONG.keys() == answers.RIGHT.keys()

@@ -61,6 +61,7 @@ class Tape:
         self.length, self.tokens = length, batch_size * length
         self.itemsize, self.dtype, self.cpu = itemsize, dtype, cpu
         self.kept: dict[Hidden, int] = {}
+        self.bytes_at_ffn_output = 0
 
     @property
     def bytes(self) -> int:
@@ -75,6 +76,11 @@ class Tape:
         """Bytes of a number in ``parameter``."""
         return (self.dtype or parameter.dtype).itemsize
 
+    def cast(self, x: Hidden, parameter: torch.Tensor) -> Hidden:
+        """``x`` in the parameter's precision, a copy of it if that is another one."""
+        itemsize = self.itemsize_of(parameter)
+        return x if itemsize == x.itemsize else Hidden(x.numbers, itemsize, x.gradient)
+
     def keep(self, *tensors: Hidden) -> None:
         """Keep them, once each."""
         self.kept.update({tensor: tensor.bytes for tensor in tensors})
@@ -84,7 +90,7 @@ class Tape:
         if hasattr(module, "base_layer"):
             out = self.linear(x, module.base_layer)
             for name in [] if module.merged else module.active_adapters:
-                low = self.linear(x, module.lora_A[name])
+                low = self.linear(self.cast(x, module.lora_A[name].weight), module.lora_A[name])
                 out = self.sum(out, self.linear(low, module.lora_B[name]))
             return out
         weight, bias = module.weight, getattr(module, "bias", None)
@@ -98,11 +104,13 @@ class Tape:
         """A LayerNorm, or Llama's RMSNorm. Its statistics, and all of an RMSNorm, are in single precision."""
         weight = module.weight
         trained = any(p.requires_grad for p in module.parameters(recurse=False))
-        root_mean_square = not isinstance(module, nn.LayerNorm)
-        if trained or x.gradient:
-            self.keep(x if not root_mean_square or x.itemsize == 4 else Hidden(x.numbers, 4, True))
-            self.keep(self.new(1 if root_mean_square else 2, True, 4))
-            if root_mean_square and weight.requires_grad:
+        if isinstance(module, nn.LayerNorm):
+            if trained or x.gradient:
+                self.keep(x, self.new(2, True, 4))
+        else:
+            if x.gradient:
+                self.keep(x if x.itemsize == 4 else Hidden(x.numbers, 4, True), self.new(1, True, 4))
+            if weight.requires_grad:  # the weight is a factor of its own, and needs the other one
                 self.keep(Hidden(x.numbers, x.itemsize, True))
         return Hidden(x.numbers, x.itemsize, x.gradient or trained)
 
@@ -145,19 +153,16 @@ class Tape:
 
     def update(self, h: Hidden, adapter: Adapter) -> Hidden:
         """An adapter's update; an adapter in another precision than the base keeps its input in its own."""
-        itemsize = self.itemsize_of(adapter.down_project.weight)
-        x = h if itemsize == h.itemsize else Hidden(h.numbers, itemsize, h.gradient)
+        x = self.cast(h, adapter.down_project.weight)
         down = self.activation(self.linear(x, adapter.down_project), adapter.activation)
-        up = self.linear(down, adapter.up_project)
-        if itemsize != h.itemsize:
-            up = Hidden(up.numbers, h.itemsize, up.gradient)
-        return self.dropout(up, is_on(adapter.dropout))
+        up = self.dropout(self.linear(down, adapter.up_project), is_on(adapter.dropout))
+        return Hidden(h.numbers, h.itemsize, up.gradient)
 
     def block(self, x: Hidden, block: nn.Module, at: Architecture, heads: int) -> Hidden:
-        """One block, with whatever adapters are active in it."""
+        """One block, with whatever adapters are active inside it."""
         post = at.norm == "post"
         attention_norm, ffn_norm = (find(block, name) for name in (at.norms[0], at.norms[-1]))
-        residual_dropout = any(is_on(m) for name, m in block.named_modules() if name != at.attention_dropout)
+        residual_dropout = drops_residual(block, at)
 
         h = x if post else self.slot_norm(x, attention_norm)
         inputs = [self.linear(h, find(block, name)) for name in at.attention_inputs]
@@ -176,7 +181,7 @@ class Tape:
             h = self.sum(h, self.update(x, parallel))
         x = self.sum(x, self.dropout(h, residual_dropout))
         if not post:
-            return self.sequential(x, block, "pfeiffer_adapters")
+            return x
         normed = self.slot_norm(x, ffn_norm)
         if pfeiffer := active(ffn_norm, "pfeiffer_adapters"):
             return self.norm(self.sum(self.update(normed, pfeiffer), x), active(ffn_norm, "trained_norms") or ffn_norm)
@@ -186,12 +191,12 @@ class Tape:
         """The FFN up to its last projection; with two projections at its beginning the first gates the second."""
         inputs = [self.linear(x, find(block, name)) for name in at.ffn_inputs]
         h = self.activation(inputs[0], _activation_of(block))
-        if len(inputs) == 1:
-            return h
-        product = self.sum(h, inputs[1])
-        if product.gradient:
-            self.keep(h, inputs[1])  # each factor of a product needs the other
-        return product
+        if len(inputs) == 2:
+            gate, h = h, self.sum(h, inputs[1])
+            if h.gradient:
+                self.keep(gate, inputs[1])  # each factor of a product needs the other
+        self.bytes_at_ffn_output = self.bytes
+        return h
 
     def sequential(self, h: Hidden, host: nn.Module, slot: str = "houlsby_adapters") -> Hidden:
         """The adapter behind ``host``, if there is an active one."""
@@ -199,8 +204,11 @@ class Tape:
         return h if adapter is None else self.sum(h, self.update(h, adapter))
 
     def slot_norm(self, x: Hidden, norm: nn.Module) -> Hidden:
-        """A LayerNorm, or the trained copy in its place."""
-        return self.norm(x, active(norm, "trained_norms") or norm)
+        """A LayerNorm, or the trained copy in its place, which computes in its own precision."""
+        copy = active(norm, "trained_norms")
+        if copy is None:
+            return self.norm(x, norm)
+        return Hidden(x.numbers, x.itemsize, self.norm(self.cast(x, copy.weight), copy).gradient)
 
     def _split(self, x: Hidden) -> tuple[Hidden, Hidden, Hidden]:
         """Query, key and value out of one tensor: views of it, which are kept as a whole."""
@@ -219,9 +227,19 @@ def active(host: nn.Module, slot: str) -> Any:
     return found.current if isinstance(found, AdapterSlot) else None
 
 
+def drops_residual(block: nn.Module, at: Architecture) -> bool:
+    """Whether dropout is on where the sub-layers of ``block`` end."""
+    return any(is_on(module) for name, module in _own(block) if name != at.attention_dropout)
+
+
 def _activation_of(block: nn.Module) -> nn.Module | None:
     """The FFN's activation, if it is a module."""
-    inside_adapters = {id(m) for slot in block.modules() if isinstance(slot, AdapterSlot) for m in slot.modules()}
     kinds = ("GELU", "SiLU", "GELUActivation", "SiLUActivation", "NewGELUActivation", *_KEEP_OUTPUT)
-    found = [m for m in block.modules() if type(m).__name__ in kinds and id(m) not in inside_adapters]
+    found = [module for _, module in _own(block) if type(module).__name__ in kinds]
     return found[-1] if found else None
+
+
+def _own(block: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The block's modules by name, without those of adapters."""
+    inside_adapters = {id(m) for slot in block.modules() if isinstance(slot, AdapterSlot) for m in slot.modules()}
+    return [(name, module) for name, module in block.named_modules() if id(module) not in inside_adapters]

@@ -11,7 +11,7 @@ from torch import nn
 from ..architectures import Architecture, architecture_of, blocks_of
 from ..modes import kept_modes, training_mode
 from ..transformer import Classifier
-from .activations import Hidden, Tape, is_on
+from .activations import Hidden, Tape, drops_residual, is_on
 
 # Tensors of each parameter's own size and type, and bytes beside them for each parameter tensor (Adam's step counter).
 _OPTIMIZER_STATE = {"adamw": (2, 4), "momentum": (1, 0), "sgd": (0, 0)}
@@ -96,20 +96,20 @@ def memory_ledger(
     gradients = size(trained)
     with kept_modes(model):
         training_mode(model)
-        activations, working_set = _activations(model, batch_size, sequence_length, dtype, checkpointing)
+        activations, highest = _activations(model, batch_size, sequence_length, dtype, checkpointing)
     return MemoryLedger(
         weights=size(parameters) + size(list(model.buffers())),
         gradients=gradients,
         optimizer_state=copies * gradients + per_tensor * len(trained),
         activations=activations,
-        temporary=max(activations + working_set, gradients) - max(activations, gradients),
+        temporary=max(highest - max(activations, gradients), 0),
     )
 
 
 def _activations(
     model: Classifier, batch_size: int, length: int, dtype: torch.dtype | None, checkpointing: bool
 ) -> tuple[int, int]:
-    """Bytes that are kept at the end of the forward pass, and those of the backward pass's own work."""
+    """Bytes that are kept at the end of the forward pass, and those at the highest point of the backward pass."""
     base = model.base_model
     at, config = architecture_of(base), base.config
     blocks = blocks_of(base, at)
@@ -126,14 +126,14 @@ def _activations(
     for norm in _norms(below):
         x = tape.norm(x, norm)
     x = tape.dropout(x, any(is_on(m) for m in below))
-    largest = 0
     for block in blocks:
         before = dict(tape.kept)
         inputs, x = x, tape.block(x, block, at, int(config.num_attention_heads))  # type: ignore[union-attr, arg-type]
         if checkpointing and x.gradient:
-            largest = max(largest, tape.bytes - sum(before.values()))
             tape.kept = before
             tape.keep(inputs)
+        x = tape.sequential(x, block, "pfeiffer_adapters")  # behind a pre-LN block, so never computed again
+    highest = tape.bytes_at_ffn_output + _working_set(tape, blocks[-1], at, x.gradient)
     for norm in _norms(above):
         x = tape.norm(x, norm)
     features = Hidden(batch_size * int(config.hidden_size), itemsize, x.gradient)  # type: ignore[union-attr, arg-type]
@@ -144,7 +144,7 @@ def _activations(
         logits.numbers = batch_size * model.head.out_features
         tape.keep(logits, Hidden(batch_size, 8, False), Hidden(1, 4, False))  # probabilities, labels, sum of weights
     # The features are one vector a text, not one a token.
-    return tape.bytes, largest + _working_set(tape, blocks[-1], at, x.gradient)
+    return tape.bytes, highest
 
 
 def _norms(modules: list[nn.Module]) -> list[nn.Module]:
@@ -152,13 +152,17 @@ def _norms(modules: list[nn.Module]) -> list[nn.Module]:
 
 
 def _working_set(tape: Tape, block: nn.Module, at: Architecture, gradient: bool) -> int:
-    """What the last block's FFN needs at once: its gradients, for each of its inputs and outputs of full width."""
-    contract = block.get_submodule(at.ffn_output)
-    weight = contract.weight
+    """What the last block's FFN needs beside what is kept up to there: its wide tensors, or their gradients.
+
+    Of the width of the hidden states there is one gradient, two if dropout makes the sub-layer's another one than the
+    residual stream's. In a pass without gradients there are the block's input, the residual stream and, in a pre-LN
+    block, the LayerNorm's output.
+    """
+    weight = block.get_submodule(at.ffn_output).weight
     assert isinstance(weight, torch.Tensor)
     narrow, wide = sorted(weight.shape)
-    wide_tensors = len(at.ffn_inputs) + 1 - int(weight.requires_grad)  # a kept output makes room for its gradient
-    return tape.tokens * tape.itemsize * (wide_tensors * wide + (1 if gradient else 2) * narrow)
+    narrow_tensors = 1 + drops_residual(block, at) if gradient else 2 + (at.norm == "pre")
+    return tape.tokens * tape.itemsize * ((len(at.ffn_inputs) + 1) * wide + narrow_tensors * narrow)
 
 
 def check(model: nn.Module, batch_size: int, sequence_length: int, optimizer: str) -> None:

@@ -1,0 +1,738 @@
+# %% [markdown]
+# # 09 · The price at inference
+#
+# **The question.** What does an adapter cost when serving?
+#
+# **You will be able to** time two models so that the comparison can be believed, predict what adapters add to a forward
+# pass, say why they cannot be merged into the weights and how much that matters, and leave out the lowest of them.
+#
+# **Before you start.** Lessons 01 to 03.
+#
+# **Time.** 35 minutes, of which the machine computes less than two.
+
+# %%
+import copy
+from statistics import mean, median
+from time import perf_counter
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from adapters_lesson import (
+    Adapter,
+    AdapterConfig,
+    Classifier,
+    SmallTransformer,
+    drop_adapters,
+    encode,
+    evaluate,
+    insert_adapters,
+    load_task,
+    load_tokenizer,
+    prepare,
+    set_active_adapter,
+    train,
+)
+from adapters_lesson.checks import lesson09 as checks
+from adapters_lesson.costs import measure_latency
+from adapters_lesson.history import load_results
+from adapters_lesson.plots import dropped_layers, latency_overhead, show
+
+LAYERS, D, M, RANK = 6, 384, 16, 8
+tokenizer = load_tokenizer()
+
+
+def served(kind: str = "bare", layers: tuple[int, ...] | None = None) -> Classifier:
+    """A classifier on the six layers of MiniLM as it would be served."""
+    torch.manual_seed(0)
+    model = Classifier(SmallTransformer.from_minilm(LAYERS), num_labels=2)
+    if kind.startswith("LoRA"):
+        prepare(model, "lora", lora_rank=RANK)
+    elif kind != "bare":
+        insert_adapters(model, AdapterConfig(M, placement=kind.lower(), layers=layers))
+    return model.eval()
+
+
+def words(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask; which words they are makes no difference to the time."""
+    ids = torch.randint(1000, 30000, (batch, length), generator=torch.Generator().manual_seed(0))
+    return ids, torch.ones_like(ids)
+
+
+# %% [markdown]
+# ## How not to time
+#
+# Training is over, the model is served, and now every millisecond is paid for again and again. LoRA's update can be
+# multiplied into the weights, so that nothing of it is left to compute. An adapter stays. What does that cost?
+#
+# To answer we have to time two models and compare. That looks easy: read the clock, call, read the clock. Let us look at
+# what the clock says when the *same* model is called two hundred times with the *same* input.
+
+# %%
+model, x = served(), words(1, 16)
+times = []
+with torch.inference_mode():
+    for _ in range(200):
+        start = perf_counter()
+        model(*x)
+        times.append(1000 * (perf_counter() - start))
+print(
+    f"first call {times[0]:.1f} ms, then median {median(times[1:]):.2f}, mean {mean(times[1:]):.2f}, fastest {min(times):.2f}, slowest {max(times[1:]):.2f} ms"
+)
+
+# %% [markdown]
+# Three things to learn from one line. The **first call** is slow: memory is fetched, and libraries choose and prepare
+# their kernels. The times that follow are **skewed**: nothing makes a call much faster than usual, but other programs can
+# make it much slower, and a few such calls drag the mean away from what is usual.
+#
+# The third fault shows in a comparison. We time A, then B, as one would, and take the means. A and B are the same model,
+# so B should take 0 % more.
+
+
+# %%
+def naive(call, repetitions: int = 20) -> float:
+    start = perf_counter()
+    for _ in range(repetitions):
+        call()
+    return (perf_counter() - start) / repetitions
+
+
+def same() -> torch.Tensor:
+    with torch.inference_mode():
+        return model(*x)
+
+
+for attempt in range(5):
+    a, b = naive(same), naive(same)
+    print(f"attempt {attempt + 1}: B takes {100 * (b / a - 1):+.1f} % more than A")
+
+# %% [markdown]
+# Whatever these numbers are on your machine, the right one is 0, and a single attempt would not tell how far off it is.
+# The machine has slow spells: a browser wakes up, the processor changes its clock rate. When A is timed first and B
+# after it, a slow spell hits one of them alone. The order counts.
+#
+# ### Exercise 9.1 · A fair timing loop
+#
+# **Write** a function that times several functions against each other and returns `{name: median seconds}`. First call
+# each of them `warmup` times without timing. Then go through `rounds` rounds, and call each of them once in every round.
+# `clock()` reads the clock in seconds; use that one, so that the check can hand in a clock of its own.
+# **Difficulty** ◆◆◇ · **8 minutes**
+#
+# **Done** when each function was called `warmup + rounds` times, the calls are interleaved (A B C A B C …), and what
+# comes back is the median of each one's timed calls.
+#
+# <details><summary>Hint 1</summary>
+#
+# Two loops: the outer one over the rounds, the inner one over `contenders.items()`. Keep a list of times for each name.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `start = clock()`, `call()`, `times[name].append(clock() - start)`. `median` is imported above.
+# </details>
+# <details><summary>I see "the contenders are timed one after the other"</summary>
+#
+# Your outer loop goes over the contenders. Swap the two loops.
+# </details>
+# <details><summary>I see "the warm-up is among the times"</summary>
+#
+# The warm-up calls have a loop of their own, before the rounds, without a clock.
+# </details>
+
+
+# %%
+def fair_medians(contenders: dict, rounds: int, warmup: int, clock=perf_counter) -> dict:
+    ### BEGIN SOLUTION
+    for call in contenders.values():
+        for _ in range(warmup):
+            call()
+    times = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            start = clock()
+            call()
+            times[name].append(clock() - start)
+    return {name: median(taken) for name, taken in times.items()}
+    ### END SOLUTION
+
+
+# %%
+checks.check_timing(fair_medians)
+
+# %% [markdown]
+# The package's `measure_latency` does the same and a little more. The order is drawn anew in every round. Python's
+# garbage collector rests. On a GPU it waits until the work is done, because a call only hands the work over. And it says
+# **how sure** one can be: the rounds are drawn again with replacement two thousand times, each time the median is taken,
+# and the interval holds the middle 95 % of these medians. Here is the same model against itself once more:
+
+# %%
+with_itself = measure_latency({"A": same, "B": same}, repetitions=40)
+print(with_itself)
+
+# %% [markdown]
+# The number behind B is the median of B's time by A's *in the same round*. Now we can tell a difference from noise: an
+# interval that holds 0 % shows no difference.
+
+# %% [markdown]
+# ## A prediction first
+#
+# What should adapters cost? Nearly all the arithmetic of a transformer is matrix products, so we count multiply-adds for
+# one token in one block. Attention has four projections of d × d, the FFN two of d × 4d: 12·d² in all. Attention itself
+# compares each token with all *length* tokens and mixes their values: 2·length·d. An adapter has two projections of
+# d × m: 2·d·m.
+#
+# ### Exercise 9.2 · The adapters' share
+#
+# **Write** a function that returns the adapters' multiply-adds divided by those of the bare block, for one token and a
+# block that has `adapters` adapters. **Difficulty** ◆◇◇ · **4 minutes**
+#
+# **Done** when `extra_share(384, 16, 2, 128)` gives 0.0131: 1.3 % for Houlsby's two adapters.
+#
+# <details><summary>Hint 1</summary>
+#
+# Above the line the adapters of one block, below it attention and FFN without adapters.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The length counts once only: for one token, the scores take length·d multiply-adds and the mixing as many.
+# </details>
+# <details><summary>I see "biases are added, not multiplied"</summary>
+#
+# That is the count of *parameters* from lesson 01. A bias is added once to each output and needs no product.
+# </details>
+# <details><summary>I see "divide by the bare block's multiply-adds, without the adapters"</summary>
+#
+# A share of the whole would have the adapters below the line too. An overhead is what comes on top of the bare model.
+# </details>
+
+
+# %%
+def extra_share(model_dim: int, bottleneck_dim: int, adapters: int, length: int) -> float:
+    ### BEGIN SOLUTION
+    block = 12 * model_dim**2 + 2 * length * model_dim
+    return adapters * 2 * model_dim * bottleneck_dim / block
+    ### END SOLUTION
+
+
+# %%
+checks.check_share(extra_share)
+
+# %% [markdown]
+# Does the formula hold? PyTorch can count the products while the model runs. LoRA of rank 8 on query and value adds two
+# pairs of thin matrices to a block, as many multiply-adds as one adapter of width 16. Merged, it adds none.
+#
+# While we are at it, we count something else as well: how many *operations* the model starts, each a function that works
+# through whole tensors. On a GPU every one of them is at least one kernel to be launched. The reason will become clear
+# below.
+
+# %%
+kinds = ("bare", "Houlsby", "Pfeiffer", "parallel", "LoRA", "LoRA merged")
+models = {kind: served(kind) for kind in kinds}
+for module in models["LoRA merged"].modules():
+    if isinstance(module, LoraLayer):
+        module.merge()
+
+
+def predicted(kind: str, length: int) -> float:
+    """Extra multiply-adds in per cent."""
+    width = {"Houlsby": 2 * M, "Pfeiffer": M, "parallel": M, "LoRA": 2 * RANK}.get(kind, 0)
+    return 100 * 2 * D * width / (12 * D**2 + 2 * length * D)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that compute, and not those that only look at a tensor in another shape."""
+
+    started = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        computes = name in ("addmm", "mm", "add", "mul", "gelu") or "norm" in name or "attention" in name
+        self.started += computes
+        return function(*args, **(kwargs or {}))
+
+
+x = words(2, 64)
+products, operations = {}, {}
+for kind, model in models.items():
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.base_model(*x)  # with attention written out, so that its products are counted
+    with torch.no_grad(), Operations() as started:
+        model.base_model(*x)
+    products[kind], operations[kind] = counter.get_total_flops() / 2, started.started
+
+print(f"{'':12}{'multiply-adds, predicted':>26}{'counted':>10}{'operations a block':>22}")
+for kind in kinds:
+    more = 100 * (products[kind] / products["bare"] - 1)
+    a_block = (operations[kind] - operations["bare"]) / LAYERS
+    share = f"+{a_block:.0f} on {operations['bare'] // LAYERS}"
+    print(f"{kind:12}{predicted(kind, 64):>24.2f} %{more:>8.2f} %{share:>22}")
+
+# %% [markdown]
+# The multiply-adds agree with the formula. And the two columns tell different stories: in arithmetic Houlsby's adapters
+# are next to nothing, but each of them is four operations more (down, GELU, up, sum) in a block that has twelve.
+#
+# ## Measured
+#
+# How much longer does a forward pass take, from one short text to a batch of 32? Before we measure LoRA merged, we make
+# sure that merging keeps the output, with a LoRA that is not zero.
+
+# %%
+trained = served("LoRA")
+for name, parameter in trained.named_parameters():
+    if "lora_B" in name:
+        nn.init.normal_(parameter, std=0.5)
+with torch.inference_mode():
+    unmerged = trained(*x)
+    for module in trained.modules():
+        if isinstance(module, LoraLayer):
+            module.merge()
+    merged = trained(*x)
+    changed = (unmerged - models["bare"](*x)).abs().max()
+print(
+    f"LoRA changes the logits by up to {changed:.2f}, merging changes them by up to {(merged - unmerged).abs().max():.1e}"
+)
+
+# %%
+shapes = {(1, 16): 40, (1, 64): 40, (1, 128): 24, (8, 16): 24, (8, 64): 10, (32, 16): 10, (32, 64): 6}
+tables = {}
+for shape, repetitions in shapes.items():
+    x = words(*shape)
+    calls = {kind: lambda model=model, x=x: model(*x) for kind, model in models.items()}
+    tables[shape] = measure_latency(calls, repetitions, warmup=2)
+print("batch 1, length 16\n" + str(tables[1, 16]) + "\n")
+print("overhead in % over the bare model, and its 95 % interval")
+print(f"{'batch × length':15}{'bare, ms':>9}" + "".join(f"{kind:>17}" for kind in kinds[1:]))
+for (batch, length), table in tables.items():
+    cells = ""
+    for row in (table[kind] for kind in kinds[1:]):
+        cells += f"{f'{row.overhead:+.0f} ({row.overhead_interval[0]:+.0f} – {row.overhead_interval[1]:+.0f})':>17}"
+    print(f"{f'{batch} × {length}':15}{1000 * table['bare'].median:>9.1f}{cells}")
+
+# %% [markdown]
+# The rounds are fewer where a call takes long. Is the overhead what the multiply-adds predict? In the figure they are the
+# dashed lines.
+
+# %%
+show(
+    latency_overhead(tables, {kind: [predicted(kind, length) for _, length in shapes] for kind in kinds}),
+    "Overhead over the bare model in per cent for Houlsby's, Pfeiffer's and the parallel adapters, LoRA and merged LoRA, "
+    "at seven sizes from batch 1, length 16 to batch 32, length 64, each with its interval. For Houlsby it goes from "
+    f"{tables[1, 16]['Houlsby'].overhead:+.0f} % at the smallest to {tables[32, 64]['Houlsby'].overhead:+.0f} % at the "
+    f"largest, where {predicted('Houlsby', 64):.1f} % more multiply-adds are predicted; merged LoRA stays near zero.",
+)
+
+# %% [markdown]
+# Three things to see. **Merged LoRA costs nothing**: it is the bare model with other numbers. **LoRA that is not merged
+# costs about what adapters cost**; who serves many tasks from one model cannot merge, and pays it. And **adapters cost
+# more than their multiply-adds**, most of all for one short text.
+#
+# Why? Arithmetic is not all that an operation does. It has a fixed price: it is looked up, checked, and given memory.
+# For one short text that is a large part of its time. And it moves data: the sum h + update reads two whole tensors
+# and writes a third for a single addition per number, and a product with a thin matrix, too, does little arithmetic with
+# each number that it fetches. For a big batch that part remains.
+#
+# ## The same in the paper on LoRA
+#
+# Hu et al. (2021) measured GPT-2 medium on one GPU (their table 1): milliseconds for a forward pass, and how much two
+# kinds of adapters add. Adapter-H is Houlsby's scheme, Adapter-L has one adapter after each FFN.
+#
+# | batch × length | bare, ms | Adapter-L | Adapter-H |
+# |---|---|---|---|
+# | 32 × 512 | 1449.4 | +2.2 % | +3.0 % |
+# | 16 × 256 | 338.0 | +5.0 % | +8.4 % |
+# | 1 × 128 | 19.8 | +20.7 % | +30.3 % |
+#
+# For one short text adapters cost far more there than here: up to 30 % more time, where the same adapters add 3 % to the
+# largest batch. Why? A GPU computes thousands of elements at once. One text does not fill it, and an operation takes
+# about the same short time whether its matrix is square or thin. Then time follows the **number of operations that wait
+# for each other**, and not the arithmetic. Our count above says how many more Houlsby's scheme has.
+# A processor with few cores is filled by much less work, so its time follows arithmetic and data, and the fixed price of
+# an operation is smaller beside them.
+#
+# Hence the rule for a GPU: adapters are cheap where it is busy (big batches, long texts), and dear where it waits (one
+# short text).
+
+# %% [markdown]
+# ## Can an adapter be merged?
+#
+# LoRA's update is linear, W·x + B·A·x = (W + B·A)·x, so it disappears into W. Could the same be done with an adapter? It
+# sits right behind a projection: A(W·x + b). If A had no activation, two linear maps would follow each other, and those
+# are one linear map.
+#
+# ### Exercise 9.3 · Merge a linear adapter
+#
+# **Write** a function that returns weight and bias of the one linear layer that computes `adapter(projection(x))`, for an
+# adapter whose activation is the identity: h + s·(U·(D·h + b_D) + b_U), with h = W·x + b. Change neither of the two
+# modules. **Difficulty** ◆◆◆ · **8 minutes**
+#
+# **Done** when the new layer's output is the same up to rounding, for scalings s other than 1 too.
+#
+# <details><summary>Hint 1</summary>
+#
+# Put W·x + b in for h and collect what is multiplied with x: that is the weight. What is left is the bias.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The weight is (I + s·U·D)·W. The bias is what comes out for x = 0, that is `adapter` of the projection's bias.
+# `@` multiplies matrices.
+# </details>
+# <details><summary>I see "the order is the wrong way round"</summary>
+#
+# x meets W first. In a product of matrices the first one to work stands on the right.
+# </details>
+# <details><summary>I see "the residual is missing"</summary>
+#
+# The adapter returns h *plus* its update. In matrices, h is I·h.
+# </details>
+
+
+# %%
+def merge(projection: nn.Linear, adapter: Adapter) -> tuple[torch.Tensor, torch.Tensor]:
+    ### BEGIN SOLUTION
+    down, up = adapter.down_project, adapter.up_project
+    weight = projection.weight + adapter.scaling * up.weight @ down.weight @ projection.weight
+    bias = projection.bias + adapter.scaling * (up.weight @ (down.weight @ projection.bias + down.bias) + up.bias)
+    return weight.detach(), bias.detach()
+    ### END SOLUTION
+
+
+# %%
+checks.check_merge(merge)
+
+# %% [markdown]
+# Now for a whole model. The package's projections carry their adapter in a hook, so a call gives A(W·x + b). If that is
+# linear, we can read its matrix off by probing: what comes out for 0 is the bias, and what comes out for each unit vector
+# is a column of the weight.
+
+
+# %%
+def projections(model: nn.Module) -> list[nn.Linear]:
+    """The projections behind which Houlsby's adapters sit, from the bottom up."""
+    return [p for block in model.base_model.blocks for p in (block.attention.output, block.ffn.contract)]
+
+
+@torch.no_grad()
+def probe(layer: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    bias = layer(torch.zeros(layer.in_features))
+    return (layer(torch.eye(layer.in_features)) - bias).T, bias
+
+
+def with_projections(model: nn.Module, layers: list[tuple[torch.Tensor, torch.Tensor]]) -> nn.Module:
+    """A copy whose adapters rest and whose projections have these weights and biases."""
+    model = copy.deepcopy(model)
+    set_active_adapter(model, None)
+    for projection, (weight, bias) in zip(projections(model), layers):
+        projection.weight.data, projection.bias.data = weight, bias
+    return model
+
+
+x = words(8, 16)
+for activation in ("identity", "gelu"):
+    torch.manual_seed(0)
+    model = Classifier(SmallTransformer.from_minilm(4), num_labels=2).eval()
+    insert_adapters(model, AdapterConfig(M, activation=activation, init="bert", init_std=0.1))
+    merged = with_projections(model, [probe(projection) for projection in projections(model)])
+    with torch.inference_mode():
+        before, after = model.features(*x), merged.features(*x)
+    print(
+        f"activation {activation:9} merged by probing: features change by {(after - before).norm() / before.norm():.1e} of their length"
+    )
+
+# %% [markdown]
+# A linear adapter merges up to rounding. With a GELU the same recipe gives another model, as it must: the map is not
+# linear, so no matrix computes it.
+#
+# ## The best merge there is
+#
+# Not exactly, then. But how *nearly*? A trained adapter need not use its activation's bend. So we train one (the aspect
+# task of lesson 03, adapters of width 16 in four layers), watch what goes into each projection and what its adapter
+# puts out, and ask for the linear layer that comes closest over all the words of 500 training sentences, by least
+# squares.
+
+# %%
+task = load_task("aspect_sentiment")
+data = encode(task, tokenizer)
+torch.manual_seed(0)
+model = Classifier(SmallTransformer.from_minilm(4), num_labels=2)
+prepare(model, "adapter", AdapterConfig(M))
+history = train(model, data["train"], epochs=4, learning_rate=3e-3)
+print(f"trained for {history.steps} steps")
+
+
+# %%
+def observe(model: nn.Module, texts: list[str]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For each projection: its inputs ``(words, inputs)``, and what comes out behind the adapter ``(words, d)``."""
+    batch, seen = tokenizer(texts, padding=True, return_tensors="pt"), []
+    real = batch["attention_mask"].bool()  # padding is no word
+    hooks = [
+        projection.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0][real], output[real])))
+        for projection in projections(model)
+    ]
+    with torch.inference_mode():
+        model(**batch)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def best_linear(
+    projection: nn.Linear, inputs: torch.Tensor, outputs: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of the linear layer nearest to what was seen, by least squares."""
+    update = outputs - nn.functional.linear(inputs, projection.weight, projection.bias)
+    ones = torch.ones(len(inputs), 1)  # the bias is the weight of a constant input
+    solution = torch.linalg.lstsq(torch.cat([inputs, ones], 1).double(), update.double()).solution.float()
+    return (projection.weight + solution[:-1].T).detach(), (projection.bias + solution[-1]).detach()
+
+
+def error(projection: nn.Linear, layer: tuple, inputs: torch.Tensor, outputs: torch.Tensor) -> float:
+    """Per cent of the adapter's update that the linear layer gets wrong."""
+    update = outputs - nn.functional.linear(inputs, projection.weight, projection.bias)
+    return 100 * ((outputs - nn.functional.linear(inputs, *layer)).norm() / update.norm()).item()
+
+
+film = load_task("film_reviews")["test"]["text"][:200]
+train_seen, test_seen, film_seen = (
+    observe(model, texts) for texts in (task["train"]["text"][:500], task["test"]["text"][:300], film)
+)
+places = projections(model)
+layers = [best_linear(projection, *seen) for projection, seen in zip(places, train_seen)]
+print(f"{'adapter behind':22}{'error of the best linear merge, in % of the update':>52}")
+print(f"{'':22}{'train words':>16}{'test words':>16}{'film reviews':>20}")
+for i, projection in enumerate(places):
+    name = f"layer {i // 2}, {'FFN' if i % 2 else 'attention'}"
+    errors = [error(projection, layers[i], *seen[i]) for seen in (train_seen, test_seen, film_seen)]
+    print(f"{name:22}{errors[0]:>16.1f}{errors[1]:>16.1f}{errors[2]:>20.1f}")
+
+# %% [markdown]
+# On the sentences of its task the merge comes near. They are made of few words in few patterns, so the hidden states are
+# of few kinds, and a linear map with 384 or 1,536 inputs has freedom enough to be fitted to them. But nowhere is the error
+# zero, and behind attention it grows towards the top. On other text the merged layer goes astray: it was fitted to words
+# of one kind, and there is no formula behind it that would hold elsewhere. What is left of the accuracy when every adapter is replaced by its best linear merge?
+
+# %%
+merged = with_projections(model, layers)
+accuracy = {"with its adapters": evaluate(model, data["test"])["accuracy"]}
+accuracy["adapters merged by least squares"] = evaluate(merged, data["test"])["accuracy"]
+set_active_adapter(model, None)
+accuracy["adapters switched off"] = evaluate(model, data["test"])["accuracy"]
+set_active_adapter(model, "default")
+for name, value in accuracy.items():
+    print(f"{name:34} {100 * value:5.1f} % of {len(data['test']):,} test sentences")
+
+with torch.inference_mode():
+    reviews = tokenizer(film, padding=True, return_tensors="pt")
+    differing = (model(**reviews).argmax(-1) != merged(**reviews).argmax(-1)).float().mean()
+print(f"on film reviews the merged model answers differently in {100 * differing:.0f} % of the cases")
+
+# %% [markdown]
+# So "adapters cannot be merged" is true in the strict sense: no linear layer gives the same outputs. It is not the same
+# as "a merge ruins the model". On this small and easy task a fitted merge keeps nearly all of the accuracy, and loses
+# its way on text of another kind. Who merges like this has a new model, and has to test it like one.
+
+# %% [markdown]
+# ## AdapterDrop
+#
+# If adapters cannot be merged, can some be left out? Houlsby et al. took single adapters out of a trained model again,
+# and found that those of the lowest layers matter least. **AdapterDrop** (Rücklé et al. 2021) leaves the lowest n layers without adapters. There are three
+# ways to get there: train with all adapters and **drop some when serving**; train a **specialised** model that never had
+# the lowest n; or train one **robust** model that meets another n at every training step.
+
+# %%
+results = load_results("adapterdrop")
+accuracies = {
+    label: [[run["test"] for run in row["runs"] if run["dropped"] == n] for n in range(LAYERS)]
+    for label, row in results["rows"].items()
+}
+print(f"{'':7}" + "".join(f"{label:>26}" for label in accuracies))
+for n in range(LAYERS):
+    cells = [by_n[n] for by_n in accuracies.values()]
+    spreads = [f"{100 * mean(a):.1f} % ({100 * min(a):.1f} – {100 * max(a):.1f})" for a in cells]
+    print(f"n = {n}  " + "".join(f"{spread:>26}" for spread in spreads))
+print(f"\n{results['command']}: test accuracy, mean (lowest – highest) of {len(cells[0])} seeds,")
+print(f"{results['epochs']} epochs, torch {results['torch']}, on {results['threads']} of {results['cores']} cores")
+
+# %% [markdown]
+# And what does it save? We serve the same six layers with the adapters of the lowest n left out.
+
+# %%
+thinner = {f"n = {n}": served("Houlsby", layers=tuple(range(n, LAYERS))) for n in range(LAYERS)}
+x = words(1, 64)
+calls = {kind: lambda model=model: model(*x) for kind, model in {"bare": models["bare"], **thinner}.items()}
+dropped = measure_latency(calls, repetitions=40)
+print(dropped)
+
+# %%
+points = {label: [100 * mean(a) for a in by_n] for label, by_n in accuracies.items()}
+show(
+    dropped_layers(accuracies, [dropped[f"n = {n}"] for n in range(LAYERS)]),
+    "Left: test accuracy against the number n of lowest layers without adapters. At n = 3 the specialised model has "
+    f"{points['specialised'][3]:.0f} %, the robust one {points['robust'][3]:.0f} %, and the one whose adapters are "
+    f"dropped only when serving {points['dropped when serving'][3]:.0f} %. Right: the overhead of a forward pass falls "
+    f"from {dropped['n = 0'].overhead:.0f} % with all adapters to {dropped['n = 5'].overhead:.0f} % with those of the "
+    "highest layer only.",
+)
+
+# %% [markdown]
+# Left: the lowest two layers can go without adapters almost for nothing, **if the model was trained for it**. Dropped only
+# when serving they leave a hole, for the adapters above had learnt to build on them. The robust model stays below the
+# specialised ones; that is the price of having one model for every n. From n = 3 on all three lose much: this task needs adapters
+# in several layers, and with those of the highest layer alone little is left of what they brought.
+#
+# Right: every layer whose adapters are left out saves its part of the overhead, and the overhead was small. For a single
+# task AdapterDrop saves a few per cent.
+#
+# ## Many tasks on the same text
+#
+# The larger gain is another one. Suppose that eight tasks look at the same text: its topic, its tone, whether it is
+# spam. The base model is the same for all of them, and below the lowest adapter the hidden states are the same too. So
+# the lower part needs to be computed **once**, and only the upper part once for each task.
+#
+# ### Exercise 9.4 · Share the lower layers
+#
+# **Write** that. `x` are the embedded words, `blocks` a list of functions from hidden states to hidden states,
+# `adapters[task]` a list of functions of the same kind, one behind each block. Leave out the adapters of the lowest `n`
+# blocks, compute these blocks once in all, and return `{task: hidden states behind the last adapter}`.
+# **Difficulty** ◆◆◇ · **8 minutes**
+#
+# **Done** when each block below n is called once, each from n on once for each task, and no task's result depends on
+# another task.
+#
+# <details><summary>Hint 1</summary>
+#
+# Two parts: first a loop over `blocks[:n]`, then a loop over the tasks, with a loop over the remaining blocks inside.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `zip(blocks[n:], own[n:])` gives the remaining blocks with the task's adapters behind them: `h = adapter(block(h))`.
+# </details>
+# <details><summary>I see "each task starts again from what the lower blocks gave"</summary>
+#
+# Set `h` back to the shared hidden states at the beginning of each task.
+# </details>
+# <details><summary>I see "below n all tasks share the same hidden states"</summary>
+#
+# The results are right, but the lower blocks run anew for each task. Take them out of the loop over the tasks.
+# </details>
+
+
+# %%
+def serve(x: torch.Tensor, blocks: list, adapters: dict, n: int) -> dict:
+    ### BEGIN SOLUTION
+    for block in blocks[:n]:
+        x = block(x)
+    results = {}
+    for task, own in adapters.items():
+        h = x
+        for block, adapter in zip(blocks[n:], own[n:]):
+            h = adapter(block(h))
+        results[task] = h
+    return results
+    ### END SOLUTION
+
+
+# %%
+checks.check_sharing(serve)
+
+# %% [markdown]
+# How much time does it save? Eight tasks with Houlsby's adapters in one model. First each task on its own, then with the
+# lowest n layers shared. We predict it as well: of 8 × 6 passes through a block, n + 8 · (6 − n) remain.
+
+# %%
+TASKS = 8
+model = Classifier(SmallTransformer.from_minilm(LAYERS), num_labels=2).eval()
+names = [f"task{i}" for i in range(TASKS)]
+for name in names:
+    insert_adapters(model, AdapterConfig(M, init="houlsby"), name)
+
+
+def share(n: int, ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+    """The last hidden states for every task; the lowest n layers are computed once, without adapters."""
+    base, real = model.base_model, mask[:, None, None, :].bool()
+    set_active_adapter(model, None)
+    shared = base.embed(ids)
+    for block in base.blocks[:n]:
+        shared = block(shared, real)
+    results = []
+    for name in names:
+        set_active_adapter(model, name)
+        h = shared
+        for block in base.blocks[n:]:
+            h = block(h, real)
+        results.append(h)
+    return results
+
+
+x = words(1, 64)
+with torch.inference_mode():
+    for n in (0, 5):
+        identical = True
+        for name, result in zip(names, share(n, *x)):
+            set_active_adapter(model, name)
+            drop_adapters(model, range(n))
+            identical &= torch.equal(model.base_model(*x), result)
+        print(f"n = {n}: the same as each task on its own with those adapters dropped: {identical}")
+together = measure_latency({f"n = {n}": lambda n=n: share(n, *x) for n in range(LAYERS)}, repetitions=10, warmup=1)
+print(f"\n{'':7}{'ms for 8 tasks':>15}{'measured (interval)':>30}{'predicted':>12}")
+for n in range(LAYERS):
+    row = together[f"n = {n}"]
+    low, high = row.overhead_interval
+    passes = (n + TASKS * (LAYERS - n)) / (TASKS * LAYERS)
+    print(
+        f"n = {n}  {1000 * row.median:>15.1f}{f'{row.overhead:+.0f} % ({low:+.0f} – {high:+.0f})':>30}{100 * (passes - 1):>+10.0f} %"
+    )
+
+# %% [markdown]
+# The time follows the passes that are left. Rücklé et al. report that eight simultaneous tasks on BERT-base become 39 %
+# faster with the first five of its twelve layers dropped. The same count gives 5 + 8 · 7 = 61 of 96 passes, 36 % fewer,
+# and the adapters that are not computed come on top. Our model has six layers, so five are a larger part of it; how many
+# one may drop is decided by the accuracy above.
+
+# %% [markdown]
+# ## Check yourself
+#
+# <details>
+# <summary>1. A takes 10.0 ms, B takes 10.4 ms, the interval of the ratio is −1 % to +9 %. Is B slower?</summary>
+#
+# One cannot say: the interval holds 0 %. More rounds make it narrower.
+# </details>
+# <details>
+# <summary>2. Why are the contenders called in turn, and not one after the other?</summary>
+#
+# A slow spell of the machine then hits all of them alike, and drops out of the ratio within a round.
+# </details>
+# <details>
+# <summary>3. Adapters add 1 % of multiply-adds, and a GPU takes 30 % longer for one short text. How can that be?</summary>
+#
+# The GPU is not filled by one text, and every operation takes about the same short time. The adapters are many small
+# operations, one after the other.
+# </details>
+# <details>
+# <summary>4. When does LoRA cost as much as adapters when serving?</summary>
+#
+# When it is not merged, for instance because several tasks share the base model and each needs its own update.
+# </details>
+# <details>
+# <summary>5. A colleague merged adapters by least squares and lost no accuracy. Was the lesson wrong?</summary>
+#
+# No. A fitted linear map can come near on the text to which it was fitted. It is another model, and on other text its
+# outputs differ.
+# </details>
+
+# %% [markdown]
+# ## What we saw
+#
+# 1. Fair timing warms up, interleaves, takes medians, and states an interval.
+# 2. Adapters add about one per cent of multiply-adds but many small operations: they are dearest for one short text,
+#    above all on a GPU.
+# 3. Merged LoRA costs nothing at inference; LoRA that is not merged costs about as much as adapters.
+# 4. A linear adapter merges exactly, one with an activation does not; the best linear merge is a fit to its task's text.
+# 5. AdapterDrop leaves the lowest layers bare, and tasks on the same text then share them.
+#
+# **Sources.** E. Hu et al., *LoRA*, 2021, arXiv 2106.09685, table 1. A. Rücklé et al., *AdapterDrop*, 2021, arXiv
+# 2010.11918. Houlsby et al. 2019, arXiv 1902.00751.
+#
+# **Next.** Lesson 10 is in preparation. The finished notebooks are in the folder `solutions`.

@@ -1,0 +1,72 @@
+"""The claims of lesson 04, held against the outputs of the executed notebook."""
+
+import re
+
+from test_results import output
+
+TEXT = output("04_counting_the_cost")
+
+
+def test_the_count_of_the_exercise_is_the_models_own():
+    assert re.search(r"bert-base +109,482,240 +2,379,264", TEXT)
+    shares = [float(s) for s in re.findall(r"^\S+ +[\d,]+ +[\d,]+ +([\d.]+) % +[\d,]+ +[\d.]+ %", TEXT, re.M)]
+    assert len(shares) == 5
+    assert shares == sorted(shares, reverse=True)  # "the share falls as models grow"
+
+
+def test_standing_bytes_differ_by_adams_step_counters_only():
+    differences = [int(d) for d in re.findall(r"^\S.*?[\d,]{9,} +[\d,]{9,} +(\d+)$", TEXT, re.M)]
+    assert len(differences) == 5
+    assert all(0 < d < 2000 and d % 4 == 0 for d in differences)
+
+
+def test_a_block_keeps_sixteen_units_and_a_frozen_one_three_quarters_of_it():
+    full, frozen = (float(x) for x in re.findall(r"^together +([\d.]+) ×", TEXT, re.M))
+    assert abs(full - 16) < 0.1
+    assert abs(frozen - 12.17) < 0.1
+    assert 74 <= int(re.search(r"keeps (\d+) % of the activations", TEXT)[1]) <= 78
+
+
+def test_the_ledger_is_exact_and_activations_are_within_two_per_cent():
+    for entry in ("weights", "gradients", "optimizer state"):
+        assert re.findall(rf"^{entry} .* (\S+)$", TEXT, re.M) == ["none"] * 5
+    assert float(re.search(r"largest difference in activations: ([\d.]+) %", TEXT)[1]) < 0.1
+    peaks = re.findall(r"^peak +[\d,]+ +[\d,]+ +(\S+)", TEXT, re.M)
+    assert len(peaks) == 5
+    assert all(p == "none" or abs(float(p)) < 2 for p in peaks)
+
+
+def test_the_saving_shrinks_with_the_length():
+    short, long = (int(x) for x in re.search(r"tuning: (\d+) % at 16 tokens, (\d+) % at 512", TEXT).groups())
+    assert short <= 40
+    assert long >= 55
+
+
+def test_upper_layers_and_checkpointing_shrink_the_activations():
+    rows = re.findall(r"^(all six|upper three|top)[^\d]*([\d.]+) MB +([\d.]+) MB +([\d.]+) MB", TEXT, re.M)
+    activations = [float(row[1]) for row in rows]
+    peaks = [float(row[3]) for row in rows]
+    assert len(rows) == 6
+    assert activations[2] < 0.5 * activations[0]  # the upper three blocks: "more than half … are gone"
+    assert activations[1] < 0.15 * activations[0]  # checkpointing
+    assert peaks[5] > peaks[4]  # for the top block alone it gains nothing
+    assert all(abs(float(row[2]) / float(row[1]) - 1) < 0.02 for row in rows)
+
+
+def test_which_method_fits_where():
+    rows = {
+        label.strip(): re.findall(r"([\d.]+) → +(\d+ GB|none)", cells)
+        for label, cells in re.findall(r"^(full fine-tuning|LoRA, r = 8|Houlsby, m = 64.*?)  +(.*→.*)$", TEXT, re.M)
+    }
+    assert len(rows) == 4
+    llama = {label: cells[2] for label, cells in rows.items()}
+    assert llama["full fine-tuning"][1] == "80 GB"
+    assert llama["Houlsby, m = 64, checkpointing"][1] == "24 GB"
+    assert float(llama["Houlsby, m = 64"][0]) < 0.5 * float(llama["full fine-tuning"][0])
+    assert rows["LoRA, r = 8"][3][1] == "none"
+
+
+def test_nine_tasks_on_disk():
+    nine = re.search(r"9 tasks: +([\d.]+) GB fully fine-tuned, +([\d.]+) GB with adapters, ([\d.]+) ×", TEXT)
+    assert abs(float(nine[3]) - (1 + 9 * 2379264 / 109482240)) < 0.01
+    assert float(nine[3]) < 1.3  # "a little less" than Houlsby et al.
