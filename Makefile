@@ -4,8 +4,9 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin/python
+PEER := tests/benchmarks/peer-requirements
 
-.PHONY: help lab test notebooks check-notebooks lock lint clean
+.PHONY: help lab test notebooks check-notebooks lesson-times bench peer lock peer-lock lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
 help: ## this list
@@ -27,19 +28,32 @@ notebooks: .venv/.test ## build and execute both editions of the lessons; ARGS="
 check-notebooks: .venv/.test ## say which notebooks are out of step with their source
 	@exec $(BIN) notebooks/build.py --check $(ARGS)
 
+lesson-times: .venv/.test ## execute every lesson and write its seconds to data/results/lesson_times.json
+	@exec $(BIN) tests/benchmarks/lesson_times.py $(ARGS)
+
+bench: .venv/.test .peer/.made ## measure speed and memory beside the library adapters (12 minutes); ARGS=--quick
+	@exec $(BIN) tests/benchmarks/against_peers.py $(ARGS)
+
+peer: .peer/.made ## only make the environment .peer, which has the library adapters
+
 # Needs the bare environment only: with the old lock the new bounds might not install.
 lock: $(BIN) ## resolve requirements.lock for all systems; ARGS=--upgrade for newer versions
 	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
 	$(BIN) -m uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras --no-emit-index-url \
 		--no-annotate --custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
 
+peer-lock: $(BIN) ## the same for tests/benchmarks/peer-requirements.lock
+	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
+	$(BIN) -m uv pip compile $(PEER).in --universal --python-version 3.10 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make peer-lock" -o $(PEER).lock --quiet $(ARGS)
+
 lint: .venv/.test ## check style and types
 	$(BIN) -m ruff check
 	$(BIN) -m ruff format --check
 	$(BIN) -m mypy
 
-clean: ## remove the environment and the caches; your notebooks stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the environments and the caches; your notebooks stay
+	rm -rf .venv .peer .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # --- Set-up: an environment, and a stamp in it for each set of packages -------------------------------------------
 
@@ -48,7 +62,7 @@ PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often th
 	"mend that and run make again." >&2; exit 1; }
 
 # A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
-_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.test)
+_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
 
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock
@@ -61,6 +75,13 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.test)
 	@echo "Installing the course and its test tools into .venv: torch makes this a big download, it may take some minutes ..."
 	@$(PIP_INSTALL) -e ".[test]" || $(PIP_FAILED)
 	@touch .venv/.lab $@
+
+# The library adapters needs an older transformers, hence an environment of its own, with the same interpreter.
+.peer/.made: $(BIN) $(PEER).in $(PEER).lock
+	@echo "Making the environment .peer for the comparison: torch makes this a big download, it may take some minutes ..."
+	@$(BIN) -m venv --clear .peer
+	@.peer/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEER).lock -r $(PEER).in || $(PIP_FAILED)
+	@touch $@
 
 # Debian keeps a part of venv, the module ensurepip, in a package of its own.
 $(BIN):

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ["help", "lab", "test", "notebooks", "check-notebooks", "lock", "lint", "clean"]
+TARGETS = ["help", "lab", "test", "notebooks", "check-notebooks", "lesson-times", "bench", "peer"]
+TARGETS += ["lock", "peer-lock", "lint", "clean"]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 

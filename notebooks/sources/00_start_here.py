@@ -30,7 +30,7 @@ from adapters_lesson.plots import course_map, show
 show(
     course_map(),
     "The lessons of the course as a path from 00 to 10, each with its title, its question and its minutes. "
-    "Lessons 00 to 03 and 07 are there, drawn in colour; the others are in preparation.",
+    "Lessons 00 to 05, 07 and 09 are there, drawn in colour; the others are in preparation.",
 )
 
 # %% [markdown]

@@ -493,5 +493,4 @@ print(
 # 2005.00247, section 2 and appendix. J. He et al., *Towards a Unified View of Parameter-Efficient Transfer Learning*,
 # 2021, arXiv 2110.04366.
 #
-# **Next.** Lessons 04 to 06 are in preparation; go on with [07 · A real model](07_a_real_model.ipynb): does it hold on a
-# real pretrained model and real text?
+# **Next.** [04 · Counting the cost](04_counting_the_cost.ipynb): how much do we save, and where do we not?

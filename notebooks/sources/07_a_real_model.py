@@ -260,4 +260,5 @@ for text, mask in (
 # **Sources.** B. Pang and L. Lee, *Seeing stars*, ACL 2005 (the sentences). Houlsby et al. 2019, arXiv 1902.00751,
 # table 1. E. Hu et al., *LoRA*, 2021, arXiv 2106.09685.
 #
-# **Next.** Lessons 08 to 10 are in preparation. The finished notebooks are in the folder `solutions`.
+# **Next.** Lesson 08 is in preparation; go on with [09 · The price at inference](09_the_price_at_inference.ipynb): what
+# does an adapter cost when serving?
