@@ -55,6 +55,12 @@ def run(variant: str, data: Any, seed: int) -> dict[str, Any]:
     }
 
 
+def save(results: dict[str, Any]) -> None:
+    """Write the file, whole or not at all."""
+    text = json.dumps(results) + "\n"
+    write_atomically(RESULT, lambda temporary: temporary.write_text(text))
+
+
 def main() -> None:
     """Run what is missing, writing the file after every run."""
     data = encode(load_task("aspect_sentiment"), load_tokenizer())
@@ -66,8 +72,7 @@ def main() -> None:
             runs = results["rows"].setdefault(variant, [])
             if seed not in [done["seed"] for done in runs]:
                 runs.append(run(variant, data, seed))
-                text = json.dumps(results) + "\n"
-                write_atomically(RESULT, lambda temporary, text=text: temporary.write_text(text))
+                save(results)
                 print(f"{variant}, seed {seed}: {100 * runs[-1]['test']:.1f} %", flush=True)
 
 

@@ -85,7 +85,7 @@ def _saved_bytes(forward: Callable[[], torch.Tensor], model: nn.Module) -> int:
     held: weakref.WeakSet[_Held] = weakref.WeakSet()
 
     def pack(tensor: torch.Tensor) -> _Held:
-        handle = _Held(tensor)
+        handle = _Held(tensor.detach())  # with its history it would keep the graph that keeps it alive for ever
         held.add(handle)
         return handle
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..architectures import architecture_of, base_model_of, blocks_of
-from ..insertion import AdapterSlot, NormSlot, head_parameters
+from ..insertion import AdapterSlot, head_parameters
 
 PARTS = ("adapters", "LayerNorms", "LoRA", "head", "base model")
 
@@ -95,14 +95,10 @@ def count_parameters(model: nn.Module) -> ParameterCount:
     for i, block in enumerate(blocks_of(base, architecture_of(base))):
         places.update({id(p): f"block {i}" for p in block.parameters()})
     for module in base.modules():
-        part = ""
-        if isinstance(module, AdapterSlot):
-            part = "LayerNorms" if isinstance(module, NormSlot) else "adapters"
-        elif type(module).__name__.endswith("Norm"):  # RMSNorms too
-            part = "LayerNorms"
-        if part:
+        is_norm = type(module).__name__.endswith("Norm")  # RMSNorms too
+        if is_norm or isinstance(module, AdapterSlot):
             # An adapter may hang below a LayerNorm: what is deeper is met later and has the last word.
-            parts.update({id(p): part for p in module.parameters()})
+            parts.update({id(p): "LayerNorms" if is_norm else "adapters" for p in module.parameters()})
     named = list(model.named_parameters())
     parts.update({id(p): "LoRA" for name, p in named if "lora_" in name})
     entries: dict[tuple[str, str], tuple[int, int]] = {}

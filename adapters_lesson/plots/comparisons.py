@@ -15,6 +15,8 @@ from .style import COLOURS, INK, MARKERS, course_style, new_figure
 
 Run = History | Mapping[str, Any]
 STYLES = ("-", "--", ":")
+# Where the points of the first, second and third series have their labels, so that neighbours' keep apart.
+CORNERS = (((-7, 6), "right", "bottom"), ((-8, -4), "right", "top"), ((7, -6), "left", "top"))
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -47,7 +49,8 @@ def curves_over_seeds(runs: Mapping[str, Sequence[Run]], methods: Mapping[str, s
         _band(left, 10, losses, colour)
         last = _band(right, 1, accuracies, colour, marker=marker)
         ends.append((label, len(accuracies[0]), last, colour))
-    left.set(title="Training loss", xlabel="step", ylim=(0, None))
+    highest = max(max(line.get_ydata()) for line in left.lines)  # of the means: a wide band may leave the picture
+    left.set(title="Training loss", xlabel="step", ylim=(0, 1.25 * highest))
     right.set(title="Validation accuracy", xlabel="epoch", ylabel="%", ylim=(45, 103), xticks=range(1, ends[0][1] + 1))
     right.set_xlim(0.8, ends[0][1] + 1.6)
     _label_ends(right, ends, gap=4.5)
@@ -75,7 +78,7 @@ def pareto(series: Sequence[tuple[str, str, Sequence[tuple[str, int, Sequence[fl
             [p for _, p, _ in members], means, yerr=spread, color=COLOURS[method], marker=MARKERS[method],
             ls=style, capsize=4, elinewidth=1.2, label=label,
         )  # fmt: skip
-        offset, side, edge = ((-7, 6), "right", "bottom") if i == 0 else ((7, -6), "left", "top")
+        offset, side, edge = CORNERS[i % len(CORNERS)]
         for (text, parameters, _), value in zip(members, means, strict=True):
             points.append((parameters, value))
             axes.annotate(

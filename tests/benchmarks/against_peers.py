@@ -169,8 +169,8 @@ def machine() -> dict[str, Any]:
     return {"processor": about.get("model name", platform.machine()), "cores": os.cpu_count(), "instructions": known}
 
 
-def main() -> int:
-    """Measure, print, write; 1 when a target is not met."""
+def main() -> None:
+    """Measure, print, write. A target that is not met is a finding, not an error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds, to see that everything works")
     parser.add_argument("--output", type=Path, help="where the results go; with --quick nowhere, unless given")
@@ -203,8 +203,6 @@ def main() -> int:
     output = arguments.output or (None if arguments.quick else RESULTS)
     if output is not None:
         write_atomically(output, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
-    return int(any(row["met"] is False for row in results["comparisons"]))
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
