@@ -53,11 +53,13 @@ class SequentialSlot(AdapterSlot):
     """A(h), for a projection or a whole block."""
 
     def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
-        if self.current is None:
+        adapter = self.current
+        if not isinstance(adapter, Adapter):
             return None
-        if isinstance(output, tuple):  # some blocks return caches beside the hidden states
-            return (self.current(output[0]), *output[1:])
-        return self.current(output)
+        h = output[0] if isinstance(output, tuple) else output  # some blocks return caches beside the hidden states
+        # Without gradients nobody needs the update afterwards: its memory takes the sum, and none is fetched for it.
+        adapted = adapter(h) if torch.is_grad_enabled() else adapter.update(h).add_(h)
+        return (adapted, *output[1:]) if isinstance(output, tuple) else adapted
 
 
 class BeforeNormSlot(AdapterSlot):

@@ -15,7 +15,7 @@ from adapters_lesson.plots import mean_and_interval
 
 LESSON = "05_training"
 ROOT = Path(__file__).parents[1]
-STUDIES = {"methods": 3, "init_std": 3, "forgetting": 3, "ablation": 3, "learning_rate": 1}
+STUDIES = {"methods": 5, "init_std": 3, "forgetting": 3, "ablation": 3, "learning_rate": 1}
 
 
 def runs_of(study, label):
@@ -67,7 +67,14 @@ def test_the_counts_in_the_results_are_the_models(label):
 
 def test_adapters_do_as_well_as_full_fine_tuning_and_the_weak_methods_do_not():
     full = accuracy("methods", "full fine-tuning")
-    assert accuracy("methods", "Houlsby m=16") >= full - 0.02
+    for label in ("Houlsby m=4", "Houlsby m=64"):
+        assert accuracy("methods", label) >= full - 0.01
+    low, *others = sorted(run["test"] for run in runs_of("methods", "Houlsby m=16"))
+    assert 0.90 <= low < 0.92
+    assert len(others) == 4
+    assert min(others) > 0.99
+    difference_, half = difference("Houlsby m=16", "full fine-tuning")
+    assert abs(difference_) < half  # the interval includes zero
     for label in ("head only", "LayerNorms", "BitFit"):
         assert accuracy("methods", label) <= full - 0.10
         mean_, half = difference("Houlsby m=16", label)
@@ -84,13 +91,16 @@ def test_width_matters_with_one_adapter_a_layer_and_hardly_in_houlsbys_places():
         assert wide - narrow >= 0.10
 
 
-def test_while_they_are_on_adapters_cost_the_old_task_about_as_much_as_full_fine_tuning():
+def test_while_they_are_on_adapters_cost_the_old_task_at_least_as_much_as_full_fine_tuning():
     lost = {
-        label: mean(run["old_before"] - run["old_after"] for run in runs_of("forgetting", label))
+        label: [run["old_before"] - run["old_after"] for run in runs_of("forgetting", label)]
         for label in ("full fine-tuning", "Houlsby m=16")
     }
-    assert lost["Houlsby m=16"] >= lost["full fine-tuning"] - 0.02
-    assert lost["Houlsby m=16"] <= lost["full fine-tuning"] + 0.06
+    assert all(a >= f for a, f in zip(lost["Houlsby m=16"], lost["full fine-tuning"], strict=True))
+    rows = load_results("forgetting")["rows"]
+    assert rows["Houlsby m=16"]["learning_rate"] == pytest.approx(30 * rows["full fine-tuning"]["learning_rate"])
+    assert accuracy("forgetting", "LayerNorms") < 0.85  # hardly learns the new task, and still:
+    assert mean(run["old_before"] - run["old_after"] for run in runs_of("forgetting", "LayerNorms")) > 0.05
 
 
 def test_adapters_and_lora_give_the_old_answers_back_and_the_others_cannot():
@@ -107,23 +117,18 @@ def test_adapters_and_lora_give_the_old_answers_back_and_the_others_cannot():
         assert len({run["old_before"] for row in rows.values() for run in row["runs"] if run["seed"] == seed}) == 1
 
 
-def test_the_initial_size_matters_at_the_upper_end_and_a_little_at_the_lower():
+def test_the_initial_size_hardly_matters_until_it_is_very_large():
     rows = load_results("init_std")["rows"]
-    by_std = {row["config"]["init_std"]: runs_of("init_std", label) for label, row in rows.items()}
-    assert len(by_std) == 8
-
-    def mean_over(low, high, value):
-        return mean(value(run) for std, runs in by_std.items() if 0.9 * low < std < 1.1 * high for run in runs)
-
-    def test(run):
-        return run["test"]
-
-    assert mean_over(1e-7, 1e-1, test) >= 0.94
-    assert abs(mean_over(1e-1, 1e-1, test) - mean_over(1e-3, 1e-2, test)) <= 0.02  # the fall comes after 1e-1
-    assert mean_over(1, 1, test) <= 0.65
-    assert mean_over(1e-7, 1e-5, test) < mean_over(1e-3, 1e-2, test)
-    third_epoch = [mean_over(*ends, lambda run: run["validation"][2]) for ends in ((1e-7, 1e-5), (1e-3, 1e-2))]
-    assert third_epoch[0] < third_epoch[1] - 0.03  # a slower start
+    tests = {row["config"]["init_std"]: [r["test"] for r in runs_of("init_std", label)] for label, row in rows.items()}
+    assert len(tests) == 8
+    means = [mean(values) for _, values in sorted(tests.items())]
+    assert min(means[:-1]) >= 0.96  # up to 0.1
+    assert max(means[4:-1]) - min(means[4:-1]) <= 0.01  # from 0.001 to 0.1
+    assert means[-1] <= 0.65  # 1
+    for values in [values for std, values in tests.items() if std < 5e-5]:
+        low, *others = sorted(values)
+        assert low <= 0.97
+        assert min(others) >= 0.99
 
 
 def test_single_layers_adapters_can_be_missed_and_the_lower_ones_together_cannot():
@@ -141,18 +146,20 @@ def test_single_layers_adapters_can_be_missed_and_the_lower_ones_together_cannot
 
 
 def test_adapters_want_a_higher_learning_rate_than_full_fine_tuning():
-    best = {}
+    means = {}
     for label, row in load_results("learning_rate")["rows"].items():
-        by_rate = {}
-        for run in row["runs"]:
-            by_rate.setdefault(run["learning_rate"], []).append(run["test"])
-        assert len(by_rate) == 7
-        best[label] = max(by_rate, key=lambda rate: mean(by_rate[rate]))
-        if label == "full fine-tuning":
-            assert mean(by_rate[3e-3]) <= mean(by_rate[best[label]]) - 0.05
-        if label == "Houlsby m=16":
-            assert mean(by_rate[3e-4]) <= mean(by_rate[best[label]]) - 0.05
-    assert best["Houlsby m=16"] >= 3 * best["full fine-tuning"]
+        rates = sorted({run["learning_rate"] for run in row["runs"]})
+        assert len(rates) == 7
+        means[label] = {r: mean(run["test"] for run in row["runs"] if run["learning_rate"] == r) for r in rates}
+    full, adapters = means["full fine-tuning"], means["Houlsby m=16"]
+    best = [max(by_rate, key=by_rate.get) for by_rate in (full, adapters)]
+    assert best[1] >= 9 * best[0]
+    assert full[best[1]] <= full[best[0]] - 0.2
+    assert adapters[best[0]] <= adapters[best[1]] - 0.2
+    assert max(full[3e-2], adapters[3e-2]) <= 0.6  # guessing
+    wide = [sum(accuracy > 0.9 for accuracy in by_rate.values()) for by_rate in (full, adapters)]
+    assert abs(wide[0] - wide[1]) <= 1
+    assert min(wide) >= 1
 
 
 def test_the_lesson_measures_what_it_says():
@@ -174,7 +181,7 @@ def test_the_lesson_measures_what_it_says():
         float, re.search(r"loss from ([\d.]+) to ([\d.]+); moved: adapters False, head True, base True", text).groups()
     )
     assert last < first
-    assert float(re.search(r"Houlsby m=16 trains ([\d.]+) % of", text)[1]) < 1
+    assert 0.1 < float(re.search(r"Houlsby m=4 trains ([\d.]+) % of", text)[1]) < 0.15
 
 
 def test_the_commands_beside_the_questions_name_rows_that_are_there():

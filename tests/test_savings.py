@@ -10,6 +10,7 @@ from torch import nn
 from adapters_lesson import AdapterConfig, Classifier, evaluate, insert_adapters, prepare, set_trainable, train
 from adapters_lesson.adapter import PLACEMENTS
 from adapters_lesson.architectures import architecture_of, blocks_of, find
+from adapters_lesson.history import load_results
 from adapters_lesson.savings import LowerBlocks, cast_frozen, checkpointed
 from adapters_lesson.training import Texts, training_mode
 from adapters_lesson.transformer import Block, SmallTransformer
@@ -469,3 +470,16 @@ def test_the_base_in_half_precision_and_checkpointing_together():
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             assert torch.equal(parameter.grad, expected[name]), name
+
+
+def test_the_savings_do_not_change_what_is_learnt():
+    """Lesson 05's claim, held against the committed runs of data/run_savings.py."""
+    rows = load_results("savings")["rows"]
+    usual, dropout, half, upper, cached = (sorted(runs, key=lambda run: run["seed"]) for runs in rows.values())
+    for runs in (usual, dropout, half, upper, cached):
+        assert [run["seed"] for run in runs] == [0, 1, 2]
+    means = [sum(run["test"] for run in runs) / 3 for runs in (usual, dropout, half)]
+    assert max(means) - min(means) <= 0.005
+    for one, other in zip(upper, cached, strict=True):
+        assert abs(one["test"] - other["test"]) <= 0.001
+        assert one["loss"][:20] == pytest.approx(other["loss"][:20], abs=1e-4)

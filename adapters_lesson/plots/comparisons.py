@@ -15,8 +15,6 @@ from .style import COLOURS, INK, MARKERS, course_style, new_figure
 
 Run = History | Mapping[str, Any]
 STYLES = ("-", "--", ":")
-# Where the points of the first, second and third series have their labels, so that neighbours' keep apart.
-CORNERS = (((-7, 6), "right", "bottom"), ((-8, -4), "right", "top"), ((7, -6), "left", "top"))
 
 
 def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
@@ -78,12 +76,14 @@ def pareto(series: Sequence[tuple[str, str, Sequence[tuple[str, int, Sequence[fl
             [p for _, p, _ in members], means, yerr=spread, color=COLOURS[method], marker=MARKERS[method],
             ls=style, capsize=4, elinewidth=1.2, label=label,
         )  # fmt: skip
-        offset, side, edge = CORNERS[i % len(CORNERS)]
-        for (text, parameters, _), value in zip(members, means, strict=True):
+        offset, side, edge = ((0, 9), "center", "bottom") if i == 0 else ((7, -6), "left", "top")
+        for (text, parameters, accuracies), value in zip(members, means, strict=True):
             points.append((parameters, value))
-            axes.annotate(
-                text, (parameters, value), offset, textcoords="offset points", ha=side, va=edge, color=COLOURS[method]
-            )
+            at = (
+                parameters,
+                100 * max(accuracies) if i == 0 else value,
+            )  # the first series' labels stand above its bars
+            axes.annotate(text, at, offset, textcoords="offset points", ha=side, va=edge, color=COLOURS[method])
     front = pareto_front(points)
     axes.step([p for p, _ in front], [a for _, a in front], where="post", color=INK, lw=1, ls=(0, (6, 4)), zorder=0)
     axes.set(xscale="log", xlabel="trainable parameters", ylabel="test accuracy, %")
