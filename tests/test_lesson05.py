@@ -91,6 +91,11 @@ def test_width_matters_with_one_adapter_a_layer_and_hardly_in_houlsbys_places():
         assert wide - narrow >= 0.10
 
 
+def test_with_four_layers_the_strong_methods_cannot_be_told_apart():
+    for label in ("full fine-tuning", "Houlsby m=16", "LoRA r=8"):
+        assert accuracy("forgetting", label) >= 0.995
+
+
 def test_while_they_are_on_adapters_cost_the_old_task_at_least_as_much_as_full_fine_tuning():
     lost = {
         label: [run["old_before"] - run["old_after"] for run in runs_of("forgetting", label)]
@@ -142,7 +147,8 @@ def test_single_layers_adapters_can_be_missed_and_the_lower_ones_together_cannot
     assert change[0, 5] <= -0.30
     assert change[4, 5] >= -0.02
     assert change[0, 1] <= change[4, 5] - 0.05
-    assert mean(run["test"] for run in runs) * (1 + change[0, 5]) <= 0.70
+    whole = mean(run["test"] for run in runs)
+    assert -change[0, 5] * whole >= 0.6 * (whole - 0.5125)  # most of the way to always the same answer
 
 
 def test_adapters_want_a_higher_learning_rate_than_full_fine_tuning():
@@ -191,3 +197,14 @@ def test_the_commands_beside_the_questions_name_rows_that_are_there():
         script, study, *labels = shlex.split(command)
         assert (ROOT / script).exists()
         assert set(labels) <= set(load_results(study)["rows"])
+
+
+def test_what_a_frozen_base_allows_is_measured():
+    text = output(LESSON)
+    assert float(re.search(r"with adapters: ([\d.]+) of it", text)[1]) < 0.7
+    single, half = (
+        float(re.search(rf"{name} +keeps +([\d.]+) MB", text)[1]) for name in ("precision", "bfloat16 base")
+    )
+    assert half < 0.7 * single  # "a good part of the activations"
+    assert float(re.search(r"largest difference of the loss in \d+ steps: (\S+)", text)[1]) < 1e-4
+    assert float(re.search(r"a step takes ([\d.]+) of the time, not counting", text)[1]) < 0.9

@@ -163,9 +163,9 @@ print(f"\n{history.steps} steps: the learning rate is {rates[0]:.1e} at step 1, 
 # method gets the best of three rates, a factor of about three apart, chosen on the *validation* split by the longer runs
 # below.
 #
-# We take three layers of MiniLM. With four the task is so easy for this size of model that nearly every method gets it
-# right, and there would be nothing to compare. Does what is trained make a difference? The cell takes about a minute and
-# a half on two cores.
+# We take three layers of MiniLM. With four, adapters, LoRA and full fine-tuning all come to 100 %, and there would be
+# nothing to compare between them. Does what is trained make a difference? The cell takes about a minute and a half on two
+# cores.
 
 # %%
 results = load_results("methods")
@@ -597,7 +597,7 @@ show(
 
 # %% [markdown]
 # On the diagonal hardly anything is lost: whatever one layer's adapters do, the others make up for it. To the right it
-# grows, and with all six off the head, which was trained on top of them, does little better than guessing.
+# grows, and with all six off the head, which was trained on top of them, loses most of what it was better than guessing.
 #
 # **Beside the paper.** So far that is what Houlsby et al. saw: single layers cost little, and without any adapters they
 # fell to the most frequent answer (37 % on MNLI, 69 % on CoLA). But with them the *lower* layers mattered least, and with
@@ -716,8 +716,8 @@ print(f"a step takes {per_step['full']:.0f} ms in full fine-tuning and {per_step
 # **Evaluation mode for the base**, as said above: its dropout costs time and teaches nothing. That is the default.
 #
 # **A base in half precision**: `train(..., base_dtype=torch.bfloat16)`. The frozen weights and the hidden states take two
-# bytes instead of four; adapters and head stay in single precision, so that small updates are not rounded away. It halves
-# the activations. Is it faster? That depends on the processor, so we measure it on this one.
+# bytes instead of four; adapters and head stay in single precision, so that small updates are not rounded away. It saves
+# a good part of the activations. Is it faster? That depends on the processor, so we measure it on this one.
 
 # %%
 from adapters_lesson.costs import measure_latency, memory_ledger
@@ -823,7 +823,8 @@ print(f"\n{savings['command']}: four layers, Houlsby m=16, test accuracy of {len
 #    other: single layers can be missed.
 #
 # **Sources.** Houlsby et al. 2019, arXiv 1902.00751, table 1, sections 3.4 to 3.6 and figure 6. E. Ben Zaken et al.,
-# *BitFit*, 2021, arXiv 2106.10199. R. He et al., *On the Effectiveness of Adapter-based Tuning*, 2021, arXiv 2106.03164. E. Hu et al., *LoRA*,
+# *BitFit*, 2021, arXiv 2106.10199. R. He et al., *On the Effectiveness of Adapter-based Tuning*, 2021, arXiv
+# 2106.03164. E. Hu et al., *LoRA*,
 # 2021, arXiv 2106.09685. D. Kingma and J. Ba, *Adam*, 2014, arXiv
 # 1412.6980. I. Loshchilov and F. Hutter, *Decoupled Weight Decay Regularization*, 2017, arXiv 1711.05101.
 #

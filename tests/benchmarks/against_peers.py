@@ -204,5 +204,6 @@ def main() -> None:
     if output is not None:
         write_atomically(output, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
 
+
 if __name__ == "__main__":
     main()
