@@ -451,7 +451,8 @@ print(
 # Read three things off the table. **Adapters solve what the frozen features could not**, with a fraction of the trained
 # parameters of full fine-tuning. **The pretrained base is what they work with**: the same adapters in a base of random
 # weights learn next to nothing. And **width and placement matter when the model is small**: with three layers they
-# differ, and the seeds differ too, so a single run would not tell.
+# differ, and the seeds differ too, so a single run would not tell. (Lesson 05 looks closer, with more seeds and more
+# learning rates. One thing that it finds: a part of the narrow adapters' deficit goes away with a higher rate.)
 
 # %% [markdown]
 # ## Check yourself

@@ -248,7 +248,7 @@ class Operations(TorchDispatchMode):
     started = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
+        name = function.overloadpacket.__name__.rstrip("_")  # add_ is an addition in place
         computes = name in ("addmm", "mm", "add", "mul", "gelu") or "norm" in name or "attention" in name
         self.started += computes
         return function(*args, **(kwargs or {}))

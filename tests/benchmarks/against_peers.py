@@ -39,14 +39,14 @@ INFERENCE = ("bare", "ours", BF16, "lora", "theirs_bare", "theirs")
 LENGTHS, BATCH = (32, 128), 32
 # what, batch, length, seconds of a turn (one repetition at least), rounds
 POINTS = [
-    ("training step", BATCH, 32, 0.4, 15),
-    ("training step", BATCH, 128, 0.4, 9),
-    ("inference", 1, 32, 0.2, 15),
-    ("inference", 1, 128, 0.2, 15),
-    ("inference", BATCH, 32, 0.2, 15),
-    ("inference", BATCH, 128, 0.2, 11),
+    ("training step", BATCH, 32, 0.4, 11),
+    ("training step", BATCH, 128, 0.4, 7),
+    ("inference", 1, 32, 0.1, 11),
+    ("inference", 1, 128, 0.1, 11),
+    ("inference", BATCH, 32, 0.2, 11),
+    ("inference", BATCH, 128, 0.2, 9),
 ]
-FRESH_ROUNDS = 3
+FRESH_ROUNDS = 2
 
 
 class Worker:
