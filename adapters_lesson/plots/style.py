@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +43,16 @@ _STYLE: Any = {
 }
 
 
-course_style = matplotlib.rc_context(_STYLE)  # decorates the functions that draw: other figures keep their look
+_DRAWING = threading.RLock()  # matplotlib's settings belong to the whole process, and a job's thread draws, too
+
+
+@contextmanager
+def _course_style() -> Iterator[None]:
+    with _DRAWING, matplotlib.rc_context(_STYLE):
+        yield
+
+
+course_style = _course_style()  # decorates the functions that draw: other figures keep their look
 
 
 def use_course_style() -> None:
@@ -67,10 +79,14 @@ class Picture:
     figure: Figure
     alt: str
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        with io.BytesIO() as buffer, matplotlib.rc_context(_STYLE):
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
+        with io.BytesIO() as buffer, _course_style():
             self.figure.savefig(buffer, format="png", dpi=72, metadata={"Software": None})
-            return {"image/png": buffer.getvalue(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+            return buffer.getvalue()
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"image/png": self.png(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
 def show(figure: Figure, alt: str) -> Picture:

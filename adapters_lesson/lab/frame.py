@@ -1,0 +1,209 @@
+"""The frame of every explorer: knobs, a figure, a sentence that says the same, Reset, and errors shown."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+
+from ..plots import Picture
+
+_WIDE = widgets.Layout(width="310px")
+_NARROW = widgets.Layout(width="230px")
+_LABEL = {"description_width": "initial"}
+
+
+def slider(label: str, value: Any, options: Sequence[Any]) -> widgets.SelectionSlider:
+    """A slider over ``options``: values, or (text, value) pairs."""
+    return widgets.SelectionSlider(description=label, options=list(options), value=value, style=_LABEL, layout=_WIDE)
+
+
+def choice(label: str, value: Any, options: Sequence[Any]) -> widgets.Dropdown:
+    """A list of which one is chosen: values, or (text, value) pairs."""
+    return widgets.Dropdown(description=label, options=list(options), value=value, style=_LABEL, layout=_NARROW)
+
+
+def switch(label: str, value: bool = False) -> widgets.Checkbox:
+    """On or off."""
+    return widgets.Checkbox(description=label, value=value, indent=False, layout=widgets.Layout(width="auto"))
+
+
+def button(label: str, tooltip: str, on_click: Callable[[], object], **style: Any) -> widgets.Button:
+    """A button as wide as its text needs."""
+    made = widgets.Button(
+        description=label, tooltip=tooltip, layout=widgets.Layout(width="auto", min_width="80px"), **style
+    )
+    made.on_click(lambda _: on_click())
+    return made
+
+
+def row(*children: Any) -> widgets.Box:
+    """Widgets side by side, in a second line where the page is too narrow."""
+    return widgets.Box(children, layout=widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"))
+
+
+class Panel(widgets.VBox):
+    """A figure with its sentence below, both replaced by ``paint``. Where no widget works, a picture stands for it.
+
+    Attributes:
+        picture: what is shown.
+        error: what went wrong with the last change, None if nothing did; the panel shows it, too.
+        frames: how many pictures were painted.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.picture: Picture | None = None
+        self.error: Exception | None = None
+        self.frames = 0
+        # max-content: the notebook would stretch the picture otherwise. The tooltip becomes the image's accessible name.
+        layout = widgets.Layout(width="max-content", max_width="100%")
+        self.image = widgets.Image(format="png", layout=layout, tooltip=f"{title}: the text below the figure describes it")
+        self.status = widgets.HTML()
+        self._lock = threading.Lock()  # the kernel and a job may paint at the same time
+        super().__init__([self.image, self.status])
+
+    def paint(self, draw: Callable[[], Picture]) -> None:
+        """Show what ``draw`` returns, or the error that it raises."""
+        with self._lock:
+            try:
+                picture = draw()
+                self.image.value = picture.png()
+            except Exception as error:  # raised in a widget's callback, nobody would see it
+                self.error = error
+                self.say(f"{error if isinstance(error, ValueError) else repr(error)}", error=True)
+                return
+            self.picture, self.error = picture, None
+            self.frames += 1
+            self.say(picture.alt)
+
+    def say(self, text: str, error: bool = False) -> None:
+        """Put ``text`` below the figure."""
+        colour = "color: var(--jp-error-color1, #B00020); font-weight: bold;" if error else ""
+        self.status.value = (
+            f'<div role="status" style="line-height: 1.4; max-width: 56em; {colour}">{html.escape(text)}</div>'
+        )
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        if self.picture is None:
+            return data, metadata
+        png, alt = base64.b64encode(self.picture.png()).decode(), self.picture.alt
+        return {**data, "image/png": png, "text/plain": alt}, {**metadata, "image/png": {"alt": alt}}
+
+
+class Explorer(Panel):
+    """Knobs above a figure that follows them.
+
+    Changes that arrive while one is being drawn are drawn once, with the last values.
+
+    Args:
+        title: what is explored, in a few words.
+        draw: called with the value of every knob by name; returns the picture.
+        knobs: controls by name, each with a label.
+        idle: called with the values; returns the names of the knobs that have no effect at the moment.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        draw: Callable[..., Picture],
+        knobs: Mapping[str, Any],
+        idle: Callable[[dict[str, Any]], Collection[str]] = lambda values: (),
+    ) -> None:
+        super().__init__(title)
+        self.knobs = dict(knobs)
+        self._draw, self._idle, self._scheduled = draw, idle, False
+        self._start = self.values
+        self.reset_button = button("Reset", "Set all knobs as they were at the start", self.reset)
+        self.heading = widgets.HTML(f"<b>{html.escape(title)}</b>")
+        self.children = [self.heading, row(*self.knobs.values(), self.reset_button), self.image, self.status]
+        for knob in self.knobs.values():
+            knob.observe(self._changed, "value")
+        self.refresh()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The knobs' values by name."""
+        return {name: knob.value for name, knob in self.knobs.items()}
+
+    def reset(self) -> None:
+        """Set all knobs as they were at the start."""
+        for name, value in self._start.items():
+            self.knobs[name].value = value
+
+    def refresh(self) -> None:
+        """Draw with the knobs as they are."""
+        self._scheduled = False
+        values = self.values
+        idle = self._idle(values)
+        for name, knob in self.knobs.items():
+            knob.disabled = name in idle
+        self.paint(lambda: self._draw(**values))
+
+    def _changed(self, _: Any) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a script or a test: there is nobody to draw later
+            self.refresh()
+            return
+        if not self._scheduled:
+            self._scheduled = True
+            loop.call_later(0.005, self.refresh)  # what has arrived by then is drawn in one go
+
+
+class Action(widgets.VBox):
+    """A button that starts work on a thread, with Stop and what it says meanwhile; see ``Job``.
+
+    Args:
+        label, tooltip: of the button.
+        work: called with the job on the worker thread.
+        on_end: called when the job has ended, however it did, unless it failed.
+    """
+
+    def __init__(
+        self, label: str, tooltip: str, work: Callable[[Any], Any], on_end: Callable[[Any], None] = lambda job: None
+    ) -> None:
+        from .job import Job
+
+        self._make = lambda: Job(work, self._changed)
+        self._on_end = on_end
+        self.job: Any = None
+        self.start_button = button(label, tooltip, self.start, button_style="primary")
+        self.stop_button = button("Stop", "End it now", self.stop)
+        self.stop_button.disabled = True
+        self.message = widgets.HTML()
+        super().__init__([row(self.start_button, self.stop_button, self.message)])
+
+    def start(self) -> Any:
+        """Start the work unless it goes on already; returns the job, which may be awaited."""
+        if self.job is None or not self.job.alive:
+            self.job = self._make()
+            self.job.start()
+        return self.job
+
+    def stop(self) -> None:
+        """Stop the work."""
+        if self.job is not None:
+            self.job.stop()
+
+    def say(self, text: str) -> None:
+        """Show ``text`` beside the buttons; the work may call it."""
+        self.message.value = f'<span role="status">{html.escape(text)}</span>'
+
+    def _changed(self) -> None:
+        job = self.job
+        working = job.state in ("new", "waiting", "running", "paused")
+        self.start_button.disabled, self.stop_button.disabled = working, not working
+        if job.state == "waiting":
+            self.say("waiting for its turn …")
+        elif job.state == "failed":
+            self.say(f"{job.error if isinstance(job.error, ValueError) else repr(job.error)}")
+        elif job.state in ("done", "stopped"):
+            self._on_end(job)
