@@ -27,6 +27,8 @@ def train(
     validation_data: Any = None,
     *,
     epochs: int = 4,
+    steps: int | None = None,
+    validate_every: int | None = None,
     batch_size: int = 32,
     learning_rate: float = 3e-3,
     warmup: float = 0.1,
@@ -50,7 +52,9 @@ def train(
     Args:
         model: maps ``input_ids`` and ``attention_mask`` ``(batch, length)`` to logits ``(batch, labels)``.
         train_data, validation_data: encoded datasets (see ``tasks.encode``).
-        patience: stop when the validation loss has not improved for that many epochs, and return to the best weights.
+        steps: take that many steps instead of whole ``epochs``.
+        validate_every: validate after that many steps, and after the last, instead of after each epoch.
+        patience: stop when the validation loss has not improved that many times, and return to the best weights.
         checkpoint: a file from which the same call goes on, bit for bit, where an earlier one was cut off.
         checkpoint_every: write it after that many steps, and after each epoch.
         base_dtype: let the frozen base compute in this type, for instance torch.bfloat16 (``savings.cast_frozen``).
@@ -62,8 +66,9 @@ def train(
             checkpoint is of another run.
     """
     settings = {
-        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "warmup": warmup,
-        "weight_decay": weight_decay, "max_grad_norm": max_grad_norm, "seed": seed, "patience": patience,
+        "epochs": epochs, "steps": steps, "validate_every": validate_every, "batch_size": batch_size,
+        "learning_rate": learning_rate, "warmup": warmup, "weight_decay": weight_decay,
+        "max_grad_norm": max_grad_norm, "seed": seed, "patience": patience,
         "base_dtype": base_dtype and str(base_dtype), "cache_frozen": cache_frozen, "examples": len(train_data),
     }  # fmt: skip
     texts, validation = Texts(train_data), None if validation_data is None else Texts(validation_data)
@@ -88,14 +93,17 @@ def train(
                     if history.stopped:
                         break
                     bar.update()
+                    ended = history.steps == run.total_steps
                     epoch_ends = history.steps % steps_per_epoch == 0
-                    if epoch_ends and validation is not None:
+                    if validation is not None and (ended or history.steps % (validate_every or steps_per_epoch) == 0):
                         run.validate(validation)
                         bar.set_postfix(accuracy=f"{history.accuracy:.3f}")
                     if checkpoint is not None and (epoch_ends or history.steps % checkpoint_every == 0):
                         run.save(checkpoint)
                     if on_step is not None:
                         on_step(history)
+                    if ended or history.stopped:
+                        break
     except KeyboardInterrupt:
         history.stopped = "interrupted"
     finally:
@@ -165,15 +173,15 @@ class _Run:
     """The state of one run: all that a checkpoint holds."""
 
     def __init__(self, model: nn.Module, settings: dict[str, Any]) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "examples"):
-            if not settings[name] > 0:
+        for name in ("epochs", "steps", "validate_every", "batch_size", "learning_rate", "examples"):
+            if settings[name] is not None and not settings[name] > 0:
                 raise ValueError(f"{name} must be above 0, not {settings[name]}")
         self.model = model
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError('nothing in the model requires gradients: prepare(model, "adapter") first')
         self.steps_per_epoch = math.ceil(settings["examples"] / settings["batch_size"])
-        self.total_steps = settings["epochs"] * self.steps_per_epoch
+        self.total_steps = settings["steps"] or settings["epochs"] * self.steps_per_epoch
         self.history = History(settings, sum(p.numel() for p in self.parameters.values()))
         self.best: dict[str, torch.Tensor] = {}
         self.optimizer = torch.optim.AdamW(
@@ -214,7 +222,7 @@ class _Run:
         if best_epoch == len(losses) - 1:
             self.best = {name: p.detach().clone() for name, p in self.parameters.items()}
         elif len(losses) - 1 - best_epoch >= patience:
-            history.stopped = f"no better validation loss for {patience} epochs"
+            history.stopped = f"no better validation loss for {patience} validations"
 
     def restore_best(self) -> None:
         with torch.no_grad():

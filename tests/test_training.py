@@ -46,6 +46,29 @@ def uninterrupted():
     return snapshot(model), numbers(history)
 
 
+@pytest.mark.parametrize("steps", [1, 5, 6, 12, 15])
+def test_a_run_can_be_as_many_steps_as_one_likes(steps):
+    history = train(fresh(), TRAIN, VALIDATION, **(RUN | {"steps": steps, "validate_every": 4}))
+    assert history.steps == steps
+    assert [entry["step"] for entry in history.validation] == sorted({*range(4, steps + 1, 4), steps})
+    assert history.learning_rate[-1] < history.settings["learning_rate"] or steps == 1
+
+
+def test_whole_epochs_by_steps_are_the_same_run(uninterrupted):
+    model = fresh()
+    history = train(model, TRAIN, VALIDATION, **(RUN | {"epochs": 1, "steps": STEPS}))
+    assert snapshot(model) == uninterrupted[0]
+    assert history.validation == uninterrupted[1]["validation"]
+
+
+def test_early_stop_counts_validations_and_ends_within_an_epoch():
+    run = RUN | {"steps": 200, "validate_every": 2, "learning_rate": 0.05, "patience": 1}
+    history = train(fresh("full"), TRAIN, VALIDATION, **run)
+    losses = [entry["loss"] for entry in history.validation]
+    assert history.stopped == "no better validation loss for 1 validations"
+    assert history.steps == history.validation[-1]["step"] == 2 * (losses.index(min(losses)) + 2)
+
+
 # --- The same numbers -----------------------------------------------------------------------------------------------
 
 
@@ -91,6 +114,8 @@ def test_the_history_says_what_happened(uninterrupted):
     assert history["trainable"] == sum(p.numel() for p in fresh().parameters() if p.requires_grad)
     assert history["settings"] == {
         "epochs": 2,
+        "steps": None,
+        "validate_every": None,
         "batch_size": 8,
         "learning_rate": 3e-3,
         "warmup": 0.1,
@@ -308,7 +333,7 @@ def test_early_stop_returns_to_the_best_weights():
     history = train(model, TRAIN, VALIDATION, patience=2, on_step=on_step, **run)
     losses = [entry["loss"] for entry in history.validation]
     best = losses.index(min(losses))
-    assert history.stopped == "no better validation loss for 2 epochs"
+    assert history.stopped == "no better validation loss for 2 validations"
     assert len(losses) == best + 3 < 30
     assert snapshot(model) == seen[best] != seen[-1]
     assert evaluate(model, VALIDATION)["loss"] == losses[best]
