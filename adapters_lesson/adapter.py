@@ -142,8 +142,8 @@ class AdapterConfig:
             _check_width("bottleneck_dim", self.bottleneck_dim)
         if self.reduction_factor is not None and not self.reduction_factor > 0:
             raise ValueError(f"reduction_factor must be above 0 (d/m, for instance 16), not {self.reduction_factor}")
-        _check_choice("placement", self.placement, PLACEMENTS)
-        _check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        check_choice("placement", self.placement, PLACEMENTS)
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
         check_init(self.init, self.init_std)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a probability in [0, 1), not {self.dropout}")
@@ -178,7 +178,7 @@ class AdapterConfig:
 
 def check_init(init: str, init_std: float | None) -> None:
     """Raise ValueError unless ``init`` is known and ``init_std`` fits it."""
-    _check_choice("init", init, INITS)
+    check_choice("init", init, INITS)
     if init_std is None:
         return
     if init == "zero":
@@ -192,6 +192,7 @@ def _check_width(name: str, width: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least 1, not {width!r}")
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is among ``allowed``."""
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")

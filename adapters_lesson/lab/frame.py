@@ -47,6 +47,17 @@ def row(*children: Any) -> widgets.Box:
     return widgets.Box(children, layout=widgets.Layout(flex_flow="row wrap", align_items="center", grid_gap="2px 14px"))
 
 
+def message(text: str, error: bool = False) -> str:
+    """HTML that a screen reader reads out when it changes; errors stand out in both themes."""
+    colour = " color: var(--jp-error-color1, #B00020); font-weight: bold;" if error else ""
+    return f'<div role="status" style="line-height: 1.4; max-width: 56em;{colour}">{html.escape(text)}</div>'
+
+
+def plain(error: Exception | None) -> str:
+    """An error's message; with its type unless it is one of ours, which say all that is needed."""
+    return str(error) if isinstance(error, (ValueError, MemoryError)) else repr(error)
+
+
 class Panel(widgets.VBox):
     """A figure with its sentence below, both replaced by ``paint``. Where no widget works, a picture stands for it.
 
@@ -61,9 +72,11 @@ class Panel(widgets.VBox):
         self.picture: Picture | None = None
         self.error: Exception | None = None
         self.frames = 0
-        # max-content: the notebook would stretch the picture otherwise. The tooltip becomes the image's accessible name.
+        # max-content: the notebook would stretch the picture. The tooltip becomes the image's accessible name.
         layout = widgets.Layout(width="max-content", max_width="100%")
-        self.image = widgets.Image(format="png", layout=layout, tooltip=f"{title}: the text below the figure describes it")
+        self.image = widgets.Image(
+            format="png", layout=layout, tooltip=f"{title}: the text below the figure describes it"
+        )
         self.status = widgets.HTML()
         self._lock = threading.Lock()  # the kernel and a job may paint at the same time
         super().__init__([self.image, self.status])
@@ -76,7 +89,7 @@ class Panel(widgets.VBox):
                 self.image.value = picture.png()
             except Exception as error:  # raised in a widget's callback, nobody would see it
                 self.error = error
-                self.say(f"{error if isinstance(error, ValueError) else repr(error)}", error=True)
+                self.say(plain(error), error=True)
                 return
             self.picture, self.error = picture, None
             self.frames += 1
@@ -84,10 +97,7 @@ class Panel(widgets.VBox):
 
     def say(self, text: str, error: bool = False) -> None:
         """Put ``text`` below the figure."""
-        colour = "color: var(--jp-error-color1, #B00020); font-weight: bold;" if error else ""
-        self.status.value = (
-            f'<div role="status" style="line-height: 1.4; max-width: 56em; {colour}">{html.escape(text)}</div>'
-        )
+        self.status.value = message(text, error)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -193,9 +203,9 @@ class Action(widgets.VBox):
         if self.job is not None:
             self.job.stop()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, error: bool = False) -> None:
         """Show ``text`` beside the buttons; the work may call it."""
-        self.message.value = f'<span role="status">{html.escape(text)}</span>'
+        self.message.value = message(text, error)
 
     def _changed(self) -> None:
         job = self.job
@@ -204,6 +214,6 @@ class Action(widgets.VBox):
         if job.state == "waiting":
             self.say("waiting for its turn …")
         elif job.state == "failed":
-            self.say(f"{job.error if isinstance(job.error, ValueError) else repr(job.error)}")
+            self.say(plain(job.error), error=True)
         elif job.state in ("done", "stopped"):
             self._on_end(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -25,12 +26,14 @@ class Job:
         state: "new", "waiting" (for another job), "running", "paused", "done", "stopped" or "failed".
         result: what ``work`` returned, once done.
         error: what it raised, if it failed.
+        rested: seconds for which it was paused.
     """
 
     def __init__(self, work: Callable[[Job], Any], on_change: Callable[[], None] = lambda: None) -> None:
         self.state = "new"
         self.result: Any = None
         self.error: Exception | None = None
+        self.rested = 0.0
         self._work, self._on_change = work, on_change
         self._stop, self._go_on = threading.Event(), threading.Event()
         self._go_on.set()
@@ -40,6 +43,11 @@ class Job:
     def alive(self) -> bool:
         """Whether it still waits or works."""
         return self._thread.is_alive()
+
+    @property
+    def paused(self) -> bool:
+        """Whether it was asked to rest."""
+        return not self._go_on.is_set()
 
     def start(self) -> Job:
         """Begin, as soon as no other job works."""
@@ -65,7 +73,9 @@ class Job:
         """For the work to call between its steps: rest while paused, raise KeyboardInterrupt once stopped."""
         if not self._go_on.is_set():
             self._set("paused")
+            begun = time.monotonic()
             self._go_on.wait()
+            self.rested += time.monotonic() - begun
             if not self._stop.is_set():
                 self._set("running")
         if self._stop.is_set():
@@ -119,7 +129,7 @@ class Job:
             self._set("stopped" if self._stop.is_set() else "done")
 
     def _set(self, state: str) -> None:
-        self.state = state
+        self.state = state if self.error is None else "failed"
         try:
             self._on_change()
         except Exception as error:  # on a thread it would be lost: whoever waits for the job gets it

@@ -1,0 +1,141 @@
+"""Figures of the laboratory: runs laid over each other, and accuracy against a setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import mean
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..experiments import Run, Settings
+from .curves import moving_mean
+from .style import INK, course_style
+
+# Here most runs are adapters, so colours tell settings apart, not methods. Okabe and Ito's palette again.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222", "#8C6D31")
+SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
+# The knobs against which accuracy can be drawn, with the text below the axis; the first is no knob but a result.
+AXES = {
+    "trainable": "trained parameters without the head",
+    "bottleneck_dim": "bottleneck_dim, m",
+    "learning_rate": "learning rate",
+    "init_std": "std of the initial weights",
+    "steps": "training steps",
+    "base_layers": "layers of the base model",
+    "placement": "placement",
+    "method": "method",
+    "activation": "activation",
+    "init": "initialisation",
+    "train_layer_norms": "LayerNorms trained",
+    "layers": "blocks with adapters",
+    "task": "task",
+}
+_LOGARITHMIC = ("trainable", "bottleneck_dim", "learning_rate", "init_std")
+
+
+class Style(NamedTuple):
+    """How a run looks in every panel, and in the table."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+def run_styles(runs: Sequence[Run]) -> dict[Settings, Style]:
+    """One look for each group of settings that differ in the seed alone, by settings with seed 0."""
+    groups = list(dict.fromkeys(replace(run.settings, seed=0) for run in runs))
+    return {
+        settings: Style(PALETTE[i % len(PALETTE)], *SHAPES[i // len(PALETTE) % len(SHAPES)])
+        for i, settings in enumerate(groups)
+    }
+
+
+@course_style
+def runs_figure(runs: Sequence[Run], styles: dict[Settings, Style], x: str = "trainable") -> Figure:
+    """Training loss, validation accuracy, and the last accuracy against ``x``, a name in ``AXES``.
+
+    Args:
+        runs: those to draw; a run with number 0 still goes on.
+        styles: from ``run_styles``.
+    """
+    figure = Figure(figsize=(11, 3.9))
+    loss, accuracy, against = figure.subplots(ncols=3, gridspec_kw={"width_ratios": (1, 1, 1.15)})
+    figure.subplots_adjust(left=0.055, right=0.985, top=0.88, bottom=0.17, wspace=0.3)
+    for run in runs:
+        style = styles[replace(run.settings, seed=0)]
+        look: dict[str, Any] = {"color": style.colour, "ls": style.line, "alpha": 1.0 if run.number == 0 else 0.85}
+        smooth = moving_mean(run.history.loss, 10)
+        loss.plot(range(1, len(smooth) + 1), smooth, **look)
+        validation = list(run.history.validation)  # a run that goes on may add to it meanwhile
+        steps, percent = [e["step"] for e in validation], [100 * e["accuracy"] for e in validation]
+        accuracy.plot(steps, percent, marker=style.marker, markersize=6, **look)
+    _label_ends(accuracy, runs, styles)
+    longest = max([run.settings.steps for run in runs], default=200)
+    loss.set(title="Training loss", xlabel="step", xlim=(0, 1.02 * longest), ylim=(0, None))
+    accuracy.set(title="Validation accuracy", xlabel="step", ylabel="%", xlim=(0, 1.17 * longest), ylim=(45, 102))
+    _against(against, [run for run in runs if run.history.validation], styles, x)
+    return figure
+
+
+@course_style
+def sweep_figure(runs: Sequence[Run], x: str, own: Sequence[Run] = ()) -> Figure:
+    """Accuracy against one setting, a name in ``AXES``; the ``own`` runs as rings."""
+    figure = Figure(figsize=(7.5, 3.4))
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.1, right=0.97, top=0.97, bottom=0.19)
+    _against(axes, runs, run_styles(runs), x)
+    axes.set_title("")
+    words = [tick.get_text() for tick in axes.get_xticklabels()]
+    for run in own:
+        value = value_of(run, x)
+        at = words.index(value) if isinstance(value, str) else value
+        axes.plot(at, 100 * run.accuracy, marker="o", markersize=14, mfc="none", mec=INK, mew=2)
+    return figure
+
+
+def value_of(run: Run, x: str) -> Any:
+    """Where ``run`` stands on the axis ``x``: a number, or a word."""
+    value = run.trainable if x == "trainable" else getattr(run.settings, x)
+    if x == "layers":
+        return "all" if value is None else ", ".join(map(str, value))
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
+def _against(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style], x: str) -> None:
+    """A point for each run; a line through the means of the seeds where ``x`` is a number."""
+    values = [value_of(run, x) for run in runs]
+    names = sorted({v for v in values if isinstance(v, str)})
+    at = [names.index(v) if isinstance(v, str) else v for v in values]
+    percent = [100 * run.accuracy for run in runs]
+    for run, where, height in zip(runs, at, percent, strict=True):
+        style = styles[replace(run.settings, seed=0)]
+        axes.plot(where, height, color=style.colour, marker=style.marker, markersize=8, alpha=0.85)
+    places = sorted(set(at))
+    if len(places) > 1 and not names:
+        means = [mean(h for w, h in zip(at, percent, strict=True) if w == place) for place in places]
+        axes.plot(places, means, color=INK, lw=1, ls="--", zorder=0)
+    axes.set(title="Accuracy against …", xlabel=AXES[x], ylim=(45, 102))
+    axes.set_ylabel("last validation accuracy, %")
+    if names:
+        axes.set_xticks(range(len(names)), names, rotation=0 if len(names) < 4 else 20)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    elif x in _LOGARITHMIC and places and min(places) > 0:
+        axes.set_xscale("log")
+        axes.margins(x=0.15)
+
+
+def _label_ends(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style]) -> None:
+    """The runs' numbers at the ends of their lines, 4 points apart; of many, only the upper find room."""
+    ends = [(run.history.validation[-1], run) for run in runs if run.history.validation]
+    lowest: dict[float, float] = {}  # of the labels at a step
+    for entry, run in sorted(ends, key=lambda end: end[0]["accuracy"], reverse=True):
+        step = entry["step"]
+        lowest[step] = height = min(100 * entry["accuracy"], lowest.get(step, 200.0) - 4)
+        if height > 46:
+            axes.annotate(
+                f"#{run.number}" if run.number else "now", (step, height), (7, 0), textcoords="offset points",
+                va="center", fontsize=11, color=styles[replace(run.settings, seed=0)].colour,
+            )  # fmt: skip

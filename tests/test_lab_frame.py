@@ -1,0 +1,271 @@
+"""The frame of the explorers: jobs on a thread, knobs and their figure, errors that are shown, what is saved."""
+
+import asyncio
+import base64
+import threading
+import time
+
+import pytest
+from matplotlib.figure import Figure
+
+from adapters_lesson.lab.frame import Action, Explorer, choice, slider, switch
+from adapters_lesson.lab.job import Job
+from adapters_lesson.plots import show
+
+# --- Jobs -----------------------------------------------------------------------------------------------------------
+
+
+def steps(count=1000, seen=None):
+    """Work of ``count`` short steps."""
+
+    def work(job):
+        for i in range(count):
+            job.check()
+            time.sleep(0.005)
+            if seen is not None:
+                seen.append(i)
+        return count
+
+    return work
+
+
+def test_a_job_returns_what_the_work_returned():
+    states = []
+    job = Job(steps(2), lambda: states.append(job.state))
+    assert job.start().wait(5).result == 2
+    assert states == ["waiting", "running", "done"]
+    assert not job.alive
+
+
+def test_stop_acts_at_once():
+    job = Job(steps()).start()
+    time.sleep(0.05)
+    began = time.monotonic()
+    job.stop()
+    job.wait(5)
+    assert time.monotonic() - began < 0.5
+    assert (job.state, job.result, job.error) == ("stopped", None, None)
+
+
+def test_pause_rests_and_resume_goes_on():
+    seen = []
+    job = Job(steps(40, seen)).start()
+    job.pause()
+    while job.state != "paused":
+        time.sleep(0.005)
+    count = len(seen)
+    time.sleep(0.1)
+    assert len(seen) == count
+    assert job.paused
+    job.resume()
+    assert job.wait(5).result == 40
+    assert job.rested >= 0.1
+
+
+def test_a_paused_job_can_be_stopped_and_a_stopped_one_not_paused():
+    job = Job(steps()).start()
+    job.pause()
+    job.stop()
+    job.pause()
+    assert job.wait(5).state == "stopped"
+
+
+def test_jobs_take_turns():
+    first, second = Job(steps()).start(), Job(steps(1))
+    while first.state != "running":
+        time.sleep(0.005)
+    second.start()
+    time.sleep(0.15)
+    assert second.state == "waiting"
+    first.stop()
+    assert second.wait(5).state == "done"
+
+
+def test_a_waiting_job_can_be_stopped():
+    first, second = Job(steps()).start(), Job(steps())
+    second.start().stop()
+    assert second.wait(5).state == "stopped"
+    first.stop()
+    first.wait(5)
+
+
+def failing(job):
+    raise ValueError("no such thing")
+
+
+def test_an_error_of_the_work_reaches_whoever_waits():
+    job = Job(failing)
+    with pytest.raises(ValueError, match="no such thing"):
+        job.start().wait(5)
+    assert job.state == "failed"
+    assert Job(steps(1)).start().wait(5).state == "done"  # the next one is not held up
+
+
+def test_an_error_while_reporting_is_not_lost_either():
+    def on_change():
+        if job.state == "running":
+            raise RuntimeError("the view is gone")
+
+    job = Job(steps(3), on_change)
+    with pytest.raises(RuntimeError, match="the view is gone"):
+        job.start().wait(5)
+    assert job.state == "failed"
+
+
+def test_await_leaves_the_loop_free():
+    async def main():
+        job, ticks = Job(steps(30)).start(), 0
+        waiting = asyncio.ensure_future(job._wait())
+        while not waiting.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        return (await Job(steps(2)).start()).result, ticks
+
+    result, ticks = asyncio.run(main())
+    assert result == 2
+    assert ticks > 5
+
+
+def test_an_interrupt_of_the_awaiting_cell_stops_the_job():
+    async def main():
+        job = Job(steps()).start()
+        waiting = asyncio.ensure_future(job._wait())
+        await asyncio.sleep(0.05)
+        waiting.cancel()  # this is how the kernel's interrupt arrives
+        return await waiting
+
+    assert asyncio.run(main()).state == "stopped"
+
+
+def test_await_raises_what_the_work_raised():
+    async def main():
+        await Job(failing).start()
+
+    with pytest.raises(ValueError, match="no such thing"):
+        asyncio.run(main())
+
+
+def test_no_thread_stays_behind():
+    before = threading.active_count()
+    for _ in range(30):
+        Job(steps(1)).start().wait(5)
+    assert threading.active_count() == before
+
+
+# --- Explorers ------------------------------------------------------------------------------------------------------
+
+
+def draw(number, word, flag):
+    if number == 8:
+        raise ValueError("8 is not possible: choose another number")
+    if word == "broken":
+        raise RuntimeError("out of order")
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, f"{number} {word} {flag}")
+    return show(figure, f"The number {number} with {word} & {flag}.")
+
+
+@pytest.fixture
+def explorer():
+    knobs = {
+        "number": slider("number", 2, [1, 2, 4, 8]),
+        "word": choice("word", "one", ["one", "two", "broken"]),
+        "flag": switch("flag"),
+    }
+    return Explorer("A test", draw, knobs, idle=lambda values: {"flag"} if values["number"] == 1 else ())
+
+
+def shown(explorer):
+    """The text below the figure, and whether it stands out as an error."""
+    return explorer.status.value.rpartition("</div>")[0].rpartition(">")[2], "error-color" in explorer.status.value
+
+
+def test_the_picture_follows_the_knobs(explorer):
+    before = explorer.image.value
+    explorer.knobs["number"].value = 4
+    assert explorer.picture.alt == "The number 4 with one & False."
+    assert explorer.image.value not in (before, b"")
+    assert shown(explorer) == ("The number 4 with one &amp; False.", False)
+    assert 'role="status"' in explorer.status.value
+
+
+def test_reset_sets_all_knobs_back(explorer):
+    start = explorer.values
+    explorer.knobs["number"].value, explorer.knobs["flag"].value = 4, True
+    explorer.reset_button.click()
+    assert explorer.values == start
+    assert explorer.picture.alt == "The number 2 with one & False."
+
+
+@pytest.mark.parametrize(
+    ("knob", "value", "said"),
+    [
+        ("number", 8, "8 is not possible: choose another number"),
+        ("word", "broken", "RuntimeError(&#x27;out of order&#x27;)"),
+    ],
+)
+def test_an_error_is_shown_and_the_next_value_mends_it(explorer, knob, value, said):
+    explorer.knobs[knob].value = value
+    assert shown(explorer) == (said, True)
+    assert explorer.error is not None
+    explorer.reset()
+    assert explorer.error is None
+    assert not shown(explorer)[1]
+
+
+def test_a_knob_without_effect_is_greyed(explorer):
+    assert not explorer.knobs["flag"].disabled
+    explorer.knobs["number"].value = 1
+    assert explorer.knobs["flag"].disabled
+
+
+def test_of_many_changes_at_once_only_the_last_is_drawn(explorer):
+    async def turn_fast():
+        for value in [1, 2, 4] * 10:
+            explorer.knobs["number"].value = value
+        await asyncio.sleep(0.3)
+
+    frames = explorer.frames
+    asyncio.run(turn_fast())
+    assert explorer.frames == frames + 1
+    assert explorer.picture.alt == "The number 4 with one & False."
+
+
+def test_what_is_saved_is_a_picture_with_alt_text(explorer):
+    data, metadata = explorer._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert data["text/plain"] == metadata["image/png"]["alt"] == explorer.picture.alt
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_every_control_is_labelled_and_reachable_by_keyboard(explorer):
+    for knob in explorer.knobs.values():
+        assert knob.description
+        assert knob.tabbable is not False
+    assert explorer.image.tooltip.startswith("A test")
+
+
+# --- Actions --------------------------------------------------------------------------------------------------------
+
+
+def test_an_action_starts_once_says_how_it_ended_and_can_be_stopped():
+    action = Action("Measure", "Measure now", steps(), lambda job: action.say(job.state))
+    assert action.stop_button.disabled
+    action.start_button.click()
+    job = action.job
+    action.start_button.click()
+    assert action.job is job
+    assert action.start_button.disabled
+    action.stop_button.click()
+    job.wait(5)
+    assert not action.start_button.disabled
+    assert "stopped" in action.message.value
+
+
+def test_an_action_shows_its_error():
+    action = Action("Measure", "Measure now", failing)
+    with pytest.raises(ValueError, match="no such thing"):
+        action.start().wait(5)
+    assert "no such thing" in action.message.value
+    assert "error-color" in action.message.value
+    assert not action.start_button.disabled
