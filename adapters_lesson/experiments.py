@@ -135,12 +135,13 @@ class Sweep:
         return values if seeds is None else [replace(one, seed=seed) for seed in seeds for one in values]
 
 
-# The four questions of lesson 06. `python data/run_laboratory.py` runs them with three seeds.
+# The questions of lesson 06. `python data/run_laboratory.py` runs them with three seeds.
 SWEEPS = {
     "width": Sweep("bottleneck_dim", (1, 2, 4, 8, 16, 32, 64, 128)),
     "placement": Sweep("placement", PLACEMENTS),
     "init": Sweep("init_std", (1e-4, 1e-3, 1e-2, 1e-1, 3e-1, 1.0), Settings(init="houlsby")),
     "rate": Sweep("learning_rate", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
+    "width, higher rate": Sweep("bottleneck_dim", (1, 2, 4, 8, 16), Settings(learning_rate=1e-2)),
 }
 
 

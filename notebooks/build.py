@@ -11,6 +11,7 @@ import base64
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import jupytext
@@ -24,6 +25,7 @@ EDITIONS = {"learner": HERE, "solution": HERE / "solutions"}
 README_PICTURE = HERE / "figures" / "course.png"  # the first figure of lesson 03
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
 NOISE = re.compile(r"Warning|\d\d:\d\d<|/home/|/Users/|/tmp/|site-packages|\\\\Users")
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_KEYS = {"id", "cell_type", "source", "metadata"}
 
 
@@ -78,11 +80,17 @@ def execute(notebook: NotebookNode) -> NotebookNode:
         resources={"metadata": {"path": str(HERE)}},
     )
     # A progress bar is a widget, and a saved one is broken.
-    client.execute(env={**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"})
+    ours = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with tempfile.TemporaryDirectory() as runs:  # of the laboratory, which would find earlier ones in its usual place
+        client.execute(env={**os.environ, **ours, "ADAPTERS_LESSON_RUNS": runs})
     notebook.metadata["language_info"] = {"name": "python"}
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(
+                WIDGET, None
+            )  # without a kernel it could not be shown: the picture beside it can
     return notebook
 
 
@@ -98,6 +106,8 @@ def complaints(notebook: NotebookNode) -> list[str]:
             if output.output_type == "error":
                 found.append(f"cell {cell.id} raises {output.ename}: {output.evalue}")
             text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
+            if WIDGET in output.get("data", {}):
+                found.append(f"cell {cell.id} has a widget that could not be shown")
             if output.get("name") == "stderr" or NOISE.search(text):
                 found.append(f"cell {cell.id} is noisy: {text.strip()[:160]}")
     return found

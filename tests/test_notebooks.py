@@ -49,6 +49,21 @@ def test_every_figure_has_alt_text(lesson, edition):
     assert all(o.metadata["image/png"]["alt"] for o in figures)
 
 
+WIDGETS = re.compile(r"^(?:quiz\(|\w+_explorer\(|guided_experiments\(|laboratory$)", re.MULTILINE)
+
+
+@every_edition
+def test_every_widget_has_left_a_picture(lesson, edition):
+    cells = [
+        cell for cell in committed(lesson, edition).cells if cell.cell_type == "code" and WIDGETS.search(cell.source)
+    ]
+    assert cells or lesson.startswith("00")
+    for cell in cells:
+        (output,) = cell.outputs
+        assert "image/png" in output.data
+        assert build.WIDGET not in output.data
+
+
 @every_edition
 def test_checks_say_not_attempted_or_correct(lesson, edition):
     reports = re.findall(r"^([✔✘○]) (\d\.\d)", output_text(committed(lesson, edition)), re.MULTILINE)
@@ -97,6 +112,8 @@ def test_a_figure_free_of_alt_text_or_a_path_in_an_output_would_be_noticed():
     assert any("noisy" in complaint for complaint in build.complaints(notebook))
     cell.outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="bad")]
     assert any("raises ValueError" in complaint for complaint in build.complaints(notebook))
+    cell.outputs = [nbformat.v4.new_output("display_data", data={build.WIDGET: {}})]
+    assert any("could not be shown" in complaint for complaint in build.complaints(notebook))
 
 
 def test_the_readmes_picture_is_the_courses_own():

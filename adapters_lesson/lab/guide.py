@@ -140,7 +140,7 @@ class Guide(Panel):
         super().__init__("Four experiments")
         questions = load_quiz("06_guide")
         self.picture = draw_quiz(self.title, questions)
-        named = zip(SWEEPS, questions, strict=True)
+        named = zip(TITLES, questions, strict=True)
         self.experiments = {name: GuidedExperiment(laboratory, name, question) for name, question in named}
         self.tabs = widgets.Tab(list(self.experiments.values()), titles=list(TITLES.values()), selected_index=0)
         self.children = [self.tabs]
