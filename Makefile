@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin/python
 PEER := tests/benchmarks/peer-requirements
 
-.PHONY: help lab test notebooks check-notebooks lesson-times bench peer lock peer-lock lint clean
+.PHONY: help lab app test notebooks check-notebooks lesson-times lab-speed bench peer lock peer-lock lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
 help: ## this list
@@ -19,6 +19,12 @@ lab: .venv/.lab ## open the course in JupyterLab; for instance ARGS="--no-browse
 	@exec $(BIN) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --ServerApp.root_dir=notebooks \
 		--LabApp.default_url=/lab/tree/00_start_here.ipynb $(ARGS)
 
+# Only the extensions that the widgets need: others may belong to JupyterLab alone, and stop voila.
+app: .venv/.app ## open the laboratory of lesson 06 alone, as a web application; for instance ARGS="--port 8899"
+	@exec $(BIN) -m voila notebooks/app/laboratory.ipynb --template=adapters_lesson \
+		--VoilaConfiguration.extension_allowlist @voila-dashboards/widgets-manager8 \
+		--VoilaConfiguration.extension_allowlist @jupyter-widgets/jupyterlab-manager $(ARGS)
+
 test: .venv/.test ## run all tests; for instance ARGS='-m "not notebook and not browser"' for the fast ones
 	@exec $(BIN) -m pytest $(ARGS)
 
@@ -30,6 +36,9 @@ check-notebooks: .venv/.test ## say which notebooks are out of step with their s
 
 lesson-times: .venv/.test ## execute every lesson and write its seconds to data/results/lesson_times.json
 	@exec $(BIN) tests/benchmarks/lesson_times.py $(ARGS)
+
+lab-speed: .venv/.test ## measure in a browser how fast the widgets answer (needs chromium)
+	@exec $(BIN) tests/benchmarks/lab_speed.py $(ARGS)
 
 bench: .venv/.test .peer/.made ## measure speed and memory beside the library adapters (12 minutes); ARGS=--quick
 	@exec $(BIN) tests/benchmarks/against_peers.py $(ARGS)
@@ -62,7 +71,7 @@ PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often th
 	"mend that and run make again." >&2; exit 1; }
 
 # A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
-_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
+_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
 
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock
@@ -70,11 +79,16 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.test; test -x .peer/bin/p
 	@$(PIP_INSTALL) -e . || $(PIP_FAILED)
 	@touch $@
 
-# What the tests need includes what the lessons need, hence both stamps.
+.venv/.app: .venv/.lab
+	@echo "Installing voila into .venv ..."
+	@$(PIP_INSTALL) -e ".[app]" || $(PIP_FAILED)
+	@touch $@
+
+# What the tests need includes what the lessons and the app need, hence all stamps.
 .venv/.test: $(BIN) pyproject.toml requirements.lock
 	@echo "Installing the course and its test tools into .venv: torch makes this a big download, it may take some minutes ..."
 	@$(PIP_INSTALL) -e ".[test]" || $(PIP_FAILED)
-	@touch .venv/.lab $@
+	@touch .venv/.lab .venv/.app $@
 
 # The library adapters needs an older transformers, hence an environment of its own, with the same interpreter.
 .peer/.made: $(BIN) $(PEER).in $(PEER).lock

@@ -30,6 +30,7 @@ _HOME = {
     "evaluate": "training",
     "predict": "training",
     "History": "history",
+    "AdapterBank": "bank",
 }
 __all__ = list(_HOME)
 

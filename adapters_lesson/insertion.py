@@ -1,8 +1,8 @@
 """How adapters are put into a model, switched, taken out, and what is frozen.
 
-Adapters hang below the base model's own modules and are called by forward hooks, so the base's tensors keep their
-names and their bytes. With h the output of a sub-layer, r the residual stream that enters it, A an adapter and LN the
-block's own LayerNorm:
+Adapters hang below the base model's own modules and are called by forward hooks (see ``slots``), so the base's tensors
+keep their names and their bytes. With h the output of a sub-layer, r the residual stream that enters it, A an adapter
+and LN the block's own LayerNorm:
 
 | placement | post-LN (BERT) | pre-LN (GPT-2, Llama) |
 |---|---|---|
@@ -15,96 +15,14 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
-from typing import Any
 
-import torch
 from torch import nn
 
 from .adapter import Adapter, AdapterConfig
 from .architectures import Architecture, architecture_of, base_model_of, blocks_of, find
-
-
-class AdapterSlot(nn.ModuleDict):
-    """The adapters of one place by name, of which at most one is active. Hooks on the ``host`` module call it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.active: str | None = None
-        self.handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    @property
-    def current(self) -> nn.Module | None:
-        """The active adapter; None when the place is switched off."""
-        return None if self.active is None else self[self.active]
-
-    # The hooks are bound methods, not closures: a deep copy of the model then calls its own adapters.
-    def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
-        """Register the hooks."""
-        self.handles = [host.register_forward_hook(self.after)]
-
-    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
-        """Forward hook of the host: returns what stands in for its output, None to leave it."""
-        raise NotImplementedError
-
-
-class SequentialSlot(AdapterSlot):
-    """A(h), for a projection or a whole block."""
-
-    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
-        adapter = self.current
-        if not isinstance(adapter, Adapter):
-            return None
-        h = output[0] if isinstance(output, tuple) else output  # some blocks return caches beside the hidden states
-        # Without gradients nobody needs the update afterwards: its memory takes the sum, and none is fetched for it.
-        adapted = adapter(h) if torch.is_grad_enabled() else adapter.update(h).add_(h)
-        return (adapted, *output[1:]) if isinstance(output, tuple) else adapted
-
-
-class BeforeNormSlot(AdapterSlot):
-    """Pfeiffer's place in a post-LN block. The host is the LayerNorm: it was given h + r and returned LN(h + r)."""
-
-    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
-        if not isinstance(self.current, Adapter):
-            return None
-        norms = getattr(host, "trained_norms", None)
-        norm = norms.current if isinstance(norms, NormSlot) and norms.current is not None else host
-        return norm.forward(self.current.update(output) + args[0])
-
-
-class ParallelSlot(AdapterSlot):
-    """Beside the FFN: the host is its last projection, r is picked up where the FFN begins."""
-
-    residual: torch.Tensor | None = None
-
-    def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
-        super().attach(host, ffn_input)
-        self.handles.append(ffn_input.register_forward_pre_hook(self.before))
-
-    def before(self, ffn_input: nn.Module, args: tuple) -> None:
-        if self.current is not None:
-            self.residual = args[0]
-
-    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
-        if not isinstance(self.current, Adapter) or self.residual is None:
-            return None
-        residual, self.residual = self.residual, None
-        return output + self.current.update(residual)
-
-
-class NormSlot(AdapterSlot):
-    """Trained copies of a LayerNorm, so that the base model's own stays as it was."""
-
-    def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
-        # First in line: an adapter at the same LayerNorm must see the trained copy's output.
-        self.handles = [host.register_forward_hook(self.after, prepend=True)]
-
-    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
-        if self.current is None:
-            return None
-        weight = next(self.current.parameters())  # trained in single precision even if the base is in half
-        return self.current(args[0].to(weight.dtype)).to(output.dtype)
+from .slots import AdapterSlot, BeforeNormSlot, NormSlot, ParallelSlot, SequentialSlot, slots_of
 
 
 def insert_adapters(
@@ -186,7 +104,7 @@ def set_active_adapter(model: nn.Module, name: str | None) -> None:
     """
     if name is not None:
         _check_known(model, name)
-    for slot in _slots(model):
+    for slot in slots_of(model):
         slot.active = name if name is not None and name in slot else None
 
 
@@ -205,13 +123,13 @@ def drop_adapters(model: nn.Module, layers: Iterable[int], *, architecture: Arch
     if not adapter_names(model):
         raise ValueError("the model has no adapters that could be dropped: insert_adapters(model, config) first")
     for layer in layers:
-        for slot in _slots(blocks[layer]):
+        for slot in slots_of(blocks[layer]):
             slot.active = None
 
 
 def adapter_names(model: nn.Module) -> list[str]:
     """The names under which adapters were inserted, in the order of the modules."""
-    return list(dict.fromkeys(key for slot in _slots(model) for key in slot))
+    return list(dict.fromkeys(key for slot in slots_of(model) for key in slot))
 
 
 def freeze(model: nn.Module) -> None:
@@ -227,7 +145,7 @@ def set_trainable(model: nn.Module, name: str = "default", *, head: bool = True)
     """
     _check_known(model, name)
     freeze(model)
-    for slot in _slots(model):
+    for slot in slots_of(model):
         if name in slot:
             slot[name].requires_grad_(True)
     if head:
@@ -239,10 +157,6 @@ def head_parameters(model: nn.Module) -> list[nn.Parameter]:
     """What ``model`` has beside its base model; a weight tied to the base's embeddings is the base's."""
     base = {id(p) for p in base_model_of(model).parameters()}
     return [p for p in model.parameters() if id(p) not in base]
-
-
-def _slots(model: nn.Module) -> Iterator[AdapterSlot]:
-    return (module for module in model.modules() if isinstance(module, AdapterSlot))
 
 
 def _places(block: nn.Module, at: Architecture, placement: str) -> list[tuple[nn.Module, type[AdapterSlot]]]:

@@ -201,11 +201,16 @@ class Classifier(nn.Module):
 
     def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Mean of the last hidden states over the words, padding left out: ``(batch, hidden_size)``."""
-        hidden = self.base_model(input_ids, attention_mask=attention_mask)
-        if not isinstance(hidden, torch.Tensor):
-            hidden = hidden.last_hidden_state
-        words = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * words).sum(1) / words.sum(1)
+        return text_features(self.base_model, input_ids, attention_mask)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(input_ids, attention_mask).to(self.head.weight.dtype))
+
+
+def text_features(base_model: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Mean of a base model's last hidden states over the words, padding left out: ``(batch, hidden_size)``."""
+    hidden = base_model(input_ids, attention_mask=attention_mask)
+    if not isinstance(hidden, torch.Tensor):
+        hidden = hidden.last_hidden_state
+    words = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * words).sum(1) / words.sum(1)

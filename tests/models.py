@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 from torch import nn
 
-from adapters_lesson.insertion import AdapterSlot
+from adapters_lesson.slots import AdapterSlot
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
 VOCAB, WIDTH, DEPTH = 40, 16, 3

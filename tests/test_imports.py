@@ -90,13 +90,15 @@ def test_each_room_imports_only_what_it_may(path):
 
 
 ABOVE_THE_CORE = {"plots", "lab", "checks"}
-# Dependency runs one way: adapter, transformer <- insertion <- methods <- training <- plots <- lab.
+# Dependency runs one way: adapter, transformer <- insertion <- methods, bank <- training <- plots <- lab.
 FORBIDDEN = {
     "adapter": ABOVE_THE_CORE | {"transformer", "architectures", "insertion", "methods", "training", "tasks"},
     "transformer": ABOVE_THE_CORE | {"adapter", "architectures", "insertion", "methods", "training", "tasks"},
     "architectures": ABOVE_THE_CORE | {"insertion", "methods", "training", "tasks"},
-    "insertion": ABOVE_THE_CORE | {"methods", "training", "tasks"},
+    "slots": ABOVE_THE_CORE | {"insertion", "methods", "training", "tasks"},
+    "insertion": ABOVE_THE_CORE | {"methods", "bank", "training", "tasks"},
     "methods": ABOVE_THE_CORE | {"training", "tasks"},
+    "bank": ABOVE_THE_CORE | {"methods", "training", "tasks"},
     "plots": {"lab", "checks"},
     "checks": {"lab"},
     "lab": set(),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ["help", "lab", "test", "notebooks", "check-notebooks", "lesson-times", "bench", "peer"]
+TARGETS = ["help", "lab", "app", "test", "notebooks", "check-notebooks", "lesson-times", "lab-speed", "bench", "peer"]
 TARGETS += ["lock", "peer-lock", "lint", "clean"]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -110,7 +110,18 @@ def test_what_the_tests_need_includes_what_the_lessons_need(clone):
     environment(clone)
     make(clone, "test")
     make(clone, "lab")
+    make(clone, "app")
     assert sum("pip install" in call for call in calls(clone)) == 1
+
+
+def test_the_app_needs_the_lessons_packages_and_voila(clone):
+    environment(clone)
+    assert make(clone, "app", "ARGS=--no-browser").returncode == 0
+    lessons, voila, run = calls(clone)
+    assert lessons.endswith("-e .")
+    assert voila.endswith("-e .[app]")
+    assert run.startswith("-m voila notebooks/app/laboratory.ipynb ")
+    assert run.endswith(" --no-browser")
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock"])

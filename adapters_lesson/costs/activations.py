@@ -24,7 +24,7 @@ from torch import nn
 
 from ..adapter import Adapter
 from ..architectures import Architecture, find
-from ..insertion import AdapterSlot
+from ..slots import AdapterSlot
 
 # How many tensors of its input's size an activation keeps, where it is not one.
 _KEPT = {"NewGELUActivation": 4, "Identity": 0}
@@ -46,7 +46,7 @@ class Hidden:
 
 
 class Tape:
-    """Follows a forward pass over ``batch_size`` texts of ``length`` tokens and notes what is kept.
+    """Follows a forward pass over one text of ``length`` tokens and notes what is kept; a batch keeps it for each.
 
     Args:
         itemsize: bytes of a number in the hidden states.
@@ -55,11 +55,8 @@ class Tape:
             dropout step by step; a GPU has better ways for both.
     """
 
-    def __init__(
-        self, batch_size: int, length: int, itemsize: int, dtype: torch.dtype | None = None, cpu: bool = True
-    ) -> None:
-        self.length, self.tokens = length, batch_size * length
-        self.itemsize, self.dtype, self.cpu = itemsize, dtype, cpu
+    def __init__(self, length: int, itemsize: int, dtype: torch.dtype | None = None, cpu: bool = True) -> None:
+        self.length, self.itemsize, self.dtype, self.cpu = length, itemsize, dtype, cpu
         self.kept: dict[Hidden, int] = {}
         self.bytes_at_ffn_output = 0
 
@@ -70,7 +67,7 @@ class Tape:
 
     def new(self, width: int, gradient: bool, itemsize: int | None = None) -> Hidden:
         """A tensor with ``width`` numbers for each token."""
-        return Hidden(self.tokens * width, itemsize or self.itemsize, gradient)
+        return Hidden(self.length * width, itemsize or self.itemsize, gradient)
 
     def itemsize_of(self, parameter: torch.Tensor) -> int:
         """Bytes of a number in ``parameter``."""
@@ -140,7 +137,7 @@ class Tape:
         if not out.gradient:
             return out
         if dropout and self.cpu:  # scaled copies of query and key; the weights before and after dropout, and its mask
-            squares = [Hidden(self.tokens * heads * self.length, query.itemsize, True) for _ in range(3)]
+            squares = [Hidden(self.length * heads * self.length, query.itemsize, True) for _ in range(3)]
             self.keep(Hidden(query.numbers, query.itemsize, True), Hidden(key.numbers, key.itemsize, True), value)
             self.keep(*squares)
         else:

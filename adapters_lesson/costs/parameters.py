@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..architectures import architecture_of, base_model_of, blocks_of
-from ..insertion import AdapterSlot, head_parameters
+from ..insertion import head_parameters
+from ..slots import AdapterSlot
 
 PARTS = ("adapters", "LayerNorms", "LoRA", "head", "base model")
 

@@ -10,22 +10,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
+from traitlets import Unicode
 
 from ..plots import Picture
 
-_WIDE = widgets.Layout(width="310px")
-_NARROW = widgets.Layout(width="230px")
-_LABEL = {"description_width": "initial"}
+LABEL = {"description_width": "118px"}  # the same for all knobs, so that they stand below each other
+FILL = {"width": "auto"}  # as wide as the cell of the grid
 
 
 def slider(label: str, value: Any, options: Sequence[Any]) -> widgets.SelectionSlider:
     """A slider over ``options``: values, or (text, value) pairs."""
-    return widgets.SelectionSlider(description=label, options=list(options), value=value, style=_LABEL, layout=_WIDE)
+    return widgets.SelectionSlider(description=label, options=list(options), value=value, style=LABEL, layout=FILL)
 
 
 def choice(label: str, value: Any, options: Sequence[Any]) -> widgets.Dropdown:
     """A list of which one is chosen: values, or (text, value) pairs."""
-    return widgets.Dropdown(description=label, options=list(options), value=value, style=_LABEL, layout=_NARROW)
+    return widgets.Dropdown(description=label, options=list(options), value=value, style=LABEL, layout=FILL)
 
 
 def switch(label: str, value: bool = False) -> widgets.Checkbox:
@@ -40,6 +40,14 @@ def button(label: str, tooltip: str, on_click: Callable[[], object], **style: An
     )
     made.on_click(lambda _: on_click())
     return made
+
+
+def grid(*children: Any) -> widgets.GridBox:
+    """Knobs in columns, as many as the page has room for."""
+    columns = "repeat(auto-fill, minmax(285px, 1fr))"
+    return widgets.GridBox(
+        children, layout=widgets.Layout(grid_template_columns=columns, grid_gap="0 14px", max_width="960px")
+    )
 
 
 def row(*children: Any) -> widgets.Box:
@@ -58,6 +66,12 @@ def plain(error: Exception | None) -> str:
     return str(error) if isinstance(error, (ValueError, MemoryError)) else repr(error)
 
 
+class _Image(widgets.Image):
+    """An image that can have a tooltip: in the browser, ipywidgets 8.1 fails on one of a widget without description."""
+
+    description = Unicode("").tag(sync=True)
+
+
 class Panel(widgets.VBox):
     """A figure with its sentence below, both replaced by ``paint``. Where no widget works, a picture stands for it.
 
@@ -74,9 +88,7 @@ class Panel(widgets.VBox):
         self.frames = 0
         # max-content: the notebook would stretch the picture. The tooltip becomes the image's accessible name.
         layout = widgets.Layout(width="max-content", max_width="100%")
-        self.image = widgets.Image(
-            format="png", layout=layout, tooltip=f"{title}: the text below the figure describes it"
-        )
+        self.image = _Image(format="png", layout=layout, tooltip=f"{title}: the text below the figure describes it")
         self.status = widgets.HTML()
         self._lock = threading.Lock()  # the kernel and a job may paint at the same time
         super().__init__([self.image, self.status])
@@ -86,7 +98,7 @@ class Panel(widgets.VBox):
         with self._lock:
             try:
                 picture = draw()
-                self.image.value = picture.png()
+                self.image.value = picture.png(compression=1)
             except Exception as error:  # raised in a widget's callback, nobody would see it
                 self.error = error
                 self.say(plain(error), error=True)
@@ -133,7 +145,7 @@ class Explorer(Panel):
         self._start = self.values
         self.reset_button = button("Reset", "Set all knobs as they were at the start", self.reset)
         self.heading = widgets.HTML(f"<b>{html.escape(title)}</b>")
-        self.children = [self.heading, row(*self.knobs.values(), self.reset_button), self.image, self.status]
+        self.children = [row(self.heading, self.reset_button), grid(*self.knobs.values()), self.image, self.status]
         for knob in self.knobs.values():
             knob.observe(self._changed, "value")
         self.refresh()

@@ -10,7 +10,7 @@ from ..adapter import ACTIVATIONS, INITS, PLACEMENTS
 from ..experiments import Settings
 from ..methods import METHODS
 from ..tasks import TASKS
-from .frame import choice, slider, switch
+from .frame import FILL, LABEL, choice, slider, switch
 
 WIDTHS = [2**k for k in range(9)]
 RATES = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2, 3e-2, 1e-1]
@@ -46,11 +46,10 @@ _WORDS = {"yes": True, "no": False}
 def make_knobs() -> dict[str, Any]:
     """A control for every setting, but for the seed; sliders and lists cannot be set to what makes no sense."""
     start = Settings()
-    blocks = widgets.Text(description="blocks with adapters", value="all", style={"description_width": "initial"})
-    blocks.layout.width, blocks.continuous_update = "230px", False
+    blocks = widgets.Text(description="adapted blocks", value="all", style=LABEL, layout=FILL, continuous_update=False)
     return {
         "task": choice("task", start.task, TASKS),
-        "base_layers": choice("layers of the base", start.base_layers, range(1, 7)),
+        "base_layers": choice("base layers", start.base_layers, range(1, 7)),
         "method": choice("method", start.method, METHODS),
         "placement": choice("placement", start.placement, PLACEMENTS),
         "bottleneck_dim": slider("bottleneck_dim, m", start.bottleneck_dim, WIDTHS),

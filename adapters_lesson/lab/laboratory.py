@@ -17,7 +17,7 @@ from ..files import write_atomically
 from ..plots import show
 from ..plots.runs import AXES, run_styles, runs_figure
 from ..runs import RunBook
-from .frame import Panel, button, choice, message, plain, row
+from .frame import Panel, button, choice, grid, message, plain, row
 from .job import Job
 from .knobs import GOOD_RATES, SUGGESTED, idle_knobs, make_knobs, read_seeds, read_settings, read_values
 from .series import run_series
@@ -57,7 +57,7 @@ class Laboratory(Panel):
         self.values = _text("over", SUGGESTED["bottleneck_dim"], "330px")
         self.sweep_button = button("Run sweep", "One run for each value and seed", self._press_sweep)
         self.axis = choice("accuracy against", "trainable", [(text, name) for name, text in AXES.items()])
-        self.axis.layout.width = "360px"
+        self.axis.layout.width, self.swept.layout.width = "400px", "290px"
         self.bar = widgets.FloatProgress(min=0, max=1, layout=widgets.Layout(width="150px"))
         self.message, self.hint, self.extra = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.table = RunsTable(self.redraw)
@@ -71,7 +71,7 @@ class Laboratory(Panel):
         )
         self.tools = {tool.description: tool for tool in tools}
         self.children = [
-            row(*self.knobs.values()),
+            grid(*self.knobs.values()),
             row(self.run_button, self.pause_button, self.stop_button, self.reset_button, self.seeds, self.hint),
             row(self.swept, self.values, self.sweep_button),
             row(self.bar, self.message),

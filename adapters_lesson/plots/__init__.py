@@ -19,7 +19,7 @@ from .curves import (
     update_spectrum,
 )
 from .diagrams import adapter_diagram, course_map, wiring, wiring_of
-from .latency import dropped_layers, latency_overhead
+from .latency import adapter_drop, overhead_by_size
 from .style import Picture, show, use_course_style
 
 __all__ = [
@@ -27,18 +27,18 @@ __all__ = [
     "ablation_map",
     "accuracy_against_parameters",
     "adapter_diagram",
+    "adapter_drop",
     "attention_maps",
     "before_and_after",
     "course_map",
     "curves_over_seeds",
     "distance_from_identity",
-    "dropped_layers",
-    "latency_overhead",
     "layer_probes",
     "learning_curves",
     "mean_and_interval",
     "memory_against_length",
     "memory_bars",
+    "overhead_by_size",
     "parameter_bars",
     "pareto",
     "pareto_front",

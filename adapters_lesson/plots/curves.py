@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ..adapter import Adapter
 from ..history import History
+from ..spectrum import update_singular_values
 from .style import COLOURS, INK, MARKERS, course_style, new_figure
 
 
@@ -21,7 +22,7 @@ def learning_curves(histories: Mapping[str, History], methods: Mapping[str, str]
     figure, (left, right) = new_figure(11, 4, ncols=2)
     for label, history in histories.items():
         method = (methods or {}).get(label, "adapter")
-        smooth = _moving_mean(history.loss, 10)
+        smooth = moving_mean(history.loss, 10)
         left.plot(range(1, len(smooth) + 1), smooth, color=COLOURS[method], label=label)
         steps = [entry["step"] for entry in history.validation]
         accuracy = [100 * entry["accuracy"] for entry in history.validation]
@@ -82,9 +83,9 @@ def distance_from_identity(stds: Sequence[float], distances: Mapping[str, Sequen
 @course_style
 def update_spectrum(adapter: Adapter, at: torch.Tensor) -> Figure:
     """Singular values of the update's Jacobian at one hidden state ``at`` of shape (d,): at most m are not zero."""
-    jacobian = torch.autograd.functional.jacobian(adapter.update, at)
-    values = torch.linalg.svdvals(jacobian).tolist()
-    m = adapter.down_project.out_features
+    d, m = adapter.down_project.in_features, adapter.down_project.out_features
+    values = update_singular_values(adapter, at).tolist()
+    values += [0.0] * (d - len(values))
     figure, axes = new_figure(8, 3.6)
     axes.bar(
         range(1, len(values) + 1), values, color=[COLOURS["adapter"] if i < m else INK for i in range(len(values))]
@@ -92,7 +93,7 @@ def update_spectrum(adapter: Adapter, at: torch.Tensor) -> Figure:
     axes.axvline(m + 0.5, color=INK, lw=1, ls="--")
     axes.annotate(f"bottleneck_dim = {m}", (m + 0.5, max(values)), xytext=(8, -6), textcoords="offset points")
     axes.set(xlabel="direction, strongest first", ylabel="singular value")
-    axes.set_title(f"In how many of {len(values)} directions the update can push")
+    axes.set_title(f"In how many of {d} directions the update can push")
     return figure
 
 
@@ -132,5 +133,6 @@ def layer_probes(accuracies: Mapping[str, Sequence[float]], chance: float) -> Fi
     return figure
 
 
-def _moving_mean(values: Sequence[float], width: int) -> list[float]:
+def moving_mean(values: Sequence[float], width: int) -> list[float]:
+    """Each value's mean with the up to ``width`` - 1 values before it."""
     return [sum(part) / len(part) for i in range(len(values)) if (part := values[max(0, i - width + 1) : i + 1])]

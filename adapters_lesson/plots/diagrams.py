@@ -3,56 +3,41 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Polygon
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
 from torch import nn
 
 from ..adapter import Adapter
 from ..architectures import architecture_of, blocks_of
-from ..insertion import AdapterSlot
+from ..slots import AdapterSlot
 from .style import FROZEN, INK, TRAINED, blank, course_style, new_figure
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+_WIDE = 1.5  # half the height of a column of d numbers
 
 
 @course_style
 def adapter_diagram(adapter: Adapter) -> Figure:
     """The adapter as it is: widths of the boxes as in the module, parameter counts from its tensors."""
-    d, m = adapter.down_project.in_features, adapter.down_project.out_features
     figure, axes = new_figure(11, 4.2)
     blank(axes)
     axes.set(xlim=(-0.2, 13.2), ylim=(-2.5, 3.1))
-    wide, narrow = 1.5, max(0.22, 1.5 * m / d)
+    draw_adapter_frame(axes)
+    draw_adapter_sizes(axes, adapter)
+    return figure
 
-    def column(x: float, half: float, label: str) -> None:
-        axes.add_patch(FancyBboxPatch((x - 0.12, -half), 0.24, 2 * half, boxstyle="round,pad=0.02", fc="white", ec=INK))
-        axes.text(x, -half - 0.2, label, ha="center", va="top", fontsize=13)
 
-    def projection(x: float, left: float, right: float, module: nn.Linear, name: str) -> None:
-        colour = TRAINED if module.weight.requires_grad else FROZEN
-        corners = [(x - 1.0, -left), (x + 1.0, -right), (x + 1.0, right), (x - 1.0, left)]
-        axes.add_patch(Polygon(corners, fc=colour, alpha=0.85, ec=INK))
-        count = sum(p.numel() for p in module.parameters())
-        shape = " × ".join(map(str, reversed(module.weight.shape)))
-        axes.text(x, 1.95, f"{name}\n{shape}: {count:,}", ha="center", va="bottom", fontsize=13)
-
-    column(0.6, wide, f"h\n{d}")
-    projection(2.6, wide, narrow, adapter.down_project, "down_project")
-    column(4.3, narrow, f"{m}")
-    axes.text(5.5, 0, type(adapter.activation).__name__, ha="center", va="center", fontsize=14,
-              bbox={"boxstyle": "round,pad=0.4", "fc": "white", "ec": INK})  # fmt: skip
-    column(6.7, narrow, f"{m}")
-    projection(8.4, narrow, wide, adapter.up_project, "up_project")
-    scale = "" if adapter.scaling == 1 else f"× {adapter.scaling:g}\n"
-    column(10.0, wide, f"update\n{scale}{d}")
+def draw_adapter_frame(axes: Axes) -> None:
+    """What all adapters' diagrams have in common, on a sheet from (-0.2, -2.5) to (13.2, 3.1)."""
+    for x in (0.6, 10.0, 12.5):
+        _column(axes, x, _WIDE)
     _sum(axes, 11.3, 0)
-    column(12.5, wide, f"output\n{d}")
     for x0, x1 in (
         (0.8, 1.5),
         (3.7, 4.1),
@@ -64,10 +49,38 @@ def adapter_diagram(adapter: Adapter) -> Figure:
         (11.55, 12.3),
     ):
         _arrow(axes, (x0, 0), (x1, 0))
-    axes.plot([0.6, 0.6, 11.3], [wide + 0.05, 2.95, 2.95], color=INK, lw=1.6)
+    axes.plot([0.6, 0.6, 11.3], [_WIDE + 0.05, 2.95, 2.95], color=INK, lw=1.6)
     _arrow(axes, (11.3, 2.95), (11.3, 0.27))
     axes.text(6, 2.98, "the residual connection carries h past the bottleneck", ha="center", va="bottom", fontsize=12)
-    return figure
+
+
+def draw_adapter_sizes(axes: Axes, adapter: Adapter) -> None:
+    """The rest of the diagram: the bottleneck as narrow as in ``adapter``, the activation, and the numbers."""
+    d, m = adapter.down_project.in_features, adapter.down_project.out_features
+    narrow = max(0.05, _WIDE * m / d)
+
+    def label(x: float, half: float, text: str) -> None:
+        axes.text(x, -half - 0.2, text, ha="center", va="top", fontsize=13)
+
+    def projection(x: float, left: float, right: float, module: nn.Linear, name: str) -> None:
+        colour = TRAINED if module.weight.requires_grad else FROZEN
+        corners = [(x - 1.0, -left), (x + 1.0, -right), (x + 1.0, right), (x - 1.0, left)]
+        axes.add_patch(Polygon(corners, fc=colour, alpha=0.85, ec=INK))
+        count = sum(p.numel() for p in module.parameters())
+        shape = " × ".join(map(str, reversed(module.weight.shape)))
+        axes.text(x, 1.95, f"{name}\n{shape}: {count:,}", ha="center", va="bottom", fontsize=13)
+
+    projection(2.6, _WIDE, narrow, adapter.down_project, "down_project")
+    projection(8.4, narrow, _WIDE, adapter.up_project, "up_project")
+    for x in (4.3, 6.7):
+        _column(axes, x, narrow)
+        label(x, narrow, f"{m}")
+    axes.text(5.5, 0, type(adapter.activation).__name__, ha="center", va="center", fontsize=14,
+              bbox={"boxstyle": "round,pad=0.4", "fc": "white", "ec": INK})  # fmt: skip
+    scale = "" if adapter.scaling == 1 else f"× {adapter.scaling:g}\n"
+    label(0.6, _WIDE, f"h\n{d}")
+    label(10.0, _WIDE, f"update\n{scale}{d}")
+    label(12.5, _WIDE, f"output\n{d}")
 
 
 @dataclass(frozen=True)
@@ -151,15 +164,23 @@ def wiring_of(model: nn.Module, layer: int = 0) -> Wiring:
 def wiring(model: nn.Module, layer: int = 0, title: str = "") -> Figure:
     """Draw one block: frozen parts grey, trained parts coloured and with a thick edge, each with its parameters."""
     wires = wiring_of(model, layer)
-    step, height = 1.75, 0.95
+    step = 1.75
     figure, axes = new_figure(max(9.0, 1.25 * len(wires.parts) + 1.2), 3.5)
     blank(axes)
     axes.set(xlim=(-1.5, step * len(wires.parts) + 0.3), ylim=(-2.3 if wires.beside else -1.25, 2.5))
-    xs = [step * i for i in range(len(wires.parts))]
-    axes.text(-1.35, 0, "in", ha="left", va="center", fontsize=13)
+    draw_wiring(axes, wires, [step * i for i in range(len(wires.parts))])
+    axes.text(-1.35, 2.4, title or "one block", ha="left", va="top", fontsize=14, weight="bold")
+    axes.text(-1.35, 1.85, f"after the FFN:  {wires.formula}", ha="left", va="top", fontsize=13)
+    return figure
+
+
+def draw_wiring(axes: Axes, wires: Wiring, xs: Sequence[float]) -> None:
+    """Draw the parts at ``xs``, 1.75 apart or more beside a box; from 2.3 below the middle to 1.3 above it."""
+    height = 0.95
+    axes.text(xs[0] - 1.35, 0, "in", ha="left", va="center", fontsize=13)
     for i, part in enumerate(wires.parts):
         half = 0.27 if part.is_sum else 0.72
-        left = -1.0 if i == 0 else xs[i - 1] + (0.27 if wires.parts[i - 1].is_sum else 0.72)
+        left = xs[0] - 1.0 if i == 0 else xs[i - 1] + (0.27 if wires.parts[i - 1].is_sum else 0.72)
         _arrow(axes, (left, 0), (xs[i] - half, 0))
         if part.is_sum:
             _sum(axes, xs[i], 0)
@@ -169,7 +190,7 @@ def wiring(model: nn.Module, layer: int = 0, title: str = "") -> Figure:
     _arrow(axes, (xs[-1] + last, 0), (xs[-1] + last + 0.55, 0))
     for level, (start, end) in enumerate(wires.skips):
         top = 0.95 + 0.3 * (level == 2)  # Pfeiffer's second skip begins where the other ends: one storey higher
-        x0 = -0.86 if start < 0 else xs[start] + 0.27 if wires.parts[start].is_sum else xs[start] + 0.86
+        x0 = xs[0] - 0.86 if start < 0 else xs[start] + 0.27 if wires.parts[start].is_sum else xs[start] + 0.86
         axes.plot([x0, x0, xs[end]], [0, top, top], color=INK, lw=1.6)
         _arrow(axes, (xs[end], top), (xs[end], 0.27))
     if wires.beside is not None:
@@ -181,9 +202,6 @@ def wiring(model: nn.Module, layer: int = 0, title: str = "") -> Figure:
         _arrow(axes, (x0, -1.55), (xs[ffn] - 0.72, -1.55))
         axes.plot([xs[ffn] + 0.72, xs[end]], [-1.55, -1.55], color=INK, lw=1.6)
         _arrow(axes, (xs[end], -1.55), (xs[end], -0.27))
-    axes.text(-1.35, 2.4, title or "one block", ha="left", va="top", fontsize=14, weight="bold")
-    axes.text(-1.35, 1.85, f"after the FFN:  {wires.formula}", ha="left", va="top", fontsize=13)
-    return figure
 
 
 @course_style
@@ -248,10 +266,15 @@ def _box(axes: Axes, x: float, y: float, height: float, part: Part) -> None:
     axes.text(x, y, f"{part.label}\n{part.parameters:,}", ha="center", va="center", color=ink, fontsize=11.5)
 
 
+def _column(axes: Axes, x: float, half: float) -> None:
+    axes.add_patch(FancyBboxPatch((x - 0.12, -half), 0.24, 2 * half, boxstyle="round,pad=0.02", fc="white", ec=INK))
+
+
 def _sum(axes: Axes, x: float, y: float) -> None:
     axes.text(x, y, "+", ha="center", va="center", fontsize=16,
               bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": INK})  # fmt: skip
 
 
 def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1.6, "shrinkA": 0, "shrinkB": 0})
+    style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 13, "color": INK, "lw": 1.6, "zorder": 3}
+    axes.add_artist(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **style))  # quicker than annotate and add_patch

@@ -1,0 +1,145 @@
+"""The guided experiments: a prediction first, then the run, then the reveal."""
+
+import base64
+import re
+
+import lab_stand_ins
+import pytest
+
+from adapters_lesson.experiments import SWEEPS, Settings
+from adapters_lesson.history import load_results
+from adapters_lesson.lab.guide import TITLES, committed_runs, draw_reveal, guided_experiments, own_runs
+from adapters_lesson.lab.laboratory import Laboratory
+from adapters_lesson.lab.quizzes import load_quiz
+
+
+@pytest.fixture
+def guide(tmp_path, monkeypatch):
+    lab_stand_ins.use(monkeypatch)
+    made = guided_experiments(Laboratory(tmp_path))
+    yield made
+    laboratory = next(iter(made.experiments.values())).laboratory
+    laboratory.stop()
+    if laboratory.job is not None:
+        laboratory.job._thread.join(10)
+
+
+def text(widget):
+    return re.sub(r"<[^>]+>", "", widget.value)
+
+
+def test_there_are_four_and_each_has_its_sweep(guide):
+    assert list(guide.experiments) == list(TITLES)
+    assert set(TITLES) < set(SWEEPS)
+    assert [guide.tabs.get_title(i) for i in range(4)] == list(TITLES.values())
+
+
+@pytest.mark.parametrize("name", list(TITLES))
+def test_without_a_prediction_there_is_no_run_and_no_reveal(guide, name):
+    experiment = guide.experiments[name]
+    assert experiment.run_button.disabled
+    assert experiment.reveal_button.disabled
+    experiment.reveal()
+    assert experiment.picture is None
+    assert experiment.verdict.value == ""
+    experiment.options[1].click()
+    assert not experiment.run_button.disabled
+    assert not experiment.reveal_button.disabled
+
+
+@pytest.mark.parametrize("name", list(TITLES))
+@pytest.mark.parametrize("number", range(3))
+def test_the_reveal_says_what_was_predicted_and_what_came_out(guide, name, number):
+    experiment = guide.experiments[name]
+    experiment.options[(number + 1) % 3].click()
+    experiment.options[number].click()  # one may think again
+    experiment.reveal_button.click()
+    said = text(experiment.verdict)
+    chosen = experiment.question.options[number]
+    right = next(option for option in experiment.question.options if option.right)
+    escaped = chosen.text.replace("'", "&#x27;")
+    assert f"You predicted: {escaped}" in said
+    assert f"What came out: {right.text}" in said
+    assert (chosen.reason[:30].replace("'", "&#x27;") in said) or chosen.right
+    assert experiment.error is None
+    assert experiment.image.layout.display == ""
+    assert all(option.disabled for option in experiment.options)
+    assert experiment.picture.alt.startswith(f"Mean over three seeds, by {SWEEPS[name].knob}: ")
+
+
+def test_it_runs_in_the_laboratory_and_the_reveal_has_rings(guide, monkeypatch):
+    monkeypatch.setitem(SWEEPS, "placement", SWEEPS["placement"])
+    experiment = guide.experiments["placement"]
+    laboratory = experiment.laboratory
+    laboratory.knobs["bottleneck_dim"].value = 2  # what was set before must not matter
+    experiment.predict(0)
+    experiment.run_button.click()
+    assert "runs in the laboratory below" in text(experiment.status)
+    assert not experiment.run_button.disabled
+    laboratory.job.wait(60)
+    runs = list(laboratory.book.runs.values())
+    assert [run.settings for run in runs] == SWEEPS["placement"].settings()
+    assert laboratory.axis.value == "placement"
+    assert own_runs(SWEEPS["placement"], runs) == runs
+    experiment.reveal()
+    assert "Rings: your own 3 runs." in experiment.picture.alt
+    rings = [line for line in experiment.picture.figure.axes[0].lines if line.get_markersize() == 14]
+    assert [line.get_ydata()[0] for line in rings] == [100 * run.accuracy for run in runs]
+
+
+def test_while_another_run_goes_on_it_says_so(guide):
+    experiment = guide.experiments["width"]
+    experiment.laboratory.run(steps=800)
+    experiment.predict(1)
+    experiment.run_button.click()
+    assert "another run goes on" in text(experiment.status)
+    assert "error-color" in experiment.status.value
+
+
+def test_runs_with_other_settings_get_no_ring():
+    same, other = Settings(bottleneck_dim=4, seed=3), Settings(bottleneck_dim=4, learning_rate=1e-2)
+    runs = [run for run in committed_runs("width") if run.settings == Settings(bottleneck_dim=4)]
+    changed = [type(runs[0])(other, runs[0].history, 1), type(runs[0])(same, runs[0].history, 1)]
+    assert own_runs(SWEEPS["width"], runs + changed) == [runs[0], changed[1]]
+
+
+@pytest.mark.parametrize("name", list(TITLES))
+def test_the_figure_has_the_committed_runs(name):
+    axes = draw_reveal(name).figure.axes[0]
+    points = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
+    assert points == [100 * run["accuracy"] for run in load_results("laboratory")["rows"][name]["runs"]]
+
+
+def mean_of(name, value):
+    accuracies = [run.accuracy for run in committed_runs(name) if getattr(run.settings, SWEEPS[name].knob) == value]
+    assert len(accuracies) == 3
+    return 100 * sum(accuracies) / 3
+
+
+def test_what_the_guide_and_the_lesson_say_is_so():
+    width = {m: mean_of("width", m) for m in SWEEPS["width"].values}
+    assert all(width[m] > width[64] - 2 for m in (8, 16, 32, 128))
+    assert all(width[m] < width[64] - 2 for m in (1, 2, 4))
+    assert width[8] < width[64] - 0.1 or max(width[m] - width[8] for m in (16, 32, 64, 128)) < 1.5
+    place = {p: mean_of("placement", p) for p in SWEEPS["placement"].values}
+    assert place["houlsby"] > place["pfeiffer"] + 2 > place["parallel"] + 4
+    init = {s: mean_of("init", s) for s in SWEEPS["init"].values}
+    assert min(init[s] for s in (1e-4, 1e-3, 1e-2, 1e-1)) > 99
+    assert max(init[s] for s in (0.3, 1.0)) < 70
+    rate = {r: mean_of("rate", r) for r in SWEEPS["rate"].values}
+    assert min(rate[3e-3], rate[1e-2]) > 99
+    assert max(rate[r] for r in (1e-4, 3e-4, 1e-3, 3e-2)) < 80
+    higher = {m: mean_of("width, higher rate", m) for m in SWEEPS["width, higher rate"].values}
+    assert higher[4] > width[4] + 10
+
+
+def test_every_guided_question_has_three_options_of_which_one_came_out():
+    for question in load_quiz("06_guide"):
+        assert len(question.options) == 3
+        assert sum(option.right for option in question.options) == 1
+
+
+def test_what_is_saved_is_a_picture_of_the_questions(guide):
+    data, metadata = guide._repr_mimebundle_()
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert all(question.text[:40] in metadata["image/png"]["alt"] for question in load_quiz("06_guide"))
