@@ -1,4 +1,4 @@
-"""The four sweeps of lesson 06 with three seeds: `python data/run_laboratory.py` writes data/results/laboratory.json.
+"""The sweeps of lesson 06 with three seeds: `python data/run_laboratory.py` writes data/results/laboratory.json.
 
 Every run is one that the laboratory can do. A run that is already in the file is not run again.
 """
@@ -29,7 +29,8 @@ def main(path: Path) -> None:
     for seed in SEEDS:
         for name, sweep in SWEEPS.items():
             row = rows.setdefault(name, {"knob": sweep.knob, "base": sweep.base.differences(), "runs": []})
-            for value, settings in zip(sweep.values, sweep.settings([seed]), strict=True):
+            for settings in sweep.settings([seed]):
+                value = json.loads(json.dumps(getattr(settings, sweep.knob)))  # as the file has it: a list for a tuple
                 if any(run["value"] == value and run["seed"] == seed for run in row["runs"]):
                     continue
                 run = run_experiment(settings)

@@ -215,3 +215,28 @@ def test_a_result_instead_of_a_function_is_refused():
 def test_the_room_of_costs_is_light():
     code = "import sys, adapters_lesson.costs; print({'transformers', 'matplotlib', 'peft'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_every_round_is_announced_outside_the_timed_calls(clock):
+    seen = []
+
+    def on_round(done):
+        clock.now += 1000
+        seen.append((done, len(clock.calls)))
+
+    contenders = {name: clock.contender(name, [1]) for name in "ab"}
+    table = measure_latency(contenders, 5, warmup=2, on_round=on_round)
+    assert [done for done, _ in seen] == [0, 0, 0, 1, 2, 3, 4]  # the first two are for warming up
+    assert [calls for _, calls in seen] == list(range(0, 14, 2))
+    assert table["b"].times == (1,) * 5
+
+
+def test_what_is_raised_between_rounds_ends_the_measurement_and_garbage_is_collected_again(clock):
+    def on_round(done):
+        if done == 2:
+            raise KeyboardInterrupt("stopped")
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_latency({"a": clock.contender("a", [1])}, 5, warmup=0, on_round=on_round)
+    assert clock.calls == ["a", "a"]
+    assert gc.isenabled()

@@ -5,18 +5,40 @@ from .measurement import measure_memory
 from .memory import OPTIMIZERS, MemoryLedger, memory_ledger
 from .outlines import OUTLINES, outline
 from .parameters import Count, ParameterCount, count_parameters
+from .serving import (
+    ADAPTERS_PER_BLOCK,
+    LORA_RANK,
+    Overhead,
+    Served,
+    extra_multiply_adds,
+    measure_overhead,
+    measure_serving,
+    multiply_adds,
+    serve_together,
+    shared_work,
+)
 
 __all__ = [
+    "ADAPTERS_PER_BLOCK",
+    "LORA_RANK",
     "OPTIMIZERS",
     "OUTLINES",
     "Count",
     "Latency",
     "LatencyTable",
     "MemoryLedger",
+    "Overhead",
     "ParameterCount",
+    "Served",
     "count_parameters",
+    "extra_multiply_adds",
     "measure_latency",
     "measure_memory",
+    "measure_overhead",
+    "measure_serving",
     "memory_ledger",
+    "multiply_adds",
     "outline",
+    "serve_together",
+    "shared_work",
 ]

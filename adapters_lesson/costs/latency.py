@@ -77,6 +77,7 @@ def measure_latency(
     *,
     inference: bool = True,
     seed: int = 0,
+    on_round: Callable[[int], object] = lambda done: None,
 ) -> LatencyTable:
     """Time the contenders against each other; the first is what the others are compared with.
 
@@ -91,6 +92,8 @@ def measure_latency(
         threads: torch's threads during the measurement; None leaves them as they are.
         inference: call under ``torch.inference_mode``; False for training steps.
         seed: of the orders and of the bootstrap.
+        on_round: called before every round, outside the timed calls, with the number of rounds timed so far. To show
+            progress, or to end the measurement by an exception.
 
     Raises:
         ValueError: for no contenders, fewer than 5 repetitions, a negative warm-up, fewer than 1 thread, or a first
@@ -103,6 +106,7 @@ def measure_latency(
     with _quiet(threads), torch.inference_mode(inference):
         used = torch.get_num_threads()
         for turn in range(-warmup, repetitions):
+            on_round(max(turn, 0))
             draw.shuffle(order)
             for name in order:
                 seconds = _timed(contenders[name])

@@ -62,6 +62,50 @@ class MemoryLedger:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class Footprint:
+    """The memory of a training step on texts of one length, for batches of any size.
+
+    Attributes:
+        weights, gradients, optimizer_state: bytes, as in ``MemoryLedger``; the batch has no part in them.
+        activations: bytes that the forward pass keeps for each text.
+        fixed: bytes of activations beside them, however large the batch.
+        highest: bytes for each text at the highest point of the backward pass, with the activations still kept there.
+    """
+
+    weights: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+    fixed: int
+    highest: int
+
+    def ledger(self, batch_size: int) -> MemoryLedger:
+        """What a batch of ``batch_size`` texts needs.
+
+        Raises:
+            ValueError: for a batch size below 1.
+        """
+        _check_size("batch_size", batch_size)
+        activations = batch_size * self.activations + self.fixed
+        return MemoryLedger(
+            self.weights,
+            self.gradients,
+            self.optimizer_state,
+            activations,
+            temporary=max(batch_size * self.highest - max(activations, self.gradients), 0),
+        )
+
+    def largest_batch(self, capacity: int) -> int:
+        """How many texts fit into ``capacity`` bytes; 0 if not even one does."""
+        room = capacity - self.weights - self.optimizer_state
+        if room < self.gradients:
+            return 0
+        # Of gradients, activations and the highest point only the largest counts, so each of them has to fit alone.
+        each = ((0, self.highest), (self.fixed, self.activations))
+        return max(0, min((room - fixed) // per_text for fixed, per_text in each if per_text))
+
+
 def memory_ledger(
     model: Classifier,
     batch_size: int,
@@ -85,7 +129,20 @@ def memory_ledger(
         ValueError: for sizes below 1, an unknown optimiser, a model that is no Classifier or has an Architecture
             without ``attention_inputs`` and ``ffn_inputs``.
     """
-    check(model, batch_size, sequence_length, optimizer)
+    settings: Any = {"optimizer": optimizer, "dtype": dtype, "checkpointing": checkpointing}
+    return footprint(model, sequence_length, **settings).ledger(batch_size)
+
+
+def footprint(
+    model: Classifier,
+    sequence_length: int,
+    *,
+    optimizer: str = "adamw",
+    dtype: torch.dtype | None = None,
+    checkpointing: bool = False,
+) -> Footprint:
+    """The same for batches of any size; arguments and errors as for ``memory_ledger``."""
+    check(model, 1, sequence_length, optimizer)
     parameters = list(model.parameters())
     trained = [p for p in parameters if p.requires_grad]
 
@@ -96,26 +153,27 @@ def memory_ledger(
     gradients = size(trained)
     with kept_modes(model):
         training_mode(model)
-        activations, highest = _activations(model, batch_size, sequence_length, dtype, checkpointing)
-    return MemoryLedger(
+        activations, fixed, highest = _activations(model, sequence_length, dtype, checkpointing)
+    return Footprint(
         weights=size(parameters) + size(list(model.buffers())),
         gradients=gradients,
         optimizer_state=copies * gradients + per_tensor * len(trained),
         activations=activations,
-        temporary=max(highest - max(activations, gradients), 0),
+        fixed=fixed,
+        highest=highest,
     )
 
 
 def _activations(
-    model: Classifier, batch_size: int, length: int, dtype: torch.dtype | None, checkpointing: bool
-) -> tuple[int, int]:
-    """Bytes that are kept at the end of the forward pass, and those at the highest point of the backward pass."""
+    model: Classifier, length: int, dtype: torch.dtype | None, checkpointing: bool
+) -> tuple[int, int, int]:
+    """``Footprint.activations``, ``fixed`` and ``highest``."""
     base = model.base_model
     at, config = architecture_of(base), base.config
     blocks = blocks_of(base, at)
     reference = next(p for p in base.parameters() if p.is_floating_point())
     itemsize = (dtype or reference.dtype).itemsize
-    tape = Tape(batch_size, length, itemsize, dtype, cpu=reference.device.type == "cpu")
+    tape = Tape(length, itemsize, dtype, cpu=reference.device.type == "cpu")
     modules = list(base.modules())
     first = modules.index(blocks[0])
     below, above = modules[:first], modules[first + sum(1 for block in blocks for _ in block.modules()) :]
@@ -136,15 +194,15 @@ def _activations(
     highest = tape.bytes_at_ffn_output + _working_set(tape, blocks[-1], at, x.gradient)
     for norm in _norms(above):
         x = tape.norm(x, norm)
-    features = Hidden(batch_size * int(config.hidden_size), itemsize, x.gradient)  # type: ignore[union-attr, arg-type]
     if x.gradient:
-        tape.keep(tape.new(1, False), Hidden(batch_size, itemsize, False))  # the mask as numbers, and its sums
-    logits = tape.linear(Hidden(features.numbers, tape.itemsize_of(model.head.weight), x.gradient), model.head)
-    if logits.gradient:
-        logits.numbers = batch_size * model.head.out_features
-        tape.keep(logits, Hidden(batch_size, 8, False), Hidden(1, 4, False))  # probabilities, labels, sum of weights
+        tape.keep(tape.new(1, False), Hidden(1, itemsize, False))  # the mask as numbers, and its sum
     # The features are one vector a text, not one a token.
-    return tape.bytes, highest
+    features = Hidden(model.head.in_features, tape.itemsize_of(model.head.weight), x.gradient)
+    logits = tape.linear(features, model.head)
+    if logits.gradient:
+        logits.numbers = model.head.out_features
+        tape.keep(logits, Hidden(1, 8, False))  # probabilities and label; and the loss keeps the batch's sum of weights
+    return tape.bytes, 4 if logits.gradient else 0, highest
 
 
 def _norms(modules: list[nn.Module]) -> list[nn.Module]:
@@ -162,14 +220,13 @@ def _working_set(tape: Tape, block: nn.Module, at: Architecture, gradient: bool)
     assert isinstance(weight, torch.Tensor)
     narrow, wide = sorted(weight.shape)
     narrow_tensors = 1 + drops_residual(block, at) if gradient else 2 + (at.norm == "pre")
-    return tape.tokens * tape.itemsize * ((len(at.ffn_inputs) + 1) * wide + narrow_tensors * narrow)
+    return tape.length * tape.itemsize * ((len(at.ffn_inputs) + 1) * wide + narrow_tensors * narrow)
 
 
 def check(model: nn.Module, batch_size: int, sequence_length: int, optimizer: str) -> None:
     """Raise ValueError for what neither the prediction nor the measurement can deal with."""
-    for name, value in (("batch_size", batch_size), ("sequence_length", sequence_length)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+    _check_size("batch_size", batch_size)
+    _check_size("sequence_length", sequence_length)
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))}, not {optimizer!r}")
     if not isinstance(model, Classifier):
@@ -179,3 +236,8 @@ def check(model: nn.Module, batch_size: int, sequence_length: int, optimizer: st
     at = architecture_of(model)
     if not (at.attention_inputs and at.ffn_inputs):
         raise ValueError("this Architecture names no attention_inputs and ffn_inputs, which the ledger needs")
+
+
+def _check_size(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")

@@ -52,10 +52,10 @@ _MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
 OUTLINES = tuple(_MODELS)
 
 
-def outline(name: str, num_labels: int | None = None) -> nn.Module:
+def outline(name: str, num_labels: int | None = None, *, layers: int | None = None) -> nn.Module:
     """The model called ``name`` without its numbers, as published; with ``num_labels`` as a ``Classifier`` instead.
 
-    Counts and ledgers of it are exact, but it cannot compute anything.
+    Counts and ledgers of it are exact, but it cannot compute anything. ``layers`` gives it another number of blocks.
 
     Raises:
         ValueError: for an unknown name.
@@ -65,6 +65,8 @@ def outline(name: str, num_labels: int | None = None) -> nn.Module:
     import transformers
 
     config_class, model_class, sizes = _MODELS[name]
+    if layers is not None:
+        sizes = {**sizes, "num_hidden_layers": layers}  # a name that all configs understand
     with torch.device("meta"):
         model = getattr(transformers, model_class)(getattr(transformers, config_class)(**sizes))
         if num_labels is None:

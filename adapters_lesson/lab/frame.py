@@ -155,6 +155,11 @@ class Explorer(Panel):
         """The knobs' values by name."""
         return {name: knob.value for name, knob in self.knobs.items()}
 
+    def add(self, *more: Any) -> None:
+        """Put widgets between the knobs and the figure."""
+        heading, knobs, *rest = self.children
+        self.children = [heading, knobs, *more, *rest]
+
     def reset(self) -> None:
         """Set all knobs as they were at the start."""
         for name, value in self._start.items():
@@ -163,11 +168,10 @@ class Explorer(Panel):
     def refresh(self) -> None:
         """Draw with the knobs as they are."""
         self._scheduled = False
-        values = self.values
-        idle = self._idle(values)
+        idle = self._idle(self.values)
         for name, knob in self.knobs.items():
             knob.disabled = name in idle
-        self.paint(lambda: self._draw(**values))
+        self.paint(lambda: self._draw(**self.values))  # read when it is this thread's turn to paint
 
     def _changed(self, _: Any) -> None:
         try:

@@ -34,7 +34,7 @@ def committed_runs(name: str) -> list[Run]:
     return [
         Run(
             replace(sweep.base, **{sweep.knob: run["value"]}, seed=run["seed"]),
-            History({}, validation=[{"accuracy": run["accuracy"]}], stopped=run["stopped"]),
+            History({}, validation=[{"step": sweep.base.steps, "accuracy": run["accuracy"]}], stopped=run["stopped"]),
             run["trainable"],
         )
         for run in row["runs"]

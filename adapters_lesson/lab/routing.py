@@ -177,6 +177,5 @@ def routing_explorer(bank: AdapterBank | None = None, texts: Sequence[str] | Non
         *(to_all(*option) for option in options),
         button("Shuffle", "A task at random for each row", shuffle),
     ]
-    heading, controls, *rest = explorer.children
-    explorer.children = [heading, controls, row(*explorer.buttons), *rest]
+    explorer.add(row(*explorer.buttons))
     return explorer

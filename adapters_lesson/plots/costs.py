@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from ..costs.memory import MemoryLedger
 from ..costs.parameters import ParameterCount
@@ -48,15 +51,8 @@ def memory_bars(ledgers: Mapping[str, MemoryLedger], capacities: Sequence[float]
     """
     figure, axes = new_figure(10.5, 0.62 * len(ledgers) + 1.9)
     for y, ledger in enumerate(ledgers.values()):
-        left = 0.0
-        smaller = "gradients" if ledger.activations >= ledger.gradients else "activations"
-        for name, (colour, hatch) in _ENTRIES.items():
-            width = 0 if name == smaller else getattr(ledger, name) / 1e9
-            axes.barh(y, width, left=left, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.6, height=0.66)
-            left += width
-        axes.text(left, y, f" {left:.3g} GB", va="center", fontsize=12)
-    for name, (colour, hatch) in _ENTRIES.items():
-        axes.barh(0, 0, color=colour, hatch=hatch, edgecolor=INK, linewidth=0.6, label=name.replace("_", " "))
+        stack_entries(axes, y, ledger, 1e9, height=0.66)
+        axes.text(ledger.peak / 1e9, y, f" {ledger.peak / 1e9:.3g} GB", va="center", fontsize=12)
     right = 1.12 * max([ledger.peak / 1e9 for ledger in ledgers.values()])
     for capacity in (c for c in capacities if c < right):
         axes.axvline(capacity, color=INK, ls="--", lw=1.2)
@@ -64,8 +60,29 @@ def memory_bars(ledgers: Mapping[str, MemoryLedger], capacities: Sequence[float]
     axes.set_yticks(range(len(ledgers)), list(ledgers))
     axes.set(ylim=(len(ledgers) - 0.45, -0.6), xlim=(0, right), xlabel="GB at the highest point of a step")
     axes.grid(axis="y", visible=False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=12)
+    figure.legend(handles=entries_legend(), loc="outside lower center", ncols=5, fontsize=12)
     return figure
+
+
+def stack_entries(axes: Axes, y: float, ledger: MemoryLedger, unit: float, height: float) -> None:
+    """A bar at ``y`` of what adds up to the ledger's peak, in units of so many bytes."""
+    left = 0.0
+    smaller = "gradients" if ledger.activations >= ledger.gradients else "activations"
+    for name in _ENTRIES:
+        width = getattr(ledger, name) / unit
+        if width and name != smaller:
+            axes.add_patch(_entry(name, (left, y - height / 2), width, height))
+            left += width
+
+
+def entries_legend() -> list[Rectangle]:
+    """Handles for the legend of ``stack_entries``."""
+    return [_entry(name, (0, 0), 1, 1, label=name.replace("_", " ")) for name in _ENTRIES]
+
+
+def _entry(name: str, corner: tuple[float, float], width: float, height: float, **settings: Any) -> Rectangle:
+    colour, hatch = _ENTRIES[name]
+    return Rectangle(corner, width, height, facecolor=colour, hatch=hatch, edgecolor=INK, linewidth=0.6, **settings)
 
 
 @course_style

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..experiments import Run, Settings
+from ..experiments import KNOBS, Run, Settings
 from .curves import moving_mean
 from .style import INK, course_style
 
@@ -61,9 +61,9 @@ def runs_figure(runs: Sequence[Run], styles: dict[Settings, Style], x: str = "tr
         runs: those to draw; a run with number 0 still goes on.
         styles: from ``run_styles``.
     """
-    figure = Figure(figsize=(11, 3.9))
+    figure = Figure(figsize=(11, 4.1))
     loss, accuracy, against = figure.subplots(ncols=3, gridspec_kw={"width_ratios": (1, 1, 1.15)})
-    figure.subplots_adjust(left=0.055, right=0.985, top=0.88, bottom=0.17, wspace=0.3)
+    figure.subplots_adjust(left=0.055, right=0.985, top=0.9, bottom=0.225, wspace=0.3)
     for run in runs:
         style = styles[replace(run.settings, seed=0)]
         look: dict[str, Any] = {"color": style.colour, "ls": style.line, "alpha": 1.0 if run.number == 0 else 0.85}
@@ -82,12 +82,24 @@ def runs_figure(runs: Sequence[Run], styles: dict[Settings, Style], x: str = "tr
 
 @course_style
 def sweep_figure(runs: Sequence[Run], x: str, own: Sequence[Run] = ()) -> Figure:
-    """Accuracy against one setting, a name in ``AXES``; the ``own`` runs as rings."""
+    """Accuracy against one setting, a name in ``AXES``; the ``own`` runs as rings.
+
+    Runs that differ in other settings, too, get a colour and a line for each combination of these.
+    """
     figure = Figure(figsize=(7.5, 3.4))
     axes = figure.subplots()
     figure.subplots_adjust(left=0.1, right=0.97, top=0.97, bottom=0.19)
-    _against(axes, runs, run_styles(runs), x)
+    groups = list(dict.fromkeys(_others(run, x) for run in runs))
+    looks = [Style(PALETTE[i % len(PALETTE)], *SHAPES[i % len(SHAPES)]) for i in range(len(groups))]
+    styles = {replace(run.settings, seed=0): looks[groups.index(_others(run, x))] for run in runs}
+    _against(axes, runs, styles, x)
     axes.set_title("")
+    if len(groups) > 1:
+        varying = [name for name in KNOBS if len({getattr(group, name) for group in groups}) > 1]
+        for group, look in zip(groups, looks, strict=True):
+            label = ", ".join(f"{name} {getattr(group, name)}" for name in varying)
+            axes.plot([], [], color=look.colour, marker=look.marker, ls=look.line, label=label)
+        axes.legend(loc="lower right")
     words = [tick.get_text() for tick in axes.get_xticklabels()]
     for run in own:
         value = value_of(run, x)
@@ -98,7 +110,7 @@ def sweep_figure(runs: Sequence[Run], x: str, own: Sequence[Run] = ()) -> Figure
 
 def value_of(run: Run, x: str) -> Any:
     """Where ``run`` stands on the axis ``x``: a number, or a word."""
-    value = run.trainable if x == "trainable" else getattr(run.settings, x)
+    value: Any = run.trainable if x == "trainable" else getattr(run.settings, x)
     if x == "layers":
         return "all" if value is None else ", ".join(map(str, value))
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
@@ -114,9 +126,13 @@ def _against(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style], x: 
         style = styles[replace(run.settings, seed=0)]
         axes.plot(where, height, color=style.colour, marker=style.marker, markersize=8, alpha=0.85)
     places = sorted(set(at))
-    if len(places) > 1 and not names:
-        means = [mean(h for w, h in zip(at, percent, strict=True) if w == place) for place in places]
-        axes.plot(places, means, color=INK, lw=1, ls="--", zorder=0)
+    if x != "trainable" and not names:
+        for group in dict.fromkeys(_others(run, x) for run in runs):
+            members = [(w, h) for run, w, h in zip(runs, at, percent, strict=True) if _others(run, x) == group]
+            own_places = sorted({w for w, _ in members})
+            means = [mean(h for w, h in members if w == place) for place in own_places]
+            if len(own_places) > 1:
+                axes.plot(own_places, means, color=INK, lw=1, ls="--", zorder=0)
     axes.set(title="Accuracy against …", xlabel=AXES[x], ylim=(45, 102))
     axes.set_ylabel("last validation accuracy, %")
     if names:
@@ -125,11 +141,20 @@ def _against(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style], x: 
     elif x in _LOGARITHMIC and places and min(places) > 0:
         axes.set_xscale("log")
         axes.margins(x=0.15)
+        if x != "trainable":
+            room = axes.get_position().width > 0.5 or len(places) < 5
+            axes.set_xticks(places, [f"{place:g}" for place in places], rotation=0 if room else 30)
+            axes.minorticks_off()
+
+
+def _others(run: Run, x: str) -> Settings | None:
+    """The settings apart from ``x`` and the seed; None for a result, which is no setting."""
+    return None if x == "trainable" else replace(run.settings, **{x: getattr(Settings(), x)}, seed=0)
 
 
 def _label_ends(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style]) -> None:
-    """The runs' numbers at the ends of their lines, 4 points apart; of many, only the upper find room."""
-    ends = [(run.history.validation[-1], run) for run in runs if run.history.validation]
+    """The runs' numbers at the ends of their lines, 4 points apart; more than a dozen would only be in the way."""
+    ends = [(run.history.validation[-1], run) for run in runs if run.history.validation and len(runs) <= 12]
     lowest: dict[float, float] = {}  # of the labels at a step
     for entry, run in sorted(ends, key=lambda end: end[0]["accuracy"], reverse=True):
         step = entry["step"]

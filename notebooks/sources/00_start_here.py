@@ -30,7 +30,7 @@ from adapters_lesson.plots import course_map, show
 show(
     course_map(),
     "The lessons of the course as a path from 00 to 10, each with its title, its question and its minutes. "
-    "Lessons 00 to 05, 07 and 09 are there, drawn in colour; the others are in preparation.",
+    "Lessons 00 to 07 and 09 are there, drawn in colour; the others are in preparation.",
 )
 
 # %% [markdown]
@@ -104,6 +104,8 @@ print("the same output, bit for bit:", torch.equal(before, after))
 #   up under the card: click on them, or put the focus on one and press Enter.
 # - **A lesson runs as it is.** An exercise that you leave out says "not attempted yet", and the lesson goes on with the
 #   course's own implementation.
+# - **Widgets** have knobs to turn, with the mouse or, once they have the focus, with the arrow keys. Without a running
+#   kernel a picture stands in their place: run the cell to make it move.
 # - **Numbers** come from the cells that you see. What takes long was run beforehand by a script, and the lesson names
 #   its command.
 # - The finished notebooks, with every exercise solved, are in the folder `solutions`.
@@ -121,7 +123,7 @@ print("the same output, bit for bit:", torch.equal(before, after))
 # ## What we saw
 #
 # 1. An adapter is a small trainable module inside a frozen pretrained model.
-# 2. The course has eleven lessons; 00 to 03 and 07 are there.
+# 2. The course has eleven lessons; 00 to 07 and 09 are there.
 # 3. The model, the data and all libraries are on this machine: nothing is fetched while you learn.
 # 4. Adapters of width 16 in four layers train about half a per cent of the parameters.
 # 5. A new adapter changes nothing: the output is the same, bit for bit.

@@ -17,6 +17,7 @@ from torch import nn
 
 from adapters_lesson import Adapter
 from adapters_lesson.checks import lesson01 as checks
+from adapters_lesson.lab import anatomy_explorer, quiz
 from adapters_lesson.plots import adapter_diagram, distance_from_identity, show, update_spectrum
 
 _ = torch.manual_seed(0)
@@ -178,7 +179,8 @@ for name, parameter in adapter.named_parameters():
 
 # %% [markdown]
 # In the first step only `up_project` gets a gradient; `down_project` gets none, because what it sends is multiplied
-# by zero. After that step `up_project` is no longer zero, and both learn. If *both* were zero, nothing would ever move.
+# by zero. After that step `up_project` is no longer zero, and both learn. If *both* were zero, neither weight would
+# ever move.
 
 # %% [markdown]
 # ### Exercise 1.2 · Start as the identity
@@ -347,30 +349,35 @@ with torch.no_grad():
 # with an activation cannot.
 
 # %% [markdown]
+# ## Turn the knobs
+#
+# Price, reach, start: how do the three wishes depend on the choices? The upper half of the figure is the module itself.
+# Below it, from left to right: what it costs beside a transformer block of its width; the singular values of its
+# update at one random hidden state, on a logarithmic axis, in grey the directions in which it cannot push (values below
+# a millionth of the largest count as none); and how far a new adapter moves real hidden states, those of 91 tokens after
+# MiniLM's first block. These are 384 wide, so that this panel does not follow `model_dim`.
+
+# %%
+anatomy_explorer()
+
+# %% [markdown]
+# Guess first, then try:
+#
+# 1. Halve `bottleneck_dim`, again and again. Price and directions halve with it: one knob sets both.
+# 2. Leave *m* at 64 and widen the model from 384 to 4096. The share of a block falls from 5.6 % to 0.52 %: the adapter
+#    grows with *d*, the block with *d*². Large models are adapted more cheaply.
+# 3. Set the activation to `relu`. More than half of the directions vanish: where a unit of the bottleneck is negative,
+#    ReLU is flat, and a small change of *h* changes nothing there. At another hidden state other units are flat.
+# 4. Move `init_std` from 0.01 to 1. The update of *m* = 64 grows from 0.60 % of *h* to 84 times *h*. Then set `init` to
+#    `zero`: exactly 0, and for now no direction at all. The first training step opens them.
+
+# %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>1. An adapter with d = 768 and m = 48: how many parameters?</summary>
-#
-# 2 · 768 · 48 + 48 + 768 = 74,544.
-# </details>
-# <details>
-# <summary>2. Why is up_project zero at the start, and not down_project?</summary>
-#
-# With `up_project` (weight and bias) zero, the update is zero. With `down_project` zero, `up_project`'s bias is still
-# added, and GELU(0) = 0 means that `up_project`'s weight gets no gradient.
-# </details>
-# <details>
-# <summary>3. Somebody leaves out the residual connection and sets up_project to zero. What does the model compute?</summary>
-#
-# Every hidden state becomes zero after the first adapter: the model is destroyed instead of unchanged.
-# </details>
-# <details>
-# <summary>4. Is a wider bottleneck always better?</summary>
-#
-# It can express more, and it costs more, in proportion. Whether a task needs it must be measured: lesson 07 finds
-# widths 8 and 64 close together on real text.
-# </details>
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("01")
 
 # %% [markdown]
 # ## What we saw

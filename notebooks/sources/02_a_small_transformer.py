@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from adapters_lesson import SmallTransformer, encode, load_minilm, load_task, load_tokenizer
+from adapters_lesson.lab import quiz
 from adapters_lesson.plots import attention_maps, layer_probes, show
 from adapters_lesson.training import Texts
 from adapters_lesson.transformer import Block, SelfAttention
@@ -227,23 +228,10 @@ show(
 # %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>1. Through which part does information pass from one token to another?</summary>
-#
-# Through attention only. The FFN, the LayerNorms, and adapters too, work on each token by itself.
-# </details>
-# <details>
-# <summary>2. Which module ends the attention sub-layer, and which the FFN?</summary>
-#
-# The output projection `attention.output`, and the second projection `ffn.contract`. Both end in width d, just before
-# the residual sum.
-# </details>
-# <details>
-# <summary>3. An adapter works on each token by itself. How can it change what tokens tell each other?</summary>
-#
-# It changes the hidden states that the *next* layer's queries, keys and values are made from. So it can change who
-# looks at whom from the next layer on.
-# </details>
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("02")
 
 # %% [markdown]
 # ## What we saw

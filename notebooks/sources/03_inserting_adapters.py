@@ -21,7 +21,6 @@ from adapters_lesson import (
     AdapterConfig,
     Classifier,
     SmallTransformer,
-    SmallTransformerConfig,
     encode,
     evaluate,
     insert_adapters,
@@ -36,6 +35,7 @@ from adapters_lesson import (
 )
 from adapters_lesson.checks import lesson03 as checks
 from adapters_lesson.history import load_results
+from adapters_lesson.lab import placement_explorer, quiz
 from adapters_lesson.plots import learning_curves, show, wiring
 
 torch.manual_seed(0)
@@ -151,15 +151,6 @@ checks.check_insert(insert_into_block)
 
 # %%
 model = new_model()
-prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="pfeiffer"))
-show(
-    wiring(model, layer=0, title="Pfeiffer, post-LN"),
-    "Wiring of a post-LN block with Pfeiffer's adapter: attention, sum and LayerNorm, FFN, sum and LayerNorm, all frozen; "
-    "then the adapter's update is added to what went into that LayerNorm, and the same LayerNorm is applied again.",
-)
-
-# %%
-model = new_model()
 prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="parallel"))
 show(
     wiring(model, layer=0, title="Parallel, post-LN"),
@@ -168,36 +159,26 @@ show(
 )
 
 # %% [markdown]
-# Both have half as many adapters as Houlsby's scheme, so half as many parameters for the same width.
-#
 # In a **pre-LN** model (GPT-2, Llama) the LayerNorms stand before the sub-layers, and the formulas become plainer:
-# A(h) + r for Houlsby, A(h + r) for Pfeiffer, and h + s · update(r) + r for the parallel placement. We draw the same
-# three from a pre-LN model.
+# A(h) + r for Houlsby, A(h + r) for Pfeiffer, and h + s · update(r) + r for the parallel placement.
+#
+# Which parts change place from one scheme to the next, and what is trained in all? The explorer really puts the adapters
+# into a model of four blocks (post-LN: MiniLM's, pre-LN: the same sizes with random weights), draws the last block and
+# counts, sends a sentence through it forwards and backwards, and takes the adapters out again. It begins with Pfeiffer's
+# place.
 
 # %%
-pre_ln = SmallTransformerConfig(num_hidden_layers=1, norm="pre")
-model = Classifier(SmallTransformer(pre_ln), 2)
-prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="houlsby"))
-show(
-    wiring(model, title="Houlsby, pre-LN"),
-    "Wiring of a pre-LN block with Houlsby's adapters: LayerNorm, attention, adapter, sum; LayerNorm, FFN, adapter, sum.",
-)
+placement_explorer()
 
-# %%
-model = Classifier(SmallTransformer(pre_ln), 2)
-prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="pfeiffer"))
-show(
-    wiring(model, title="Pfeiffer, pre-LN"),
-    "Wiring of a pre-LN block with Pfeiffer's adapter: the block is unchanged, and the adapter follows at its very end.",
-)
-
-# %%
-model = Classifier(SmallTransformer(pre_ln), 2)
-prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, placement="parallel"))
-show(
-    wiring(model, title="Parallel, pre-LN"),
-    "Wiring of a pre-LN block with a parallel adapter: it branches off before the FFN's LayerNorm and joins the last sum.",
-)
+# %% [markdown]
+# Things to try:
+#
+# 1. Go through the placements. Houlsby has two adapters in a block, 2 × 12,688 parameters at *m* = 16, the others have
+#    one, and so half as many for the same width. In the whole model that is 0.53 % against 0.27 % trained.
+# 2. Change to pre-LN with each of them. The update now joins the stream as it is: no LayerNorm of the block comes after.
+# 3. Train the LayerNorms, too. They turn blue and cost little: 1,536 in a block, 12 % of one adapter.
+# 4. Watch the last line. Whatever you set, the output changes by exactly 0, and the gradient reaches as many parameters
+#    as are trained. Both are measured.
 
 # %% [markdown]
 # ## What is frozen?
@@ -262,16 +243,12 @@ for placement, per_block in (("houlsby", 2), ("pfeiffer", 1), ("parallel", 1)):
 # %% [markdown]
 # **And the LayerNorms?** Houlsby et al. train them together with the adapters, AdapterHub's library leaves them frozen,
 # and so do we by default. With `AdapterConfig(..., train_layer_norms=True)` they are trained, as copies that belong to
-# the adapter, so that the base model stays what it was.
+# the adapter, so that the base model stays what it was. The explorer above draws them, too.
 
 # %%
 model = new_model(layers=4)
 prepare(model, "adapter", AdapterConfig(bottleneck_dim=16, train_layer_norms=True))
 print_trainable_parameters(model)
-show(
-    wiring(model, title="Houlsby with trained LayerNorms"),
-    "Wiring of a post-LN block in which the two LayerNorms are coloured as trained, beside the two adapters.",
-)
 
 # %% [markdown]
 # ## The identity test
@@ -457,29 +434,10 @@ print(
 # %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>1. Why does the adapter sit before the residual sum, and not after it?</summary>
-#
-# In Houlsby's scheme it shall change what this sub-layer contributes, LN(A(h) + r). After the sum it would rework the
-# whole stream; in pre-LN models that is Pfeiffer's placement, A(h + r).
-# </details>
-# <details>
-# <summary>2. A model has 12 blocks. How many adapters has each placement?</summary>
-#
-# Houlsby 24, Pfeiffer 12, parallel 12.
-# </details>
-# <details>
-# <summary>3. You inserted adapters, and the output changed by 0.001 before training. What may be wrong?</summary>
-#
-# Dropout is on (training mode), `up_project` is not exactly zero (weight or bias), the residual is added twice or left
-# out, or the adapter sits behind a LayerNorm that is now applied to something else.
-# </details>
-# <details>
-# <summary>4. Which parameters does an optimiser get?</summary>
-#
-# Those with `requires_grad=True`: adapters and head. Give them to it after the insertion; an optimiser that was built
-# before does not know the adapters.
-# </details>
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("03")
 
 # %% [markdown]
 # ## What we saw

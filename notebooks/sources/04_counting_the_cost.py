@@ -17,7 +17,8 @@ from torch import nn
 from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, SmallTransformerConfig, prepare
 from adapters_lesson.checks import lesson04 as checks
 from adapters_lesson.costs import count_parameters, measure_memory, memory_ledger, outline
-from adapters_lesson.plots import memory_against_length, memory_bars, parameter_bars, show
+from adapters_lesson.lab import cost_explorer, quiz
+from adapters_lesson.plots import memory_against_length, parameter_bars, show
 from adapters_lesson.savings import checkpointed
 
 torch.manual_seed(0)
@@ -420,7 +421,6 @@ big_methods = {
     "Houlsby, m = 64": ("adapter", AdapterConfig(64), False),
     "Houlsby, m = 64, checkpointing": ("adapter", AdapterConfig(64), True),
 }
-ledgers = {}
 print(f"{'':32}" + "".join(f"{name:>22}" for name in ("bert-large", "gpt2-xl", "llama-3-8b", "llama-3-70b")))
 for label, (method, config, checkpointing) in big_methods.items():
     cells = ""
@@ -428,19 +428,9 @@ for label, (method, config, checkpointing) in big_methods.items():
         model = outline(name, num_labels=2)
         prepare(model, method, config)
         ledger = memory_ledger(model, 4, 512, dtype=torch.bfloat16, checkpointing=checkpointing)
-        ledgers[name, label] = ledger
         smallest = next((f"{gpu} GB" for gpu in GPUS if ledger.peak < 1e9 * gpu), "none")
         cells += f"{ledger.peak / 1e9:>12.1f} → {smallest:>7}"
     print(f"{label:32}{cells}")
-
-# %%
-llama = {label: ledgers["llama-3-8b", label] for label in big_methods}
-show(
-    memory_bars(llama, GPUS),
-    "Stacked bars for Llama-3-8B in bfloat16, with lines at the GPU sizes. "
-    + "; ".join(f"{label}: {ledger.peak / 1e9:.0f} GB" for label, ledger in llama.items())
-    + ". With full fine-tuning Adam's state is the largest part; with adapters it is gone, and the weights remain.",
-)
 
 # %% [markdown]
 # For a big model Adam's state alone is twice the weights, so here the saving is large, and checkpointing takes care of the
@@ -465,32 +455,43 @@ for tasks in (1, 9, 100):
 # %% [markdown]
 # Houlsby et al. report 1.3 × the base model for the nine tasks of GLUE, against 9 × with full fine-tuning. We get a little
 # less with m = 64 everywhere: they choose the best width for each task on BERT-large, and count the LayerNorms.
+#
+# ## Your own case
+#
+# What would your model need, with your texts, on your GPU? Here is the ledger with knobs: a step beside full fine-tuning
+# and the head only, the largest batch that fits, and the tasks on disk. It counts as for a GPU; "8 × 80 GB" adds up eight
+# of them, as if the model could be split without loss.
+
+# %%
+cost_explorer()
+
+# %% [markdown]
+# At the start stands Llama-3-8B, as in the table above. Half of full fine-tuning's bar is Adam's state. With adapters that is
+# gone, and most of what remains are the weights.
+#
+# **What to try.** Guess first, and press *Reset* in between.
+#
+# 1. Let the texts grow from 16 tokens to 8192. What share of full fine-tuning do adapters need, and which colour grows?
+# 2. Stay at 8192 tokens, and set m from 64 to 1. Then set it back, and switch checkpointing on.
+# 3. At 512 tokens, take SGD in place of Adam. Who saves?
+# 4. Take Llama-3-70B, and look for a method that fits on one GPU of 80 GB.
+#
+# <details><summary>What there is to see</summary>
+#
+# 1. From a quarter to more than two thirds. Activations grow, and adapters keep three quarters of them.
+# 2. A 64th of the width saves less than a hundredth of the memory. Checkpointing, which is no matter of adapters, saves
+#    more than four fifths.
+# 3. Full fine-tuning: it needs half as much, and adapters hardly less than before. Much of what they saved was Adam's state.
+# 4. There is none. The frozen weights alone are 139 GB, and every method needs them: not even the head can be trained.
+# </details>
 
 # %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>1. A method trains 1 % of the parameters with Adam. What becomes of gradients and optimiser state?</summary>
-#
-# They shrink to 1 %: both exist for trained parameters only.
-# </details>
-# <details>
-# <summary>2. And of the activations?</summary>
-#
-# They shrink by a quarter, because frozen linear layers need not keep their inputs. Attention, GELU and LayerNorm keep
-# theirs.
-# </details>
-# <details>
-# <summary>3. Why does training the head alone keep next to nothing?</summary>
-#
-# Nothing below the head is trained, so no gradient passes through the base, and nothing in it is kept.
-# </details>
-# <details>
-# <summary>4. You have a 24 GB GPU, and 512 tokens do not fit with adapters. What do you try first?</summary>
-#
-# What grows with length are activations: gradient checkpointing, a smaller batch with accumulated gradients, adapters in
-# the upper blocks only. A smaller m changes next to nothing.
-# </details>
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("04")
 
 # %% [markdown]
 # ## What we saw

@@ -33,6 +33,7 @@ from adapters_lesson import (
 )
 from adapters_lesson.checks import lesson05 as checks
 from adapters_lesson.history import load_results
+from adapters_lesson.lab import quiz
 from adapters_lesson.modes import training_mode
 from adapters_lesson.plots import (
     ablation_map,
@@ -784,33 +785,10 @@ print(f"\n{savings['command']}: four layers, Houlsby m=16, test accuracy of {len
 # %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>1. Your loss falls for some steps and then rises without end. What do you look at first?</summary>
-#
-# The learning rate: too high, or without warm-up. Then whether the gradients are cleared in every step.
-# </details>
-# <details>
-# <summary>2. Two methods, three seeds each: 93 ± 6 and 96 ± 5. Which is better?</summary>
-#
-# These runs do not tell. Look at the difference seed by seed, or run more seeds.
-# </details>
-# <details>
-# <summary>3. Why does each method get learning rates of its own?</summary>
-#
-# The best rate differs by a factor of ten and more between methods. With one rate for all, the comparison would show
-# which method it happens to suit.
-# </details>
-# <details>
-# <summary>4. Training an adapter has spoilt the old task. In what sense is nothing forgotten?</summary>
-#
-# The base's weights are the same, so with the adapter switched off the old answers are back, bit for bit. With it switched
-# on, the old head reads features that serve the new task.
-# </details>
-# <details>
-# <summary>5. Switching off one layer's adapters costs almost nothing. Could that layer have gone without from the start?</summary>
-#
-# Perhaps, perhaps not: the others were trained with it. To know, train without it: `AdapterConfig(..., layers=(…))`.
-# </details>
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("05")
 
 # %% [markdown]
 # ## What we saw
@@ -828,5 +806,4 @@ print(f"\n{savings['command']}: four layers, Houlsby m=16, test accuracy of {len
 # 2021, arXiv 2106.09685. D. Kingma and J. Ba, *Adam*, 2014, arXiv
 # 1412.6980. I. Loshchilov and F. Hutter, *Decoupled Weight Decay Regularization*, 2017, arXiv 1711.05101.
 #
-# **Next.** Lesson 06 is in preparation; go on with [07 · A real model](07_a_real_model.ipynb): does it hold on a real
-# pretrained model and real text?
+# **Next.** [06 · The bottleneck lab](06_the_bottleneck_lab.ipynb): which width, place, rate, initialisation?

@@ -131,7 +131,7 @@ show(
 # stands still, what you predict, and which result would prove you wrong.
 #
 # 1. **Fair places.** Pfeiffer's placement has half of Houlsby's parameters. Is it as good with twice the width?
-# 2. **Which blocks?** Put adapters into one block only: 0, 1 or 2 (the knob *blocks with adapters*, or a sweep over it).
+# 2. **Which blocks?** Put adapters into one block only: 0, 1 or 2 (the knob *adapted blocks*, or a sweep over it).
 #    Which one matters most? Lesson 05 switched trained ones off; is the answer the same when they were never there?
 # 3. **No activation.** With *identity* the adapter is a linear map. How much is lost?
 # 4. **More steps or more width?** Give m = 2 four times as many steps. Does it catch up with m = 8 in 200?

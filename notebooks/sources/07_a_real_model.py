@@ -26,6 +26,7 @@ from adapters_lesson import (
     train,
 )
 from adapters_lesson.history import load_results
+from adapters_lesson.lab import quiz
 from adapters_lesson.plots import accuracy_against_parameters, learning_curves, show
 
 # %% [markdown]
@@ -231,22 +232,10 @@ for text, mask in (
 # %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>1. Why was the learning rate not chosen on the test split?</summary>
-#
-# Then the reported accuracy would be that of the luckiest choice on those very sentences, and too high for new ones.
-# </details>
-# <details>
-# <summary>2. Adapter A has 82.4 %, adapter B has 82.9 % on 2,000 sentences. Is B better?</summary>
-#
-# One cannot say. The standard error of each is about 0.9 points, and the seed adds to it.
-# </details>
-# <details>
-# <summary>3. The trained parameters fell to a fraction of a per cent. Did the training time?</summary>
-#
-# No. The forward pass is the same, and the gradient still has to travel back through the frozen layers to reach the
-# adapters. What is saved is computing and keeping the gradients and optimiser state of the frozen weights.
-# </details>
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("07")
 
 # %% [markdown]
 # ## What we saw

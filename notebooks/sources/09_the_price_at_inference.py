@@ -38,9 +38,9 @@ from adapters_lesson import (
     train,
 )
 from adapters_lesson.checks import lesson09 as checks
-from adapters_lesson.costs import measure_latency
+from adapters_lesson.costs import Overhead, extra_multiply_adds, measure_latency, serve_together
 from adapters_lesson.history import load_results
-from adapters_lesson.plots import dropped_layers, latency_overhead, show
+from adapters_lesson.lab import drop_explorer, latency_explorer, quiz
 
 LAYERS, D, M, RANK = 6, 384, 16, 8
 tokenizer = load_tokenizer()
@@ -238,8 +238,8 @@ for module in models["LoRA merged"].modules():
 
 def predicted(kind: str, length: int) -> float:
     """Extra multiply-adds in per cent."""
-    width = {"Houlsby": 2 * M, "Pfeiffer": M, "parallel": M, "LoRA": 2 * RANK}.get(kind, 0)
-    return 100 * 2 * D * width / (12 * D**2 + 2 * length * D)
+    width, pairs = {"Houlsby": (M, 2), "Pfeiffer": (M, 1), "parallel": (M, 1), "LoRA": (RANK, 2)}.get(kind, (0, 0))
+    return 100 * extra_multiply_adds(D, width, pairs, length)
 
 
 class Operations(TorchDispatchMode):
@@ -312,22 +312,32 @@ for (batch, length), table in tables.items():
     print(f"{f'{batch} × {length}':15}{1000 * table['bare'].median:>9.1f}{cells}")
 
 # %% [markdown]
-# The rounds are fewer where a call takes long. Is the overhead what the multiply-adds predict? In the figure they are the
-# dashed lines.
+# The rounds are fewer where a call takes long. Is the overhead what the multiply-adds predict? **Write down a guess
+# first**: how many times the predicted 1.4 % do Houlsby's adapters take for one text of 16 words, and how many times
+# for 32 texts of 64 words? The explorer begins with what we have just measured; *Measure* adds a point with the knobs as
+# they are.
 
 # %%
-show(
-    latency_overhead(tables, {kind: [predicted(kind, length) for _, length in shapes] for kind in kinds}),
-    "Overhead over the bare model in per cent for Houlsby's, Pfeiffer's and the parallel adapters, LoRA and merged LoRA, "
-    "at seven sizes from batch 1, length 16 to batch 32, length 64, each with its interval. For Houlsby it goes from "
-    f"{tables[1, 16]['Houlsby'].overhead:+.0f} % at the smallest to {tables[32, 64]['Houlsby'].overhead:+.0f} % at the "
-    f"largest, where {predicted('Houlsby', 64):.1f} % more multiply-adds are predicted; merged LoRA stays near zero.",
+latency_explorer(
+    Overhead(batch, length, M, kind.lower(), LAYERS, table[kind], table["LoRA"])
+    for (batch, length), table in tables.items()
+    for kind in ("Houlsby", "Pfeiffer", "parallel")
 )
 
 # %% [markdown]
-# Three things to see. **Merged LoRA costs nothing**: it is the bare model with other numbers. **LoRA that is not merged
-# costs about what adapters cost**; who serves many tasks from one model cannot merge, and pays it. And **adapters cost
-# more than their multiply-adds**, most of all for one short text.
+# On the left are the multiply-adds for one word in one block, on the right the overhead against the size of the batch:
+# dots and diamonds are measured, short dashes predicted. Pale dots belong to other adapters or layers. What to try:
+#
+# - Move the **batch size** to 32 and the **length** to 64, and read the sentence below the figure. How far from the
+#   prediction is the largest batch, how far the smallest?
+# - Set **bottleneck_dim** to 256: sixteen times the arithmetic. *Measure* with 1 × 16 and with 8 × 64 words. Is the time
+#   sixteen times as much as well?
+# - Set **layers** to 2 and measure again. Does the overhead in per cent depend on how many layers there are?
+#
+# Three things to see, in the table and in the figure. **Merged LoRA costs nothing**: it is the bare model with other
+# numbers. **LoRA that is not merged costs about what adapters cost**; who serves many tasks from one model cannot merge,
+# and pays it. And **adapters cost more than their multiply-adds**, most of all for one short text; the wider they are,
+# the nearer the two come.
 #
 # Why? Arithmetic is not all that an operation does. It has a fixed price: it is looked up, checked, and given memory.
 # For one short text that is a large part of its time. And it moves data: the sum h + update reads two whole tensors
@@ -565,25 +575,14 @@ calls = {kind: lambda model=model: model(*x) for kind, model in {"bare": models[
 dropped = measure_latency(calls, repetitions=40)
 print(dropped)
 
-# %%
-points = {label: [100 * mean(a) for a in by_n] for label, by_n in accuracies.items()}
-show(
-    dropped_layers(accuracies, [dropped[f"n = {n}"] for n in range(LAYERS)]),
-    "Left: test accuracy against the number n of lowest layers without adapters. At n = 3 the specialised model has "
-    f"{points['specialised'][3]:.0f} %, the robust one {points['robust'][3]:.0f} %, and the one whose adapters are "
-    f"dropped only when serving {points['dropped when serving'][3]:.0f} %. Right: the overhead of a forward pass falls "
-    f"from {dropped['n = 0'].overhead:.0f} % with all adapters to {dropped['n = 5'].overhead:.0f} % with those of the "
-    "highest layer only.",
-)
-
 # %% [markdown]
-# Left: the lowest two layers can go without adapters almost for nothing, **if the model was trained for it**. Dropped only
-# when serving they leave a hole, for the adapters above had learnt to build on them. The robust model stays below the
-# specialised ones; that is the price of having one model for every n. From n = 3 on all three lose much: this task needs adapters
-# in several layers, and with those of the highest layer alone little is left of what they brought.
+# Accuracy first: the lowest two layers can go without adapters almost for nothing, **if the model was trained for it**.
+# Dropped only when serving they leave a hole, for the adapters above had learnt to build on them. The robust model stays
+# below the specialised ones; that is the price of having one model for every n. From n = 3 on all three lose much: this
+# task needs adapters in several layers, and with those of the highest layer alone little is left of what they brought.
 #
-# Right: every layer whose adapters are left out saves its part of the overhead, and the overhead was small. For a single
-# task AdapterDrop saves a few per cent.
+# Then time: every layer whose adapters are left out saves its part of the overhead, and the overhead was small. For a
+# single task AdapterDrop saves a few per cent.
 #
 # ## Many tasks on the same text
 #
@@ -639,7 +638,9 @@ checks.check_sharing(serve)
 
 # %% [markdown]
 # How much time does it save? Eight tasks with Houlsby's adapters in one model. First each task on its own, then with the
-# lowest n layers shared. We predict it as well: of 8 × 6 passes through a block, n + 8 · (6 − n) remain.
+# lowest n layers shared. The package's `serve_together` is your function for a whole model: it embeds the words, and
+# switches the adapters before each task. We predict the time as well: of 8 × 6 passes through a block, n + 8 · (6 − n)
+# remain.
 
 # %%
 TASKS = 8
@@ -648,34 +649,17 @@ names = [f"task{i}" for i in range(TASKS)]
 for name in names:
     insert_adapters(model, AdapterConfig(M, init="houlsby"), name)
 
-
-def share(n: int, ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
-    """The last hidden states for every task; the lowest n layers are computed once, without adapters."""
-    base, real = model.base_model, mask[:, None, None, :].bool()
-    set_active_adapter(model, None)
-    shared = base.embed(ids)
-    for block in base.blocks[:n]:
-        shared = block(shared, real)
-    results = []
-    for name in names:
-        set_active_adapter(model, name)
-        h = shared
-        for block in base.blocks[n:]:
-            h = block(h, real)
-        results.append(h)
-    return results
-
-
 x = words(1, 64)
 with torch.inference_mode():
     for n in (0, 5):
         identical = True
-        for name, result in zip(names, share(n, *x)):
+        for name, result in serve_together(model.base_model, names, n, *x).items():
             set_active_adapter(model, name)
             drop_adapters(model, range(n))
             identical &= torch.equal(model.base_model(*x), result)
         print(f"n = {n}: the same as each task on its own with those adapters dropped: {identical}")
-together = measure_latency({f"n = {n}": lambda n=n: share(n, *x) for n in range(LAYERS)}, repetitions=10, warmup=1)
+calls = {f"n = {n}": lambda n=n: serve_together(model.base_model, names, n, *x) for n in range(LAYERS)}
+together = measure_latency(calls, repetitions=10, warmup=1)
 print(f"\n{'':7}{'ms for 8 tasks':>15}{'measured (interval)':>30}{'predicted':>12}")
 for n in range(LAYERS):
     row = together[f"n = {n}"]
@@ -688,39 +672,36 @@ for n in range(LAYERS):
 # %% [markdown]
 # The time follows the passes that are left. Rücklé et al. report that eight simultaneous tasks on BERT-base become 39 %
 # faster with the first five of its twelve layers dropped. The same count gives 5 + 8 · 7 = 61 of 96 passes, 36 % fewer,
-# and the adapters that are not computed come on top. Our model has six layers, so five are a larger part of it; how many
-# one may drop is decided by the accuracy above.
+# and the adapters that are not computed come on top. Our model has six layers, so five are a larger part of it.
+#
+# ### How many would you drop?
+#
+# How many one may drop is decided by the accuracy. Suppose that you serve eight tasks on the same text and may lose two
+# points: which n do you take, which training, and how much work is left? **Write it down**, then look.
+
+# %%
+drop_explorer()
+
+# %% [markdown]
+# The left part is drawn from a live model: each layer with attention, its adapter, FFN and its adapter, from the bottom
+# up. Wide layers are computed once for all tasks. On the right stand the accuracies of the table above, and the
+# multiply-adds that are left. What to try:
+#
+# - Move **n** from 0 to 5 and watch all three parts: what is shared, what it costs, what it saves.
+# - Set **tasks** to 1, then to 16. When does AdapterDrop pay?
+# - Change the **training** to *dropped when serving*. How many layers may go now?
+# - *Measure* with n = 0, 2 and 5: do the dots lie on the dashed line?
+#
+# With n = 2 the robust and the specialised model lose less than two points, and 71 % of the work is left; at n = 3 even
+# the specialised one loses more. For a single task the line is flat: without sharing there is next to nothing to save.
 
 # %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>1. A takes 10.0 ms, B takes 10.4 ms, the interval of the ratio is −1 % to +9 %. Is B slower?</summary>
-#
-# One cannot say: the interval holds 0 %. More rounds make it narrower.
-# </details>
-# <details>
-# <summary>2. Why are the contenders called in turn, and not one after the other?</summary>
-#
-# A slow spell of the machine then hits all of them alike, and drops out of the ratio within a round.
-# </details>
-# <details>
-# <summary>3. Adapters add 1 % of multiply-adds, and a GPU takes 30 % longer for one short text. How can that be?</summary>
-#
-# The GPU is not filled by one text, and every operation takes about the same short time. The adapters are many small
-# operations, one after the other.
-# </details>
-# <details>
-# <summary>4. When does LoRA cost as much as adapters when serving?</summary>
-#
-# When it is not merged, for instance because several tasks share the base model and each needs its own update.
-# </details>
-# <details>
-# <summary>5. A colleague merged adapters by least squares and lost no accuracy. Was the lesson wrong?</summary>
-#
-# No. A fitted linear map can come near on the text to which it was fitted. It is another model, and on other text its
-# outputs differ.
-# </details>
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("09")
 
 # %% [markdown]
 # ## What we saw

@@ -1,0 +1,341 @@
+"""Every widget in a real browser, by keyboard and by click, as a learner meets it in `make lab`.
+
+Screenshots in both themes go to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise to pytest's own.
+"""
+
+import csv
+import io
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from browser import (
+    NEEDED,
+    ROOT,
+    Shown,
+    begin,
+    browser_page,
+    command,
+    copy_of_the_course,
+    errors,
+    make_lab,
+    open_notebook,
+    run_all,
+    run_cell,
+    until,
+    wait_for_notebook,
+    write_notebook,
+)
+
+from adapters_lesson import lab as widgets
+
+pytestmark = NEEDED
+LESSON = "06_the_bottleneck_lab.ipynb"
+SOON = 2  # seconds. `make lab-speed` measures 0.5 on a machine that does nothing else; here others may be at work
+EXPLORERS = [name for name in widgets.__all__ if name.endswith("_explorer")]
+RUN = "await laboratory.run(seeds=[0], bottleneck_dim=4, steps=800)"
+STATE = "print(laboratory.job.state, len(laboratory.book.runs), laboratory.run_button.disabled)"
+ROUTING = """from adapters_lesson import AdapterConfig, SmallTransformer
+from adapters_lesson.bank import AdapterBank
+from adapters_lesson.lab import routing_explorer
+
+bank = AdapterBank(SmallTransformer.from_minilm(2))
+for task in ("weather", "music"):
+    bank.add(task, AdapterConfig(bottleneck_dim=8, init="houlsby"), ["bad", "good"])
+routing_explorer(bank, ["It rains.", "She sings.", "The sun is out."])"""  # the example takes half a minute to train
+CELLS = [
+    *(f"from adapters_lesson.lab import {name}\n\n{name}()" for name in EXPLORERS if name != "routing_explorer"),
+    ROUTING,
+    'from adapters_lesson.lab import quiz\n\nquiz("01")',
+    "from adapters_lesson.lab import Laboratory, guided_experiments\n\nguided_experiments(Laboratory())",
+    "from adapters_lesson.lab import Laboratory\n\nlaboratory = Laboratory()\nlaboratory",
+    RUN,
+    STATE,
+]
+# The arrows leave a list that is closed: JupyterLab goes to the next cell. Enter opens it, and chooses.
+KEYS = {
+    "slider": (["ArrowRight"], ["ArrowLeft"]),
+    "list": (["Enter", "ArrowDown", "Enter"], ["Enter", "ArrowUp", "Enter"]),
+    "box": (["Space"], ["Space"]),
+}
+# Where to begin, a fast turn, and a slow one to the same value.
+FAST = {
+    "slider": ("Home", [*20 * ["ArrowRight"], "ArrowLeft"], ["End", "ArrowLeft"]),
+    "list": ("End", [*10 * ["Home", "End"], "Home"], ["Home"]),
+}
+KIND = """knob => ({SELECT: "list", INPUT: "box", DIV: "slider"})[knob.tagName]"""
+ROOM = """knob => knob.tagName === "DIV" ? +knob.ariaValueNow < +knob.ariaValueMax
+    : knob.tagName === "SELECT" ? knob.selectedIndex < knob.length - 1 : true"""
+GREYED = "knob => knob.disabled ?? knob.closest('.noUi-target').hasAttribute('disabled')"
+FOCUSED = "knob => document.activeElement === knob"
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    """A home with the course and a notebook of widgets; the address of its Lab."""
+    home = tmp_path_factory.mktemp("home")
+    write_notebook(copy_of_the_course(home / "course") / "notebooks" / "widgets.ipynb", CELLS)
+    with make_lab(home, ADAPTERS_LESSON_RUNS=str(home / "runs")) as address:
+        yield home, address
+
+
+@pytest.fixture(scope="module")
+def browser(course):
+    """A page with the notebook of widgets, and what happened on it that should not."""
+    seen = []
+    with browser_page(seen, 1280, 720) as page:
+        open_notebook(page, course[1], "widgets.ipynb")
+        yield page, seen
+
+
+@pytest.fixture
+def page(browser):
+    page, seen = browser
+    yield page
+    assert seen == []
+
+
+@pytest.fixture
+def photograph(page, request, tmp_path):
+    """Take a screenshot in each theme; returns to the light one."""
+    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def take(shown, name):
+        for theme in ("Dark", "Light"):
+            command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+            page.wait_for_selector("#jupyterlab-splash", state="detached")
+            for end in ("start", "end") if shown.output.bounding_box()["height"] > 590 else ("start",):
+                shown.output.evaluate("(output, end) => output.scrollIntoView({block: end})", end)
+                page.screenshot(path=folder / f"{name}_{theme.lower()}_{end}.png")
+
+    return take
+
+
+def show(page, source):
+    """Run the cell with this source; returns its widget, in view."""
+    shown = Shown(page, run_cell(page, source))
+    shown.output.locator(".jupyter-widgets").first.wait_for()
+    shown.output.evaluate("output => output.scrollIntoView()")
+    assert errors(page) == []
+    return shown
+
+
+def turn(page, knob):
+    """Change the focused knob by one value, forward if there is room."""
+    forward, back = KEYS[knob.evaluate(KIND)]
+    for key in forward if knob.evaluate(ROOM) else back:
+        page.keyboard.press(key)
+
+
+def control(knob):
+    """The knob with its label."""
+    return knob.locator("xpath=ancestor::*[contains(@class, 'widget-inline-hbox')]")
+
+
+# --- Explorers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_every_knob_of_an_explorer_works_by_keyboard(page, photograph, name):
+    shown = show(page, f"{name}(")
+    start = now = shown.now
+    assert shown.knobs()
+    for knob in shown.knobs():
+        if knob.evaluate(GREYED):
+            continue
+        knob.focus()
+        label, place = control(knob).locator(".widget-label").first.inner_text(), control(knob).bounding_box()
+        turn(page, knob)
+        now = shown.changes(now, f"by {label}")
+        assert knob.evaluate(FOCUSED), label
+        assert control(knob).bounding_box() == place, label
+    shown.button("Reset").focus()
+    page.keyboard.press("Enter")
+    until(lambda: shown.now == start, what="Reset")
+    photograph(shown, name)
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_of_a_knob_that_is_turned_fast_the_last_value_wins(page, name):
+    shown = show(page, f"{name}(")
+    knob = shown.output.locator(".noUi-handle, select").first
+    start, fast, slow = FAST[knob.evaluate(KIND)]
+    knob.focus()
+    page.keyboard.press(start)
+    first = shown.settled()
+    for key in slow:
+        page.keyboard.press(key)
+    last = shown.changes(first)
+    assert last[0] != first[0]
+    assert last[1] != first[1]
+    page.keyboard.press(start)
+    until(lambda: shown.now == first)
+    shown.image.evaluate("""image => {
+        window.frames_seen = 0;
+        new MutationObserver(() => { window.frames_seen += 1 }).observe(image, {attributeFilter: ["src"]});
+    }""")
+    for key in fast:
+        page.keyboard.press(key)
+    until(lambda: shown.now == last, what="the picture of the last value")
+    assert shown.settled() == last
+    assert page.evaluate("window.frames_seen") <= len(fast)
+
+
+@pytest.mark.parametrize("name", ["drop_explorer", "latency_explorer"])
+def test_a_measurement_can_be_stopped_by_a_click(page, name):
+    shown = show(page, f"{name}(")
+    start = shown.picture
+    shown.button("Measure").click()
+    until(shown.button("Stop").is_enabled)
+    shown.button("Stop").click()
+    until(shown.button("Measure").is_enabled)
+    until(lambda: "stopped" in shown.text)
+    assert shown.picture == start
+
+
+# --- The quiz -------------------------------------------------------------------------------------------------------
+
+
+def test_a_quiz_is_answered_by_keyboard(page, photograph):
+    shown = show(page, 'quiz("01")')
+    assert "0 of 5 answered" in shown.text
+    shown.button("Start again").focus()
+    page.keyboard.press("Tab")  # to the first option
+    page.keyboard.press("Space")
+    until(lambda: "1 of 5 answered" in shown.text and ("Right:" in shown.text or "Not quite:" in shown.text))
+    first = shown.text
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    until(lambda: shown.text != first)
+    assert "1 of 5 answered" in shown.text  # only the first answer counts
+    photograph(shown, "quiz")
+    shown.button("Next").focus()
+    page.keyboard.press("Enter")
+    shown.output.get_by_text("2 of 5.").wait_for()
+
+
+def test_a_guided_experiment_takes_a_prediction_and_reveals(page, photograph):
+    shown = show(page, "guided_experiments(")
+    assert not shown.button("Reveal").is_enabled()
+    shown.output.get_by_placeholder("write down why").first.focus()
+    page.keyboard.press("Shift+Tab")  # to the last option
+    page.keyboard.press("Space")
+    until(shown.button("Reveal").is_enabled)
+    shown.button("Reveal").focus()
+    page.keyboard.press("Enter")
+    until(lambda: "You predicted" in shown.text and "by bottleneck_dim" in shown.text)
+    assert shown.picture
+    photograph(shown, "guide")
+
+
+# --- The laboratory -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(course):
+    """The folder with the laboratory's runs, empty at first."""
+    folder = course[0] / "runs"
+    for path in folder.glob("*"):
+        path.unlink()
+    return folder
+
+
+def set_slider(page, shown, label, value):
+    """Move the slider by keyboard, from its lowest value on, until it shows ``value``."""
+    shown.slider(label).focus()
+    page.keyboard.press("Home")
+    while (at := shown.readout(label)) != value:
+        page.keyboard.press("ArrowRight")
+        assert shown.readout(label) != at, f"{label} cannot be {value}"
+
+
+def run(shown):
+    """Click on Run and wait for the first point."""
+    before = shown.picture
+    shown.button("Run").click()
+    until(lambda: shown.picture not in (None, before), 60, "the first point")
+    assert not shown.button("Run").is_enabled()
+
+
+def stop(shown):
+    """Click on Stop; the run is kept."""
+    count = shown.boxes().count()
+    began = time.monotonic()
+    shown.button("Stop").click()
+    until(shown.button("Run").is_enabled, what="Stop")
+    assert time.monotonic() - began < SOON
+    until(lambda: "stopped" in shown.text and shown.boxes().count() == count + 1)
+
+
+def test_the_laboratory_runs_stops_overlays_exports_and_finds_its_runs_again(page, runs, photograph):
+    shown = show(page, "laboratory = ")
+    shown.output.get_by_label("base layers").focus()
+    page.keyboard.press("Home")
+    run(shown)
+    until(lambda: (found := re.search(r"step (\d+)", shown.text)) and int(found[1]) > 25, 120, "the first validation")
+    stop(shown)
+    set_slider(page, shown, "bottleneck_dim", "64")
+    set_slider(page, shown, "steps", "25")
+    run(shown)
+    until(shown.button("Run").is_enabled, 120, "the end of the run")
+    until(lambda: shown.boxes().count() == 2)
+    until(lambda: "2 runs are drawn" in shown.text)
+    both = shown.settled()
+    photograph(shown, "laboratory")
+    assert {path.name for path in runs.glob("*.json")} == {"run-0001.json", "run-0002.json"}
+
+    shown.boxes().nth(1).focus()
+    page.keyboard.press("Space")
+    shown.changes(both)
+    page.keyboard.press("Space")
+    until(lambda: shown.now == both)
+
+    shown.button("Export CSV").click()
+    with page.expect_download() as download:
+        shown.output.get_by_role("link", name="runs.csv").click()
+    text = Path(download.value.path()).read_text()
+    assert text == (runs / "runs.csv").read_text()
+    assert [row["bottleneck_dim"] for row in csv.DictReader(io.StringIO(text))] == ["16", "64"]
+
+    shown.boxes().nth(1).uncheck()
+    shown.button("Delete").click()
+    until(lambda: shown.boxes().count() == 1)
+    assert {path.name for path in runs.glob("*.json")} == {"run-0002.json"}
+
+    command(page, "docmanager:save")
+    page.reload()
+    wait_for_notebook(page, "widgets.ipynb")
+    until(lambda: shown.boxes().count() == 1, what="the run after a reload")
+    run(shown)  # the kernel has kept the widget
+    stop(shown)
+
+    begin(page, "notebook:restart-kernel")
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    page.wait_for_function("() => window.done")
+    assert show(page, "laboratory = ").boxes().count() == 2
+
+
+def test_an_interrupt_of_the_awaiting_cell_stops_the_run(page, runs):
+    shown = show(page, "laboratory = ")
+    before = shown.picture
+    run_cell(page, RUN, wait=False)
+    until(lambda: shown.picture not in (None, before), 60, "the first point")
+    command(page, "notebook:interrupt-kernel")
+    page.wait_for_function("() => window.done")
+    assert errors(page) == []
+    assert run_cell(page, STATE).inner_text().strip() == "stopped 1 False"
+    assert len(list(runs.glob("*.json"))) == 1
+    run(shown)
+    stop(shown)
+
+
+# --- Lesson 06 ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not (ROOT / "notebooks" / f"{LESSON}").exists(), reason="lesson 06 has not been built")
+def test_run_all_of_lesson_06_ends(course, page):
+    open_notebook(page, course[1], LESSON)
+    run_all(page)
