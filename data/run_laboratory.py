@@ -44,9 +44,14 @@ def main(path: Path) -> None:
                         "seconds": round(run.history.seconds, 1),
                     }
                 )
-                text = json.dumps({**header, "rows": rows}, indent=1) + "\n"
-                write_atomically(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))
+                write(path, {**header, "rows": rows})
                 print(f"{name}: {sweep.knob} = {value}, seed {seed}: {run.accuracy:.3f}", flush=True)
+
+
+def write(path: Path, results: dict[str, Any]) -> None:
+    """The results so far, as JSON."""
+    text = json.dumps(results, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 if __name__ == "__main__":

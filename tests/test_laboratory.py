@@ -1,4 +1,4 @@
-"""The laboratory with real widgets, on a tiny base: run, pause, stop, sweep, compare, export, and find the runs again."""
+"""The laboratory with real widgets, on a tiny base: run, pause, stop, sweep, compare, export, find runs again."""
 
 import asyncio
 import base64
@@ -93,7 +93,7 @@ def test_the_knobs_say_what_is_run(lab):
     lab.run_button.click()
     ended(lab)
     expected = {**changes, "layers": (0, 1)}
-    assert [run.settings for run in lab.book.runs.values()] == [Settings(**expected, seed=3), Settings(**expected, seed=5)]
+    assert [run.settings for run in lab.book.runs.values()] == [Settings(**expected, seed=seed) for seed in (3, 5)]
 
 
 def test_the_curves_grow_and_the_time_left_is_said(lab, monkeypatch):

@@ -6,8 +6,7 @@ from models import small
 
 from adapters_lesson import AdapterConfig, Classifier, prepare
 from adapters_lesson.costs import count_parameters, memory_ledger
-from adapters_lesson.costs.memory import MemoryLedger
-from adapters_lesson.plots import memory_against_length, memory_bars, parameter_bars
+from adapters_lesson.plots import memory_against_length, parameter_bars
 
 
 def prepared(method="adapter"):
@@ -38,22 +37,6 @@ def test_parameter_bars_show_what_is_frozen_and_what_is_trained():
         assert widths.get("#d9d9d9", 0) == pytest.approx(entry.total - entry.trainable)
         assert f"{entry.trainable:,} of {entry.total:,} trained" in [text.get_text() for text in axes.texts]
     assert f"{count.trainable:,} of {count.total:,}" in axes.get_title(loc="left")
-
-
-def test_memory_bars_add_up_to_the_peak():
-    ledgers = {
-        "activations win": MemoryLedger(int(4e9), int(1e9), int(2e9), int(6e9), int(5e8)),
-        "gradients win": MemoryLedger(int(4e9), int(5e9), int(2e9), int(1e9), int(5e8)),
-    }
-    figure = memory_bars(ledgers, capacities=(8, 24))
-    axes = figure.axes[0]
-    for y, ledger in enumerate(ledgers.values()):
-        row = bars(axes, y)
-        assert sum(bar.get_width() for bar in row) == pytest.approx(ledger.peak / 1e9)
-        larger = max(ledger.activations, ledger.gradients) / 1e9
-        assert [bar.get_width() for bar in row] == pytest.approx([4, 2, larger, 0.5])
-    assert [line.get_xdata()[0] for line in axes.lines] == [8]  # 24 GB would lie outside
-    assert {text.get_text() for text in figure.legends[0].get_texts()} >= {"weights", "optimizer state", "activations"}
 
 
 def test_memory_against_length_draws_peaks_and_shares():

@@ -9,7 +9,7 @@ from .comparisons import (
     pareto_front,
     sensitivity,
 )
-from .costs import memory_against_length, memory_bars, parameter_bars
+from .costs import memory_against_length, parameter_bars
 from .curves import (
     accuracy_against_parameters,
     attention_maps,
@@ -37,7 +37,6 @@ __all__ = [
     "learning_curves",
     "mean_and_interval",
     "memory_against_length",
-    "memory_bars",
     "overhead_by_size",
     "parameter_bars",
     "pareto",

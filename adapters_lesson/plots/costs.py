@@ -43,27 +43,6 @@ def parameter_bars(count: ParameterCount) -> Figure:
     return figure
 
 
-@course_style
-def memory_bars(ledgers: Mapping[str, MemoryLedger], capacities: Sequence[float] = ()) -> Figure:
-    """The highest point of a training step, entry by entry, for each ledger; ``capacities`` (in GB) become lines.
-
-    Of gradients and activations only the larger counts, since the one arrive as the other go.
-    """
-    figure, axes = new_figure(10.5, 0.62 * len(ledgers) + 1.9)
-    for y, ledger in enumerate(ledgers.values()):
-        stack_entries(axes, y, ledger, 1e9, height=0.66)
-        axes.text(ledger.peak / 1e9, y, f" {ledger.peak / 1e9:.3g} GB", va="center", fontsize=12)
-    right = 1.12 * max([ledger.peak / 1e9 for ledger in ledgers.values()])
-    for capacity in (c for c in capacities if c < right):
-        axes.axvline(capacity, color=INK, ls="--", lw=1.2)
-        axes.text(capacity, -0.62, f"{capacity:g}", ha="center", va="bottom", fontsize=12)
-    axes.set_yticks(range(len(ledgers)), list(ledgers))
-    axes.set(ylim=(len(ledgers) - 0.45, -0.6), xlim=(0, right), xlabel="GB at the highest point of a step")
-    axes.grid(axis="y", visible=False)
-    figure.legend(handles=entries_legend(), loc="outside lower center", ncols=5, fontsize=12)
-    return figure
-
-
 def stack_entries(axes: Axes, y: float, ledger: MemoryLedger, unit: float, height: float) -> None:
     """A bar at ``y`` of what adds up to the ledger's peak, in units of so many bytes."""
     left = 0.0
