@@ -146,7 +146,7 @@ SWEEPS = {
     "fair places": Sweep("bottleneck_dim", (16, 32), Settings(placement="pfeiffer")),
     "one block": Sweep("layers", ((0,), (1,), (2,))),
     "activation": Sweep("activation", ("gelu", "relu", "identity")),
-    "more steps": Sweep("steps", (200, 400, 800), Settings(bottleneck_dim=2)),
+    "more steps": Sweep("steps", (200, 400), Settings(bottleneck_dim=2)),
     "deeper base": Sweep("bottleneck_dim", (1, 4, 16), Settings(base_layers=4)),
 }
 

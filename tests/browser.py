@@ -175,7 +175,7 @@ def run_all(page):
     """Run All on a notebook without outputs, so that what is seen afterwards is new; every cell must have run."""
     command(page, "notebook:clear-all-cell-outputs")
     assert not any(cell["outputs"] for cell in code_cells(page))
-    command(page, "notebook:run-all-cells", timeout=240)
+    command(page, "notebook:run-all-cells", timeout=300)
     cells = [cell for cell in code_cells(page) if "".join(cell["source"]).strip()]
     assert cells
     assert not errors(page), errors(page)
@@ -186,8 +186,8 @@ def run_all(page):
 
 def until(condition, seconds=30, what="what was waited for"):
     """Wait until ``condition()`` is true, and return its value."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
         if value := condition():
             return value
         time.sleep(0.02)
@@ -201,8 +201,8 @@ def write_notebook(path, sources):
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
-def run_cell(page, source, wait=True):
-    """Run the cell that contains ``source``; returns its output."""
+def run_cell(page, source, wait=True, timeout=120):
+    """Run the cell that contains ``source``; returns its last output. With ``wait`` it has then ended."""
     page.evaluate(
         f"""source => {{
             const notebook = {CURRENT_NOTEBOOK}.content;
@@ -211,8 +211,11 @@ def run_cell(page, source, wait=True):
         }}""",
         source,
     )
-    (command if wait else begin)(page, "notebook:run-cell")
-    return page.locator(f"{VISIBLE} .jp-CodeCell", has_text=source).locator(".jp-OutputArea-output").first
+    if wait:
+        command(page, "notebook:run-cell", timeout=timeout)
+    else:
+        begin(page, "notebook:run-cell")
+    return page.locator(f"{VISIBLE} .jp-CodeCell", has_text=source).locator(".jp-OutputArea-output").last
 
 
 class Shown:

@@ -1,0 +1,163 @@
+"""`make lab-speed`: how fast the widgets answer in a real browser, kept in data/results/lab_speed.json.
+
+Times are taken inside the page, from the event of the key or the click to the decoded picture (for Stop: to the Run
+button that can be pressed again). Let nothing else run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapters_lesson import lab as widgets
+from adapters_lesson.files import write_atomically
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from browser import Shown, browser_page, copy_of_the_course, make_lab, open_notebook, run_cell, write_notebook  # noqa: E402
+
+RESULTS = ROOT / "data" / "results" / "lab_speed.json"
+EXPLORERS = [name for name in widgets.__all__ if name.endswith("_explorer")]
+PRESSES, ROUNDS = 40, 4
+LONG = 600  # seconds after which something is broken rather than slow
+LABORATORY = "laboratory = Laboratory()"
+# What is measured in the laboratory, and the most seconds it may take.
+LIMITS = {"click on Run to first point": 1.5, "click on Run to final accuracy": 20.0, "click on Stop to its end": 0.5}
+
+WATCH = """([image, run]) => {
+    const note = event => { Object.assign(window, {since: event.timeStamp, pictured: 0, ended: 0}) };
+    for (const kind of ["keydown", "click"]) addEventListener(kind, note, true);
+    new MutationObserver(async () => {
+        const since = window.since;
+        await image.decode().catch(() => {});  // it fails when a newer picture has replaced this one
+        if (since === window.since) window.pictured ||= performance.now() - since;
+    }).observe(image, {attributeFilter: ["src"]});
+    if (run)
+        new MutationObserver(() => { if (!run.disabled) window.ended = performance.now() - window.since })
+            .observe(run, {attributeFilter: ["disabled"]});
+}"""
+# A key that changes the knob; a slider goes back and forth, a list from end to end.
+KEY = """knob => {
+    if (knob.tagName === "SELECT") return knob.selectedIndex < knob.length - 1 ? "End" : "Home";
+    const [low, at, high] = [+knob.ariaValueMin, +knob.ariaValueNow, +knob.ariaValueMax];
+    if (at <= low || at >= high) knob.backwards = at >= high;
+    return knob.backwards ? "ArrowLeft" : "ArrowRight";
+}"""
+
+
+def wait_for(page: Any, name: str) -> float:
+    """The milliseconds that the page has noted as ``window[name]``."""
+    return page.wait_for_function(f"() => window.{name}", timeout=LONG * 1000).json_value()
+
+
+def watch(page: Any, shown: Shown, run: Any = None) -> None:
+    """Let the page note when the picture has changed, and when the button ``run`` can be pressed again."""
+    page.evaluate(WATCH, [shown.image.element_handle(), run and run.element_handle()])
+
+
+def measure_explorer(page: Any, name: str, presses: int) -> list[float]:
+    """Milliseconds from a key press to the changed picture; the sliders take turns, or the lists."""
+    shown = Shown(page, run_cell(page, f"{name}()", timeout=LONG))
+    shown.image.wait_for()
+    knobs = (
+        shown.output.locator(".noUi-target:not([disabled]) .noUi-handle").all() or shown.output.locator("select").all()
+    )
+    watch(page, shown)
+    times = []
+    for i in range(presses):
+        knob = knobs[i % len(knobs)]
+        knob.focus()
+        page.keyboard.press(knob.evaluate(KEY))
+        times.append(round(wait_for(page, "pictured"), 1))
+        shown.settled()
+    return times
+
+
+def measure_laboratory(page: Any, rounds: int) -> dict[str, list[float]]:
+    """Seconds of one run with the default settings, and of some more that are stopped after their first point."""
+    shown = Shown(page, run_cell(page, LABORATORY, timeout=LONG))
+    shown.image.wait_for()
+    run, stop = shown.button("Run"), shown.button("Stop")
+    watch(page, shown, run)
+    first, final, stopped = LIMITS
+    seconds: dict[str, list[float]] = {name: [] for name in LIMITS}
+
+    def take(name: str, note: str) -> None:
+        seconds[name].append(round(wait_for(page, note) / 1000, 3))
+
+    for i in range(rounds):
+        shown.settled()
+        run.click()
+        take(first, "pictured")
+        if i == 0:
+            take(final, "ended")
+        else:
+            time.sleep(1)
+            stop.click()
+            take(stopped, "ended")
+    return seconds
+
+
+def rows(results: dict[str, Any]) -> list[tuple[str, float, float, str]]:
+    """What was measured, its value, the target, the unit."""
+    found: list[tuple[str, float, float, str]] = []
+    for name, times in results["explorers_ms"].items():
+        title = f"{name.replace('_', ' ')}: key press to changed picture"
+        median, late = np.quantile(times, (0.5, 0.95)).round(1).tolist()
+        found += [(f"{title}, median", median, 100.0, "ms"), (f"{title}, 95 %", late, 250.0, "ms")]
+    for name, limit in LIMITS.items():
+        found.append((f"laboratory: {name}, longest", max(results["laboratory_s"][name]), limit, "s"))
+    return found
+
+
+def table(found: list[tuple[str, float, float, str]]) -> str:
+    """The rows as text, with what is met and what is not."""
+    lines = [
+        f"{name:66}{value:8g} {unit:3}   at most {limit:g} {unit:3} {'met' if value <= limit else 'NOT MET'}"
+        for name, value, limit, unit in found
+    ]
+    met = sum(value <= limit for _, value, limit, _ in found)
+    return "\n".join([*lines, f"{met} of {len(found)} targets met"])
+
+
+def main() -> None:
+    """Measure, print, write. A target that is not met is a finding, not an error."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="few presses, to see that everything works; writes nothing"
+    )
+    arguments = parser.parse_args()
+    presses, rounds = (5, 2) if arguments.quick else (PRESSES, ROUNDS)
+    cells = [f"from adapters_lesson.lab import {name}\n\n{name}()" for name in EXPLORERS]
+    cells.append(f"from adapters_lesson.lab import Laboratory\n\n{LABORATORY}\nlaboratory")
+    seen: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        write_notebook(copy_of_the_course(home / "course") / "notebooks" / "speed.ipynb", cells)
+        with (
+            make_lab(home, ADAPTERS_LESSON_RUNS=str(home / "runs")) as address,
+            browser_page(seen, 1280, 720) as page,
+        ):
+            open_notebook(page, address, "speed.ipynb")
+            results = {
+                "command": "make lab-speed",
+                "date": time.strftime("%Y-%m-%d"),
+                "cores": os.cpu_count(),
+                "laboratory_s": measure_laboratory(page, rounds),
+                "explorers_ms": {name: measure_explorer(page, name, presses) for name in EXPLORERS},
+            }
+    print(table(rows(results)), *seen, sep="\n")
+    if not arguments.quick:
+        write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
+
+
+if __name__ == "__main__":
+    main()
