@@ -86,7 +86,7 @@ def test_the_button_measures_with_the_knobs_as_they_are(quick):
     new = explorer.measured[1]
     assert drawn(explorer.picture, "adapter measured") == [new.adapters.overhead]
     assert f"Measured: {new.adapters.overhead:+.1f} %" in explorer.picture.alt
-    assert "measured 1 × 8" in explorer.action.message.value
+    assert "measured: 1 × 8" in explorer.action.message.value
     assert not explorer.action.start_button.disabled
     explorer.action.start().wait(120)  # the same once more takes the place of the first
     assert len(explorer.measured) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from statistics import mean
-from typing import Any
 
 import torch
 
@@ -16,7 +15,7 @@ from ..insertion import drop_adapters, insert_adapters
 from ..plots import Picture, adapter_drop
 from ..slots import slots_of
 from ..transformer import SmallTransformer
-from .frame import Action, Explorer, choice, slider
+from .frame import MeasuringExplorer, choice, slider
 from .latency import percent
 
 LAYERS, BOTTLENECK_DIM, LENGTH = 6, 16, 64  # the committed runs'; one text of 64 words is served
@@ -77,34 +76,18 @@ def draw_drop(dropped: int, training: str, tasks: int, measured: Sequence[Served
     return Picture(figure, text)
 
 
-def drop_explorer() -> Explorer:
-    """Knobs over ``draw_drop``, and a button that measures; ``explorer.action`` is the button, with its job.
-
-    ``explorer.measured`` holds what was measured.
-    """
-    knobs = {
-        "dropped": slider("bare layers, n", 2, range(LAYERS)),
-        "training": choice("training", "robust", TRAININGS),
-        "tasks": slider("tasks", 8, TASKS),
-    }
-    points: list[Served] = []
-
-    def measure(job: Any) -> Served:
-        dropped, tasks = explorer.values["dropped"], explorer.values["tasks"]
-        point = measure_serving(dropped, tasks, BOTTLENECK_DIM, LENGTH, check=job.check, say=action.say)
-        points[:] = [old for old in points if (old.dropped, old.tasks) != (dropped, tasks)] + [point]
-        return point
-
-    def ended(job: Any) -> None:
-        if job.result is None:
-            action.say("stopped: nothing was added")
-        else:
-            action.say(f"measured: n = {job.result.dropped}, {job.result.tasks} × the same text")
-            explorer.refresh()
-
-    title = "AdapterDrop: what the lowest layers without adapters cost and save"
-    explorer = Explorer(title, lambda **values: draw_drop(**values, measured=points), knobs)
-    action = Action("Measure", "Time the tasks separately and together, for some seconds", measure, ended)
-    explorer.add(action)
-    explorer.action, explorer.measured = action, points
-    return explorer
+def drop_explorer() -> MeasuringExplorer:
+    """Knobs over ``draw_drop``, and a button that measures."""
+    return MeasuringExplorer(
+        "AdapterDrop: what the lowest layers without adapters cost and save",
+        draw_drop,
+        {
+            "dropped": slider("bare layers, n", 2, range(LAYERS)),
+            "training": choice("training", "robust", TRAININGS),
+            "tasks": slider("tasks", 8, TASKS),
+        },
+        # How the adapters were trained makes no difference to the time.
+        measure=lambda dropped, tasks, training, **how: measure_serving(dropped, tasks, BOTTLENECK_DIM, LENGTH, **how),
+        key=lambda point: (point.dropped, point.tasks),
+        name=lambda point: f"n = {point.dropped}, {point.tasks} × the same text",
+    )

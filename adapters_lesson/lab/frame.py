@@ -6,13 +6,14 @@ import asyncio
 import base64
 import html
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 from traitlets import Unicode
 
 from ..plots import Picture
+from .job import Job
 
 LABEL = {"description_width": "118px"}  # the same for all knobs, so that they stand below each other
 FILL = {"width": "auto"}  # as wide as the cell of the grid
@@ -196,8 +197,6 @@ class Action(widgets.VBox):
     def __init__(
         self, label: str, tooltip: str, work: Callable[[Any], Any], on_end: Callable[[Any], None] = lambda job: None
     ) -> None:
-        from .job import Job
-
         self._make = lambda: Job(work, self._changed)
         self._on_end = on_end
         self.job: Any = None
@@ -233,3 +232,48 @@ class Action(widgets.VBox):
             self.say(plain(job.error), error=True)
         elif job.state in ("done", "stopped"):
             self._on_end(job)
+
+
+class MeasuringExplorer(Explorer):
+    """An explorer with a button that measures, on a thread, where the knobs stand.
+
+    Args:
+        title, knobs: as for ``Explorer``.
+        draw: called with ``measured``, the points so far, beside the knobs' values.
+        measure: called with the knobs' values, ``check`` (of the job) and ``say`` (of the action); returns a point.
+        key: what identifies a point: a new one takes the place of an old one with the same key.
+        name: a point in a few words.
+        measured: points to begin with.
+
+    Attributes:
+        action: the button with its job.
+        measured: the points.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        draw: Callable[..., Picture],
+        knobs: Mapping[str, Any],
+        measure: Callable[..., Any],
+        key: Callable[[Any], Any],
+        name: Callable[[Any], str],
+        measured: Iterable[Any] = (),
+    ) -> None:
+        self.measured = list(measured)
+        super().__init__(title, lambda **values: draw(**values, measured=self.measured), knobs)
+        self._measure, self._key, self._name = measure, key, name
+        self.action = Action("Measure", "Time it on this machine, for some seconds", self._work, self._ended)
+        self.add(self.action)
+
+    def _work(self, job: Any) -> Any:
+        point = self._measure(**self.values, check=job.check, say=self.action.say)
+        self.measured[:] = [old for old in self.measured if self._key(old) != self._key(point)] + [point]
+        return point
+
+    def _ended(self, job: Any) -> None:
+        if job.result is None:
+            self.action.say("stopped: nothing was added")
+        else:
+            self.action.say(f"measured: {self._name(job.result)}")
+            self.refresh()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from ..adapter import PLACEMENTS
 from ..costs import (
@@ -16,7 +15,7 @@ from ..costs import (
     multiply_adds,
 )
 from ..plots import Picture, overhead_by_size
-from .frame import Action, Explorer, choice, slider
+from .frame import MeasuringExplorer, choice, slider
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (8, 16, 32, 64, 128, 256)
@@ -63,39 +62,27 @@ def draw_latency(
     return Picture(figure, text + _measured(point, predicted("adapter", length)))
 
 
-def latency_explorer(measured: Iterable[Overhead] = ()) -> Explorer:
-    """Knobs over ``draw_latency``, and a button that measures; ``explorer.action`` is the button, with its job.
+def latency_explorer(measured: Iterable[Overhead] = ()) -> MeasuringExplorer:
+    """Knobs over ``draw_latency``, and a button that measures.
 
     Args:
-        measured: points to begin with; ``explorer.measured`` holds them and those that the button adds.
+        measured: points to begin with.
     """
-    knobs = {
-        "batch": slider("batch size", 1, BATCHES),
-        "length": slider("length in words", 16, LENGTHS),
-        "bottleneck_dim": slider("bottleneck_dim m", 16, BOTTLENECK_DIMS),
-        "placement": choice("placement", "houlsby", PLACEMENTS),
-        "layers": choice("layers of MiniLM", 6, (2, 4, 6)),
-    }
-    points = list(measured)
-
-    def measure(job: Any) -> Overhead:
-        point = measure_overhead(**explorer.values, check=job.check, say=action.say)
-        points[:] = [old for old in points if settings(old) != settings(point)] + [point]
-        return point
-
-    def ended(job: Any) -> None:
-        if job.result is None:
-            action.say("stopped: nothing was added")
-        else:
-            action.say(f"measured {job.result.batch} × {job.result.length}")
-            explorer.refresh()
-
-    title = "What adapters add to a forward pass: predicted, and measured on this machine"
-    explorer = Explorer(title, lambda **values: draw_latency(**values, measured=points), knobs)
-    action = Action("Measure", "Time the model with and without adapters, for some seconds", measure, ended)
-    explorer.add(action)
-    explorer.action, explorer.measured = action, points
-    return explorer
+    return MeasuringExplorer(
+        "What adapters add to a forward pass: predicted, and measured on this machine",
+        draw_latency,
+        {
+            "batch": slider("batch size", 1, BATCHES),
+            "length": slider("length in words", 16, LENGTHS),
+            "bottleneck_dim": slider("bottleneck_dim m", 16, BOTTLENECK_DIMS),
+            "placement": choice("placement", "houlsby", PLACEMENTS),
+            "layers": choice("layers of MiniLM", 6, (2, 4, 6)),
+        },
+        measure=lambda **how: measure_overhead(**how),
+        key=settings,
+        name=lambda point: f"{point.batch} × {point.length}",
+        measured=measured,
+    )
 
 
 def percent(row: Latency) -> str:
