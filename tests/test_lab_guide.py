@@ -58,8 +58,8 @@ def test_the_reveal_says_what_was_predicted_and_what_came_out(guide, name, numbe
     chosen = experiment.question.options[number]
     right = next(option for option in experiment.question.options if option.right)
     escaped = chosen.text.replace("'", "&#x27;")
-    assert f"You predicted: {escaped}" in said
-    assert f"What came out: {right.text}" in said
+    assert f"You predicted: {escaped}." in said
+    assert f"What came out: {right.text}." in said
     assert (chosen.reason[:30].replace("'", "&#x27;") in said) or chosen.right
     assert experiment.error is None
     assert experiment.image.layout.display == ""

@@ -73,7 +73,7 @@ def test_a_run_by_the_button_is_kept_and_drawn(lab):
     assert run.settings == Settings(steps=25, bottleneck_dim=4)
     assert run.history.steps == 25
     assert lab.table.chosen == [1]
-    assert "1 runs are drawn. The best is #1" in text(lab.status)
+    assert "1 run is drawn. The best is #1" in text(lab.status)
     assert f"{100 * run.accuracy:.1f} %" in text(lab.status)
     assert not lab.run_button.disabled
     assert lab.stop_button.disabled

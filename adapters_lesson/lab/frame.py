@@ -15,7 +15,7 @@ from traitlets import Unicode
 from ..plots import Picture
 from .job import Job
 
-LABEL = {"description_width": "118px"}  # the same for all knobs, so that they stand below each other
+LABEL = {"description_width": "128px"}  # the same for all knobs, so that they stand below each other
 FILL = {"width": "auto"}  # as wide as the cell of the grid
 
 
@@ -45,7 +45,7 @@ def button(label: str, tooltip: str, on_click: Callable[[], object], **style: An
 
 def grid(*children: Any) -> widgets.GridBox:
     """Knobs in columns, as many as the page has room for."""
-    columns = "repeat(auto-fill, minmax(285px, 1fr))"
+    columns = "repeat(auto-fill, minmax(265px, 1fr))"
     return widgets.GridBox(
         children, layout=widgets.Layout(grid_template_columns=columns, grid_gap="0 14px", max_width="960px")
     )

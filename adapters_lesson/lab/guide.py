@@ -115,10 +115,10 @@ class GuidedExperiment(Panel):
             option.disabled = True
         chosen = self.question.options[self.predicted]
         right = next(option for option in self.question.options if option.right)
-        lines = [f"<b>You predicted:</b> {html.escape(chosen.text)}"]
+        lines = [f"<b>You predicted:</b> {html.escape(chosen.text)}."]
         if not chosen.right:
             lines.append(html.escape(chosen.reason))
-        lines.append(f"<b>What came out:</b> {html.escape(right.text)} {html.escape(right.reason)}")
+        lines.append(f"<b>What came out:</b> {html.escape(right.text)}. {html.escape(right.reason)}")
         self.verdict.value = f'<div role="status" style="line-height: 1.4">{"<br>".join(lines)}</div>'
         own = own_runs(SWEEPS[self.name], list(self.laboratory.book.runs.values()))
         self.paint(lambda: draw_reveal(self.name, own))

@@ -265,13 +265,17 @@ def _text(label: str, value: str, width: str) -> widgets.Text:
 
 def _summary(runs: Sequence[Run]) -> str:
     """The drawn runs in a sentence."""
-    finished = [run for run in runs if run.number and run.history.validation]
+    finished = [run for run in runs if run.number]
     if not finished:
-        return "No finished run is drawn." if not any(run.number == 0 for run in runs) else "The first run goes on."
-    best = max(finished, key=lambda run: run.accuracy)
+        return "The first run goes on." if runs else "No run is drawn."
+    drawn = "1 run is drawn." if len(finished) == 1 else f"{len(finished)} runs are drawn."
+    measured = [run for run in finished if run.history.validation]
+    if not measured:
+        return f"{drawn} Stopped before the first validation."
+    best = max(measured, key=lambda run: run.accuracy)
     what = ", ".join(f"{name} {value}" for name, value in replace(best.settings, seed=0).differences().items())
     settings = f"{what or 'all settings as at the start'}, seed {best.settings.seed}"
     return (
-        f"{len(finished)} runs are drawn. The best is #{best.number} ({settings}): {100 * best.accuracy:.1f} % of the "
+        f"{drawn} The best is #{best.number} ({settings}): {100 * best.accuracy:.1f} % of the "
         f"validation texts right, {best.trainable:,} parameters trained without the head."
     )

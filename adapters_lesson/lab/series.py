@@ -26,17 +26,20 @@ def run_series(
         tell: called with where the series stands, and the share that is done, in [0, 1].
         show: called with the run that goes on, twice a second; with None when it has ended.
     """
-    begun, total, before = time.monotonic(), sum(one.steps for one in settings), 0
-
-    def worked() -> float:
-        return time.monotonic() - begun - job.rested
-
-    runs = []
+    total, before, runs = sum(one.steps for one in settings), 0, []
     for i, one in enumerate(settings, 1):
-        watch = _Watch(one, f"run {i} of {len(settings)}", worked, before, total, tell, show)
-        tell(f"run {i} of {len(settings)}: getting ready", before / total)
+        label = f"run {i} of {len(settings)}"
+        tell(f"{label}: getting ready", before / total)
+        watch = _Watch(job, label, before, total)
+
+        def on_step(history: History, one: Settings = one, watch: _Watch = watch) -> None:
+            if watch.is_time():
+                tell(*watch.report(history, one))
+                show(Run(one, history, history.trainable))
+                watch.spoken()
+
         try:
-            run = run_experiment(one, watch, job.check)
+            run = run_experiment(one, on_step, job.check)
         finally:
             show(None)
         if run.history.steps:
@@ -47,27 +50,32 @@ def run_series(
 
 
 class _Watch:
-    """Reports a run while it goes on: called after every step, speaks when ``EVERY`` has passed."""
+    """When a run is reported, and how long it and those after it will take."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        label: str,
-        worked: Callable[[], float],
-        before: int,
-        total: int,
-        tell: Callable[[str, float], None],
-        show: Callable[[Run | None], None],
-    ) -> None:
-        self.settings, self.label, self.worked, self.before, self.total = settings, label, worked, before, total
-        self.tell, self.show, self.spoken = tell, show, 0.0
+    def __init__(self, job: Job, label: str, before: int, total: int) -> None:
+        self.job, self.label, self.before, self.total = job, label, before, total
+        self.first: tuple[float, int] | None = None  # when the first step was reported: what is before it is no work
+        self.last = 0.0
 
-    def __call__(self, history: History) -> None:
-        if time.monotonic() - self.spoken < EVERY:
-            return
-        share = (self.before + history.steps) / self.total
-        left = self.worked() * (1 - share) / share
-        where = f"{self.label}, step {history.steps} of {self.settings.steps}"
-        self.tell(f"{where}, loss {history.loss[-1]:.3f}, about {left:.0f} s left", share)
-        self.show(Run(self.settings, history, history.trainable))
-        self.spoken = time.monotonic()  # after the picture, so that a slow one does not crowd out the training
+    def now(self) -> float:
+        """Seconds, without those for which the job was paused."""
+        return time.monotonic() - self.job.rested
+
+    def is_time(self) -> bool:
+        """Whether ``EVERY`` has passed since the last report."""
+        return time.monotonic() - self.last >= EVERY
+
+    def spoken(self) -> None:
+        """To be called after a report's picture, so that a slow one does not crowd out the training."""
+        self.last = time.monotonic()
+
+    def report(self, history: History, settings: Settings) -> tuple[str, float]:
+        """Where the run stands, and the share of the series that is done."""
+        text = f"{self.label}, step {history.steps} of {settings.steps}, loss {history.loss[-1]:.3f}"
+        done = self.before + history.steps
+        if self.first is None:
+            self.first = self.now(), history.steps
+        else:
+            since, steps = self.first
+            text += f", about {(self.now() - since) / (history.steps - steps) * (self.total - done):.0f} s left"
+        return text, done / self.total

@@ -24,22 +24,22 @@ def _percent(run: Run) -> str:
 
 # Head, width in pixels, what a run shows there, and what it is sorted by. The first column is the box's own label.
 _COLUMNS: dict[str, tuple[int, Callable[[Run], str], Callable[[Run], Any]]] = {
-    "run": (70, lambda r: f"#{r.number}", lambda r: r.number),
-    "task": (82, lambda r: _SHORT[r.settings.task], lambda r: r.settings.task),
-    "base": (48, lambda r: str(r.settings.base_layers), lambda r: r.settings.base_layers),
-    "method": (96, lambda r: _method(r.settings), lambda r: _method(r.settings)),
+    "run": (64, lambda r: f"#{r.number}", lambda r: r.number),
+    "task": (80, lambda r: _SHORT[r.settings.task], lambda r: r.settings.task),
+    "base": (46, lambda r: str(r.settings.base_layers), lambda r: r.settings.base_layers),
+    "method": (94, lambda r: _method(r.settings), lambda r: _method(r.settings)),
     "m": (38, lambda r: _adapters(r, str(r.settings.bottleneck_dim)), lambda r: r.settings.bottleneck_dim),
-    "init": (88, lambda r: _adapters(r, _init(r.settings)), lambda r: _init(r.settings)),
-    "act.": (62, lambda r: _adapters(r, r.settings.activation), lambda r: r.settings.activation),
-    "blocks": (56, lambda r: _adapters(r, str(value_of(r, "layers"))), lambda r: str(value_of(r, "layers"))),
-    "rate": (56, lambda r: f"{r.settings.learning_rate:g}", lambda r: r.settings.learning_rate),
+    "init": (86, lambda r: _adapters(r, _init(r.settings)), lambda r: _init(r.settings)),
+    "act.": (58, lambda r: _adapters(r, r.settings.activation), lambda r: r.settings.activation),
+    "blocks": (54, lambda r: _adapters(r, str(value_of(r, "layers"))), lambda r: str(value_of(r, "layers"))),
+    "rate": (54, lambda r: f"{r.settings.learning_rate:g}", lambda r: r.settings.learning_rate),
     "steps": (76, lambda r: _steps(r), lambda r: r.history.steps),
-    "seed": (46, lambda r: str(r.settings.seed), lambda r: r.settings.seed),
-    "trained": (78, lambda r: f"{r.trainable:,}", lambda r: r.trainable),
-    "accuracy": (84, _percent, lambda r: -1.0 if math.isnan(r.accuracy) else r.accuracy),
-    "time": (46, lambda r: f"{r.history.seconds:.0f} s", lambda r: r.history.seconds),
+    "seed": (44, lambda r: str(r.settings.seed), lambda r: r.settings.seed),
+    "trained": (70, lambda r: f"{r.trainable:,}", lambda r: r.trainable),
+    "accuracy": (82, _percent, lambda r: -1.0 if math.isnan(r.accuracy) else r.accuracy),
 }
-_SWATCH = 20  # pixels
+_SWATCH = 18  # pixels
+_RIGID = "0 0 auto"  # heads and cells stay in line: what does not fit is scrolled to
 
 
 class RunsTable(widgets.VBox):
@@ -61,7 +61,7 @@ class RunsTable(widgets.VBox):
         line = {"flex_flow": "row nowrap", "align_items": "center", "overflow": "visible", "min_height": "30px"}
         self._line = line
         first, *others = self.heads.values()
-        gap = widgets.HTML(layout=widgets.Layout(width=f"{_SWATCH}px", margin="0"))
+        gap = widgets.HTML(layout=widgets.Layout(width=f"{_SWATCH}px", margin="0", flex=_RIGID))
         head = widgets.Box([first, gap, *others], layout=widgets.Layout(**line))
         self.body = widgets.VBox(layout=widgets.Layout(max_height="230px", overflow="hidden auto", min_height="34px"))
         super().__init__([head, self.body], layout=widgets.Layout(overflow="auto hidden"))
@@ -94,14 +94,14 @@ class RunsTable(widgets.VBox):
     def _row(self, number: int) -> widgets.Box:
         width = f"{_COLUMNS['run'][0]}px"
         box = widgets.Checkbox(value=True, indent=False, description=f"#{number}", tooltip=f"draw run {number}")
-        box.layout.width, box.layout.margin = width, "0"
+        box.layout.width, box.layout.margin, box.layout.flex = width, "0", _RIGID
         box.observe(lambda _: self._on_choice(), "value")
-        cells = widgets.HTML(layout=widgets.Layout(margin="0"))
+        cells = widgets.HTML(layout=widgets.Layout(margin="0", flex=_RIGID))
         return widgets.Box([box, cells], layout=widgets.Layout(**self._line))
 
     def _head(self, name: str, width: int) -> widgets.Button:
         head = widgets.Button(description=name, tooltip=f"sort by {name}", layout=widgets.Layout(width=f"{width}px"))
-        head.layout.margin, head.layout.padding = "0", "0 2px"
+        head.layout.margin, head.layout.padding, head.layout.flex = "0", "0 2px", _RIGID
         head.on_click(lambda _: self._sort(name))
         return head
 

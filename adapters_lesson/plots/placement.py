@@ -65,7 +65,7 @@ def _backdrop(places: tuple[str, ...]) -> np.ndarray:
     sheet = figure.add_axes((0, 0, 1, 1), **_LIMITS)
     sheet.set_axis_off()
     sheet.text(_LEFT, 1.8, "after the FFN:", va="top", fontsize=14)
-    letters = "h: from the FFN · r: the stream past it · A: adapter"
+    letters = "h: from the FFN · r: the stream past it · A: adapter, update: what it adds"
     sheet.text(_WIDTH - _LEFT, 1.8, letters, ha="right", va="top", fontsize=12)
     sheet.text(_LEFT, -1.0, "adapters in this block:", va="top", fontsize=12)
     sheet.text(_WIDTH - _LEFT, _MODEL + 1.1, "the whole model: trained in blue", ha="right", fontsize=12)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator
 
 from ..experiments import KNOBS, Run, Settings
 from .curves import moving_mean
@@ -19,7 +20,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#2
 SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
 # The knobs against which accuracy can be drawn, with the text below the axis; the first is no knob but a result.
 AXES = {
-    "trainable": "trained parameters without the head",
+    "trainable": "trained parameters (no head)",
     "bottleneck_dim": "bottleneck_dim, m",
     "learning_rate": "learning rate",
     "init_std": "std of the initial weights",
@@ -141,10 +142,13 @@ def _against(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style], x: 
     elif x in _LOGARITHMIC and places and min(places) > 0:
         axes.set_xscale("log")
         axes.margins(x=0.15)
-        if x != "trainable":
+        axes.minorticks_off()
+        if x == "trainable":
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(places) < 20 * min(places) else (1,)))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        else:
             room = axes.get_position().width > 0.5 or len(places) < 5
             axes.set_xticks(places, [f"{place:g}" for place in places], rotation=0 if room else 30)
-            axes.minorticks_off()
 
 
 def _others(run: Run, x: str) -> Settings | None:

@@ -104,8 +104,8 @@ print("the same output, bit for bit:", torch.equal(before, after))
 #   up under the card: click on them, or put the focus on one and press Enter.
 # - **A lesson runs as it is.** An exercise that you leave out says "not attempted yet", and the lesson goes on with the
 #   course's own implementation.
-# - **Widgets** have knobs to turn, with the mouse or, once they have the focus, with the arrow keys. Without a running
-#   kernel a picture stands in their place: run the cell to make it move.
+# - **Widgets** have knobs to turn, with the mouse or by keyboard: Tab leads to a knob, the arrow keys turn it, and Enter
+#   opens a list. Without a running kernel a picture stands in their place: run the cell to make it move.
 # - **Numbers** come from the cells that you see. What takes long was run beforehand by a script, and the lesson names
 #   its command.
 # - The finished notebooks, with every exercise solved, are in the folder `solutions`.
