@@ -221,6 +221,12 @@ def encoded(task: str) -> Any:
     return data
 
 
+@cache
+def warm_up() -> None:
+    """Do once what the first run of a process would wait for: read the data, let torch import its optimisers."""
+    run_experiment(Settings(base_layers=1, steps=1))
+
+
 def check_memory(model: Classifier, batch_size: int, length: int) -> None:
     """Raise MemoryError unless a training step of ``model`` fits into four fifths of the memory that is free."""
     from .costs import memory_ledger

@@ -24,9 +24,6 @@ def tiny_base(layers):
 def use(monkeypatch):
     """Let ``run_experiment`` use the stand-ins."""
     data = {"train": Labelled(toy_data(48, seed=0)), "validation": Labelled(toy_data(20, seed=1))}
-    from adapters_lesson.lab import laboratory
-
-    for module in (experiments, laboratory):
-        monkeypatch.setattr(module, "encoded", lambda task: data)
+    monkeypatch.setattr(experiments, "encoded", lambda task: data)
     monkeypatch.setattr(experiments.SmallTransformer, "from_minilm", tiny_base)
     torch.manual_seed(0)

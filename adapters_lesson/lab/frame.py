@@ -182,7 +182,7 @@ class Explorer(Panel):
             return
         if not self._scheduled:
             self._scheduled = True
-            loop.call_later(0.005, self.refresh)  # what has arrived by then is drawn in one go
+            loop.call_soon(self.refresh)  # what has arrived by then is drawn in one go
 
 
 class Action(widgets.VBox):

@@ -12,7 +12,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from ..experiments import Run, Settings, Sweep, encoded
+from ..experiments import Run, Settings, Sweep, warm_up
 from ..files import write_atomically
 from ..plots import show
 from ..plots.runs import AXES, run_styles, runs_figure
@@ -91,7 +91,7 @@ class Laboratory(Panel):
         self._show_runs()
         if self.book.unreadable:
             self._tell(f"left alone, because they are no runs: {', '.join(self.book.unreadable)}")
-        encoded(self.knobs["task"].value)  # so that the first click has not to wait for it
+        warm_up()
 
     # --- What the buttons do ---
 
