@@ -67,8 +67,7 @@ def test_the_reveal_says_what_was_predicted_and_what_came_out(guide, name, numbe
     assert experiment.picture.alt.startswith(f"Mean over three seeds, by {SWEEPS[name].knob}: ")
 
 
-def test_it_runs_in_the_laboratory_and_the_reveal_has_rings(guide, monkeypatch):
-    monkeypatch.setitem(SWEEPS, "placement", SWEEPS["placement"])
+def test_it_runs_in_the_laboratory_and_the_reveal_has_rings(guide):
     experiment = guide.experiments["placement"]
     laboratory = experiment.laboratory
     laboratory.knobs["bottleneck_dim"].value = 2  # what was set before must not matter

@@ -25,7 +25,7 @@ from adapters_lesson.plots.runs import sweep_figure
 #
 # An experiment has a part that stays as it is. Here it is the task, `aspect_sentiment` (is the named aspect judged well
 # or badly?), the base model, three layers of MiniLM, and the length, 200 steps of 32 sentences. A run takes about a
-# quarter of a minute on two cores. After every 25 steps it is validated on 250 sentences.
+# third to half a minute on two cores. After every 25 steps it is validated on 250 sentences.
 #
 # Three layers are few on purpose. With four or more nearly every setting reaches 100 %, and there would be nothing to see.
 #
