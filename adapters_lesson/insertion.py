@@ -70,7 +70,7 @@ def insert_adapters(
             slot.attach(host, ffn_input)
             host.add_module(attribute, slot)
         slot = getattr(host, attribute)
-        slot[name] = module
+        slot[name], slot.configs[name] = module, config
         slot.active = name
     return [module for *_, module in places if isinstance(module, Adapter)]
 
@@ -88,7 +88,7 @@ def remove_adapters(model: nn.Module, name: str | None = None) -> None:
             if not isinstance(slot, AdapterSlot):
                 continue
             for key in [k for k in slot if name in (None, k)]:
-                del slot[key]
+                del slot[key], slot.configs[key]
                 slot.active = None if slot.active == key else slot.active
             if not slot:
                 for handle in slot.handles:
@@ -130,6 +130,16 @@ def drop_adapters(model: nn.Module, layers: Iterable[int], *, architecture: Arch
 def adapter_names(model: nn.Module) -> list[str]:
     """The names under which adapters were inserted, in the order of the modules."""
     return list(dict.fromkeys(key for slot in slots_of(model) for key in slot))
+
+
+def adapter_config(model: nn.Module, name: str = "default") -> AdapterConfig:
+    """The settings with which the adapters called ``name`` were inserted.
+
+    Raises:
+        ValueError: when there are none of that name.
+    """
+    _check_known(model, name)
+    return next(slot.configs[name] for slot in slots_of(model) if name in slot.configs)
 
 
 def freeze(model: nn.Module) -> None:

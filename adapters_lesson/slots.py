@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .adapter import AdapterConfig
+
 # Groups of rows that follow one another in a batch: the name of their adapter, or None, and how many they are.
 Routing = Sequence[tuple[str | None, int]]
 
@@ -22,12 +24,14 @@ class AdapterSlot(nn.ModuleDict):
     Attributes:
         active: the one that works on all rows; None when the place is switched off.
         routing: while ``routed``, which one works on which rows instead.
+        configs: the settings with which each was put in.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.active: str | None = None
         self.routing: Routing | None = None
+        self.configs: dict[str, AdapterConfig] = {}
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
 
     @property

@@ -42,7 +42,7 @@ from adapters_lesson import (
 )
 from adapters_lesson.adapter import PLACEMENTS
 from adapters_lesson.architectures import base_model_of, blocks_of
-from adapters_lesson.insertion import adapter_names, head_parameters
+from adapters_lesson.insertion import adapter_config, adapter_names, head_parameters
 
 RANDOM = {"init": "houlsby", "init_std": 0.5}
 every_model = pytest.mark.parametrize("name", ALL)
@@ -349,6 +349,19 @@ def test_switching_between_two_adapters(name, first, second):
     remove_adapters(model, "b")
     assert hooks(model) == hooks(make(name))
     assert torch.equal(output(model), outputs[None])
+
+
+def test_the_settings_of_adapters_can_be_read_back():
+    model = small()
+    narrow, wide = AdapterConfig(2, layers=(1,)), AdapterConfig(reduction_factor=2, train_layer_norms=True)
+    insert_adapters(model, narrow, "narrow")
+    insert_adapters(model, wide, "wide")
+    assert (adapter_config(model, "narrow"), adapter_config(model, "wide")) == (narrow, wide)
+    assert adapter_config(copy.deepcopy(model), "narrow") == narrow
+    remove_adapters(model, "wide")
+    assert all(slot.configs.keys() == slot.keys() for slot in slots(model))
+    with pytest.raises(ValueError, match="no adapters called 'wide'"):
+        adapter_config(model, "wide")
 
 
 def test_set_trainable_trains_the_named_adapter_only():
