@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from adapters_lesson import lab as lab_package
 from adapters_lesson.lab.knobs import SUGGESTED
 from adapters_lesson.lab.laboratory import Laboratory
-from adapters_lesson.plots import Picture
 
 EXPLORERS = ("anatomy_explorer", "placement_explorer", "cost_explorer", "drop_explorer", "latency_explorer")
 SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
@@ -145,7 +144,7 @@ class Laboratories(RuleBasedStateMachine):
 def quick(monkeypatch):
     """A tiny model, and figures that are made but not painted: painting has its own tests, and takes longest."""
     lab_stand_ins.use(monkeypatch)
-    monkeypatch.setattr(Picture, "png", lambda picture, compression=6: b"")
+    monkeypatch.setattr("adapters_lesson.lab.frame.quick_png", lambda figure: b"")
 
 
 def test_the_laboratory_bears_any_sequence_of_moves(quick):

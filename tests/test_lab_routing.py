@@ -216,6 +216,26 @@ def test_the_picture_follows_what_the_bank_has_learnt(bank):
     assert explorer.picture.alt != before
 
 
+def test_rows_are_computed_alone_once_until_the_weights_change(bank, monkeypatch):
+    explorer = routing_explorer(bank, TEXTS)
+    alone, features = [], bank.features
+
+    def spy(ids, mask, adapters):
+        alone.extend(adapters if len(ids) == 1 else [])
+        return features(ids, mask, adapters)
+
+    monkeypatch.setattr(bank, "features", spy)
+    explorer.knobs["row_1"].value = ""
+    assert alone == [None]
+    explorer.refresh()
+    assert alone == [None]
+    explorer.reset()
+    assert alone == [None]  # the start was computed when the explorer was made
+    randomise(bank.heads["two"], std=2.0)
+    explorer.refresh()
+    assert len(alone) == 1 + len(TEXTS)
+
+
 @pytest.mark.parametrize(("with_bank", "texts"), [(True, []), (True, None), (False, TEXTS)])
 def test_a_bank_and_texts_come_together(bank, with_bank, texts):
     with pytest.raises(ValueError, match="give a bank with at least one task, and texts; or neither"):

@@ -16,10 +16,14 @@ from matplotlib.figure import Figure
 
 from adapters_lesson import experiments
 from adapters_lesson.experiments import Settings
+from adapters_lesson.history import History
 from adapters_lesson.lab import knobs
 from adapters_lesson.lab import series as series_module
 from adapters_lesson.lab.laboratory import Laboratory
-from adapters_lesson.plots.runs import AXES, run_styles, runs_figure, value_of
+from adapters_lesson.plots.backdrop import pixels_of
+from adapters_lesson.plots.quick import quick_png
+from adapters_lesson.plots.runs import AXES, LiveFigure, run_styles, runs_figure, value_of
+from adapters_lesson.plots.style import course_style
 from adapters_lesson.runs import RunBook
 
 
@@ -390,6 +394,48 @@ def test_runs_that_differ_in_the_seed_alone_look_alike(lab):
     loss = runs_figure(runs, run_styles(runs)).axes[0]
     first, second, third = (line.get_color() for line in loss.lines)
     assert first == second != third
+
+
+@pytest.fixture
+def going_on(three):
+    """Two runs that have ended, and one that has taken its first step."""
+    first, second, third = three.book.runs.values()
+    history = History(third.history.settings, 100, loss=[0.7], learning_rate=[1e-3])
+    return [first, second, experiments.Run(third.settings, history, 100)]
+
+
+def test_a_runs_first_step_can_be_seen(going_on):
+    ended = going_on[:-1]
+    styles = run_styles(going_on)
+    dot = runs_figure(going_on, styles).axes[0].lines[-1]
+    assert (dot.get_marker(), list(dot.get_xdata()), list(dot.get_ydata())) == ("o", [1], [0.7])
+    assert quick_png(LiveFigure().draw(ended, styles)) != quick_png(LiveFigure().draw(going_on, styles))
+
+
+def test_the_live_figure_looks_like_the_other_one(going_on):
+    live, styles = LiveFigure(), run_styles(going_on)
+
+    @course_style  # which decides how many ticks there are
+    def differing(x="trainable"):
+        """Share of the pixels that are not alike."""
+        pair = [
+            pixels_of(figure).astype(int)
+            for figure in (live.draw(going_on, styles, x), runs_figure(going_on, styles, x))
+        ]
+        return (abs(pair[0] - pair[1]).max(-1) > 60).mean()
+
+    history = going_on[-1].history
+    assert differing() < 3e-3
+    history.loss += [0.6, 0.4, 0.2]
+    assert differing() < 3e-3
+    assert live.draw(going_on, styles).axes[0].lines  # the loss alone was drawn anew
+    history.validation.append({"step": 4, "loss": 0.5, "accuracy": 0.9})
+    assert differing() < 3e-3
+    history.loss.append(9.0)
+    assert differing() < 3e-3
+    assert differing("learning_rate") < 3e-3
+    going_on.pop(0)
+    assert differing() < 3e-3
 
 
 def test_many_kinds_of_runs_still_look_different():

@@ -1,7 +1,12 @@
 """Figures: their data and their wiring follow the model; pixels are looked at by people."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from adapters_lesson import (
     Adapter,
@@ -23,6 +28,7 @@ from adapters_lesson.plots import (
     wiring,
     wiring_of,
 )
+from adapters_lesson.plots.quick import quick_png
 
 D, M = 24, 4
 
@@ -123,3 +129,25 @@ def test_a_shown_figure_carries_its_alt_text():
     assert data["text/plain"] == metadata["image/png"]["alt"] == "An adapter."
     with pytest.raises(ValueError, match="alt text"):
         show(adapter_diagram(Adapter(8, 2)), " ")
+
+
+def test_the_quick_way_paints_what_the_careful_one_does():
+    figure = Figure(figsize=(4, 2), dpi=72)
+    figure.text(0.1, 0.6, "red, and\nlower jpq", color="red", fontsize=12)
+    figure.text(0.6, 0.2, "pale", alpha=0.5, weight="bold")
+    figure.text(0.9, 0.5, "turned", rotation=90)
+    figure.text(0.55, 0.8, r"$\alpha^2$")
+    usual = figure.canvas
+    quick, careful = (
+        np.asarray(Image.open(io.BytesIO(png))).astype(int)[..., :3]
+        for png in (quick_png(figure), show(figure, "texts").png())
+    )
+    assert figure.canvas is usual
+    assert quick.shape == careful.shape == (144, 288, 3)
+    assert (careful < 128).any()
+    # Texts begin at whole pixels, so they may be up to half a pixel off: the same ink, about the same place.
+    for part in (np.s_[:72], np.s_[72:]):
+        assert quick[part].sum() == pytest.approx(careful[part].sum(), rel=2e-3)
+    blurred = [np.cumsum(np.cumsum(255 - image, 0), 1)[::8, ::8] for image in (quick, careful)]
+    assert abs(blurred[0] - blurred[1]).max() < 0.04 * blurred[1].max()
+    assert quick_png(figure) == quick_png(figure)

@@ -13,6 +13,7 @@ import ipywidgets as widgets
 from traitlets import Unicode
 
 from ..plots import Picture
+from ..plots.quick import quick_png
 from .job import Job
 
 LABEL = {"description_width": "128px"}  # the same for all knobs, so that they stand below each other
@@ -99,7 +100,7 @@ class Panel(widgets.VBox):
         with self._lock:
             try:
                 picture = draw()
-                self.image.value = picture.png(compression=1)
+                self.image.value = quick_png(picture.figure)
             except Exception as error:  # raised in a widget's callback, nobody would see it
                 self.error = error
                 self.say(plain(error), error=True)

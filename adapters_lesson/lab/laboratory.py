@@ -15,7 +15,7 @@ import ipywidgets as widgets
 from ..experiments import Run, Settings, Sweep, warm_up
 from ..files import write_atomically
 from ..plots import show
-from ..plots.runs import AXES, run_styles, runs_figure
+from ..plots.runs import AXES, LiveFigure, run_styles, runs_figure
 from ..runs import RunBook
 from .frame import Panel, button, choice, grid, message, plain, row
 from .job import Job
@@ -44,6 +44,7 @@ class Laboratory(Panel):
         self.book = RunBook(folder)
         self.job: Job | None = None
         self._live: Run | None = None
+        self._live_figure = LiveFigure()
         self._runs_lock = threading.Lock()  # the kernel's thread and a job's both come here
         self.knobs = make_knobs()
         self.seeds = _text("seeds", "0", "120px")
@@ -185,7 +186,8 @@ class Laboratory(Panel):
             live = self._live
             styles = run_styles([*self.book.runs.values(), *filter(None, [live])])
             drawn = [self.book.runs[number] for number in sorted(self.table.chosen)] + [*filter(None, [live])]
-        self.paint(lambda: show(runs_figure(drawn, styles, self.axis.value), _summary(drawn)))
+        draw = runs_figure if live is None else self._live_figure.draw
+        self.paint(lambda: show(draw(drawn, styles, self.axis.value), _summary(drawn)))
 
     def _show_runs(self) -> None:
         with self._runs_lock:

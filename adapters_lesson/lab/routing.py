@@ -35,7 +35,13 @@ EXAMPLES = (
 )
 
 
-def answer_mixed(bank: AdapterBank, texts: Sequence[str], adapters: Sequence[str | None]) -> MixedBatch:
+# The features of a text by itself with a task's adapters, by (text, task).
+Alone = dict[tuple[str, str | None], torch.Tensor]
+
+
+def answer_mixed(
+    bank: AdapterBank, texts: Sequence[str], adapters: Sequence[str | None], alone: Alone | None = None
+) -> MixedBatch:
     """Answer ``texts``, each by its task, in one pass; then one by one and without padding, to compare.
 
     Compared are the logits, and the features of rows without a task. The bank is left as it was.
@@ -44,6 +50,7 @@ def answer_mixed(bank: AdapterBank, texts: Sequence[str], adapters: Sequence[str
         bank: its base model reads MiniLM's tokens.
         texts: at most ``MAX_ROWS``.
         adapters: the task of each text, or None for the bare base model.
+        alone: what was computed one by one before with the same weights, to be used again and added to.
 
     Raises:
         ValueError: for no or too many texts, another number of names, or an unknown name.
@@ -58,10 +65,12 @@ def answer_mixed(bank: AdapterBank, texts: Sequence[str], adapters: Sequence[str
     with torch.inference_mode(), kept_modes(bank):
         bank.eval()
         together = results(bank.features(ids, mask, adapters))
-        lengths = mask.sum(1).tolist()
-        apart = results(
-            torch.cat([bank.features(ids[[i], :n], mask[[i], :n], [adapters[i]]) for i, n in enumerate(lengths)])
-        )
+        alone = {} if alone is None else alone
+        for i, row in enumerate(zip(texts, adapters, strict=True)):
+            if row not in alone:
+                length = int(mask[i].sum())
+                (alone[row],) = bank.features(ids[[i], :length], mask[[i], :length], [adapters[i]])
+        apart = results(torch.stack([alone[row] for row in zip(texts, adapters, strict=True)]))
     answers: list[tuple[str, float] | None] = []
     for name, logits in zip(adapters, together, strict=True):
         probability, label = logits.softmax(-1).max(-1)
@@ -93,9 +102,11 @@ def adapter_places(bank: AdapterBank) -> list[dict[str, list[str]]]:
     return places
 
 
-def draw_routing(bank: AdapterBank, texts: Sequence[str], adapters: Sequence[str | None]) -> Picture:
+def draw_routing(
+    bank: AdapterBank, texts: Sequence[str], adapters: Sequence[str | None], alone: Alone | None = None
+) -> Picture:
     """A mixed batch's ways through the base model, the adapters in it and the heads; arguments as ``answer_mixed``."""
-    batch = answer_mixed(bank, texts, adapters)
+    batch = answer_mixed(bank, texts, adapters, alone)
     return Picture(routing(batch), _sentence(batch))
 
 
@@ -168,11 +179,17 @@ def routing_explorer(bank: AdapterBank | None = None, texts: Sequence[str] | Non
     def shuffle() -> None:
         assign(chance.choices([value for _, value in options], k=len(rows)))
 
-    explorer = Explorer(
-        "A mixed batch: which adapter answers which row",
-        lambda **chosen: draw_routing(bank, texts, [name or None for name in chosen.values()]),
-        knobs,
-    )
+    alone: Alone = {}
+    weights: list[int] = []
+
+    def draw(**chosen: str) -> Picture:
+        versions = [parameter._version for parameter in bank.parameters()]  # they count the changes
+        if versions != weights:
+            alone.clear()
+            weights[:] = versions
+        return draw_routing(bank, texts, [name or None for name in chosen.values()], alone)
+
+    explorer = Explorer("A mixed batch: which adapter answers which row", draw, knobs)
     explorer.buttons = [
         *(to_all(*option) for option in options),
         button("Shuffle", "A task at random for each row", shuffle),

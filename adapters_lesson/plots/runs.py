@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator
 
 from ..experiments import KNOBS, Run, Settings
+from .backdrop import pixels_of, sheet_over
 from .curves import moving_mean
 from .style import INK, course_style
 
@@ -62,23 +64,73 @@ def runs_figure(runs: Sequence[Run], styles: dict[Settings, Style], x: str = "tr
         runs: those to draw; a run with number 0 still goes on.
         styles: from ``run_styles``.
     """
+    figure, loss = _without_live_loss(runs, styles, x)
+    for run in runs:
+        if run.number == 0:
+            _draw_loss(loss, run, styles)
+    return figure
+
+
+class LiveFigure:
+    """``runs_figure`` for a run that goes on: all but its loss is kept as pixels until something else changes."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._pixels: Any = None
+        self._loss: Any = None
+
+    @course_style
+    def draw(self, runs: Sequence[Run], styles: dict[Settings, Style], x: str = "trainable") -> Figure:
+        """As ``runs_figure``."""
+        kept = [(run.number, styles[replace(run.settings, seed=0)], len(run.history.validation)) for run in runs]
+        key = kept, _highest_loss(runs), [run.settings.steps for run in runs], x
+        if key != self._key:
+            figure, loss = _without_live_loss(runs, styles, x)
+            self._pixels, self._loss, self._key = pixels_of(figure), loss.transData, key
+        figure, sheet = sheet_over(self._pixels)
+        for run in runs:
+            if run.number == 0:
+                _draw_loss(sheet, run, styles, transform=self._loss)
+        return figure
+
+
+def _without_live_loss(runs: Sequence[Run], styles: dict[Settings, Style], x: str) -> tuple[Figure, Axes]:
+    """The whole figure but for the loss of a run that goes on, and the axes where that belongs."""
     figure = Figure(figsize=(11, 4.1))
     loss, accuracy, against = figure.subplots(ncols=3, gridspec_kw={"width_ratios": (1, 1, 1.15)})
     figure.subplots_adjust(left=0.055, right=0.985, top=0.9, bottom=0.225, wspace=0.3)
     for run in runs:
-        style = styles[replace(run.settings, seed=0)]
-        look: dict[str, Any] = {"color": style.colour, "ls": style.line, "alpha": 1.0 if run.number == 0 else 0.85}
-        smooth = moving_mean(run.history.loss, 10)
-        loss.plot(range(1, len(smooth) + 1), smooth, **look)
+        if run.number:
+            _draw_loss(loss, run, styles)
         validation = list(run.history.validation)  # a run that goes on may add to it meanwhile
         steps, percent = [e["step"] for e in validation], [100 * e["accuracy"] for e in validation]
-        accuracy.plot(steps, percent, marker=style.marker, markersize=6, **look)
+        look = _look(run, styles)
+        accuracy.plot(steps, percent, marker=styles[replace(run.settings, seed=0)].marker, markersize=6, **look)
     _label_ends(accuracy, runs, styles)
     longest = max([run.settings.steps for run in runs], default=200)
-    loss.set(title="Training loss", xlabel="step", xlim=(0, 1.02 * longest), ylim=(0, None))
+    loss.set(title="Training loss", xlabel="step", xlim=(0, 1.02 * longest), ylim=(0, _highest_loss(runs)))
     accuracy.set(title="Validation accuracy", xlabel="step", ylabel="%", xlim=(0, 1.17 * longest), ylim=(45, 102))
     _against(against, [run for run in runs if run.history.validation], styles, x)
-    return figure
+    return figure, loss
+
+
+def _draw_loss(axes: Axes, run: Run, styles: dict[Settings, Style], **where: Any) -> None:
+    """The loss by step; where a run still is, a dot, so that its first step can be seen."""
+    smooth = moving_mean(run.history.loss, 10)
+    axes.plot(range(1, len(smooth) + 1), smooth, **_look(run, styles), **where)
+    if run.number == 0 and smooth:
+        axes.plot(len(smooth), smooth[-1], marker="o", markersize=7, **_look(run, styles), **where)
+
+
+def _look(run: Run, styles: dict[Settings, Style]) -> dict[str, Any]:
+    style = styles[replace(run.settings, seed=0)]
+    return {"color": style.colour, "ls": style.line, "alpha": 1.0 if run.number == 0 else 0.85}
+
+
+def _highest_loss(runs: Sequence[Run]) -> float:
+    """Above every loss, in steps, so that the axis seldom moves while a run goes on."""
+    highest = max((max(moving_mean(run.history.loss, 10), default=0.0) for run in runs), default=0.0)
+    return (math.floor(4 * highest) + 1) / 4
 
 
 @course_style

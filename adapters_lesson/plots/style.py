@@ -79,11 +79,10 @@ class Picture:
     figure: Figure
     alt: str
 
-    def png(self, compression: int = 6) -> bytes:
-        """The figure as a PNG file. A low ``compression``, from 0 to 9, makes a larger file sooner."""
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
         with io.BytesIO() as buffer, _course_style():
-            how: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": compression}}
-            self.figure.savefig(buffer, format="png", dpi=72, **how)
+            self.figure.savefig(buffer, format="png", dpi=72, metadata={"Software": None})
             return buffer.getvalue()
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
