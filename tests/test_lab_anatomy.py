@@ -2,6 +2,7 @@
 
 import struct
 
+import artists
 import pytest
 import torch
 from matplotlib.patches import StepPatch
@@ -24,18 +25,18 @@ from adapters_lesson.transformer import Block, SmallTransformerConfig
 
 
 def words(picture):
-    return " ".join(text.get_text() for axes in picture.figure.axes for text in axes.texts)
+    return " ".join(artists.texts(picture.figure))
 
 
 def marked_point(picture):
     """(init_std, per cent of |h|) of the point on the curve; None when there is none."""
-    points = [line for line in picture.figure.axes[0].lines if line.get_marker() == "o"]
+    points = [line for line in artists.lines(picture.figure) if line.get_marker() == "o"]
     return (points[0].get_xdata()[0], points[0].get_ydata()[0]) if points else None
 
 
 def bars(picture):
     """The heights in the spectrum; the grey rest is the last patch."""
-    *spectrum, _ = [patch for patch in picture.figure.axes[0].patches if isinstance(patch, StepPatch)]
+    *spectrum, _ = artists.of(picture.figure, StepPatch)
     return list(spectrum[0].get_data().values) if spectrum else []
 
 

@@ -4,6 +4,7 @@ import itertools
 import time
 from statistics import mean
 
+import artists
 import pytest
 
 from adapters_lesson.costs import Latency, Served, measure_serving
@@ -18,7 +19,7 @@ def row(ratio):
 
 
 def drawn(picture, label):
-    lines = [line for line in picture.figure.axes[0].lines if line.get_label() == label]
+    lines = artists.lines(picture.figure, label)
     return [tuple(map(float, xy)) for line in lines for xy in zip(*line.get_data(), strict=True)]
 
 

@@ -3,6 +3,7 @@
 import itertools
 import time
 
+import artists
 import pytest
 
 from adapters_lesson.adapter import PLACEMENTS
@@ -23,7 +24,7 @@ def point(batch=1, length=16, bottleneck_dim=16, placement="houlsby", layers=6, 
 
 def drawn(picture, label):
     """Heights of the points with this label, from left to right."""
-    lines = [line for line in picture.figure.axes[0].lines if line.get_label() == label]
+    lines = artists.lines(picture.figure, label)
     return [y for _, y in sorted((x, y) for line in lines for x, y in zip(*line.get_data(), strict=True))]
 
 
@@ -44,7 +45,7 @@ def test_the_prediction_follows_the_knobs():
     explorer.knobs["bottleneck_dim"].value = 32
     explorer.knobs["length"].value = 256
     assert drawn(explorer.picture, "adapter predicted") == [pytest.approx(100 * 2 * 32 / (12 * 384 + 512))]
-    assert "adapters: 24,576" in " ".join(text.get_text() for text in explorer.picture.figure.axes[0].texts)
+    assert "adapters: 24,576" in " ".join(artists.texts(explorer.picture.figure))
     explorer.reset_button.click()
     assert "1 × 16 words, 6 layers of MiniLM, houlsby, m = 16: adapters add 1.38 %" in explorer.picture.alt
 

@@ -2,6 +2,7 @@
 
 import struct
 
+import artists
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ EVERY = [(placement, norm) for placement in ("none", "houlsby", "pfeiffer", "par
 
 
 def words(picture):
-    return " ".join(text.get_text() for axes in picture.figure.axes for text in axes.texts)
+    return " ".join(artists.texts(picture.figure))
 
 
 @pytest.mark.parametrize(("placement", "norm"), EVERY)

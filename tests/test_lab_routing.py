@@ -1,5 +1,6 @@
 """The routing explorer: what is drawn is what the bank answered, and the knobs decide who answers."""
 
+import artists
 import pytest
 import torch
 from matplotlib.collections import LineCollection, PolyCollection
@@ -88,15 +89,13 @@ def test_where_the_adapters_are(bank):
 
 def parts(figure):
     """Colour of every adapter's box, of every way, and all texts."""
-    boxes, ways, texts = [], [], []
-    for axes in figure.axes:
-        for collection in axes.collections:
-            if isinstance(collection, PolyCollection) and len(collection.get_paths()):
-                boxes += [tuple(c) for c in collection.get_facecolor()]
-            if isinstance(collection, LineCollection):
-                ways += [tuple(c) for c in collection.get_colors()]
-        texts += [text.get_text() for text in axes.texts]
-    return boxes, ways, texts
+    boxes, ways = [], []
+    for collection in artists.collections(figure):
+        if isinstance(collection, PolyCollection) and len(collection.get_paths()):
+            boxes += [tuple(c) for c in collection.get_facecolor()]
+        if isinstance(collection, LineCollection):
+            ways += [tuple(c) for c in collection.get_colors()]
+    return boxes, ways, artists.texts(figure)
 
 
 def test_the_picture_shows_the_groups(bank):

@@ -1,5 +1,6 @@
 """Figures of lesson 09 show what they are given."""
 
+import artists
 import pytest
 
 from adapters_lesson.plots import adapter_drop, overhead_by_size
@@ -17,18 +18,16 @@ WORK = [100.0, 70.0, 40.0]
 
 def lines(figure, label):
     """x and y of the lines with this label."""
-    return [
-        (list(line.get_xdata()), list(line.get_ydata())) for line in figure.axes[0].lines if line.get_label() == label
-    ]
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in artists.lines(figure, label)]
 
 
 def texts(figure):
-    return [text.get_text() for text in figure.axes[0].texts]
+    return artists.texts(figure)
 
 
 def boxes(figure, kind):
     """The rectangles of one kind as (left, bottom, right, top)."""
-    (some,) = (c for c in figure.axes[0].collections if c.get_label() == kind)
+    (some,) = (c for c in artists.collections(figure) if c.get_label() == kind)
     return [(*path.vertices.min(0).round(3), *path.vertices.max(0).round(3)) for path in some.get_paths()]
 
 
@@ -38,7 +37,7 @@ def overhead(measured=(), pale=()):
 
 def test_the_parts_of_a_block_are_bars_in_proportion():
     figure = overhead()
-    assert [bar.get_width() for bar in figure.axes[0].patches[:4]] == [1, 0.5, 0.125, 0.0325]
+    assert [bar.get_width() for bar in artists.patches(figure)[:4]] == [1, 0.5, 0.125, 0.0325]
     assert "adapters: 26, 2.00 % of the rest" in texts(figure)
 
 

@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -16,7 +15,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from matplotlib.transforms import Transform
 
 from ..adapter import Adapter
-from .backdrop import pixels_of, sheet_over
+from .backdrop import Sheet, pixels_of, sheet_over
 from .diagrams import draw_adapter_frame, draw_adapter_sizes
 from .style import COLOURS, FROZEN, INK, course_style
 
@@ -76,7 +75,7 @@ def _backdrop() -> tuple[np.ndarray, Transform, Transform]:
     return pixels_of(figure), spectrum.transData, distance.transData
 
 
-def _draw_price(sheet: Axes, adapter: Adapter, block: int) -> None:
+def _draw_price(sheet: Sheet, adapter: Adapter, block: int) -> None:
     count = sum(p.numel() for p in adapter.parameters())
     share = 2 * count / block
     sheet.text(0.3, -3.25, f"{count:,} parameters\n= 2·d·m + m + d", va="top")
@@ -85,20 +84,20 @@ def _draw_price(sheet: Axes, adapter: Adapter, block: int) -> None:
     sheet.text(0.3, -5.85, f"two of them: {percent(share)}\nof a block's {block:,}", va="top")
 
 
-def _draw_spectrum(sheet: Axes, at: Transform, adapter: Adapter, values: Sequence[float]) -> None:
+def _draw_spectrum(sheet: Sheet, at: Transform, adapter: Adapter, values: Sequence[float]) -> None:
     d, m = adapter.down_project.in_features, adapter.down_project.out_features
     sheet.text(0.5, 1.25, f"It pushes in {len(values)} of {d:,} directions", transform=at)
     if values:
         edges = [k + 0.5 for k in range(len(values) + 1)]
         heights = [value / values[0] for value in values]
-        sheet.stairs(heights, edges, fill=True, color=COLOURS["adapter"], transform=at)
-    sheet.stairs([1], [len(values) + 0.5, d + 0.5], fill=True, color="#E6E6E6", transform=at)
+        sheet.stairs(heights, edges, color=COLOURS["adapter"], transform=at)
+    sheet.stairs([1], [len(values) + 0.5, d + 0.5], color="#E6E6E6", transform=at)
     for x, name in ((m, "m"), (d, "d")) if m < d else ((d, "m = d"),):
         sheet.plot([x + 0.5, x + 0.5], [0, 1.03], color=INK, lw=1, ls="--", transform=at)
         sheet.text(x + 0.5, 1.04, name, ha="center", transform=at)
 
 
-def _draw_distance(sheet: Axes, at: Transform, distances: Mapping[float, float], init_std: float) -> None:
+def _draw_distance(sheet: Sheet, at: Transform, distances: Mapping[float, float], init_std: float) -> None:
     here = distances[init_std]
     sheet.text(7e-5, 4e7, f"It moves h by {f'{percent(here)} of |h|' if here else 'exactly 0'}", transform=at)
     if not here:

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from ..costs.memory import MemoryLedger
 from ..costs.parameters import ParameterCount
+from .backdrop import Sheet
 from .style import COLOURS, FROZEN, INK, MARKERS, TRAINED, course_style, new_figure
 
 # What stands in a ledger, from the bottom of a bar to its top. Hatches, so that grey prints tell them apart as well.
@@ -43,7 +44,7 @@ def parameter_bars(count: ParameterCount) -> Figure:
     return figure
 
 
-def stack_entries(axes: Axes, y: float, ledger: MemoryLedger, unit: float, height: float) -> None:
+def stack_entries(axes: Axes | Sheet, y: float, ledger: MemoryLedger, unit: float, height: float) -> None:
     """A bar at ``y`` of what adds up to the ledger's peak, in units of so many bytes."""
     left = 0.0
     smaller = "gradients" if ledger.activations >= ledger.gradients else "activations"

@@ -16,6 +16,7 @@ from torch import nn
 from ..adapter import Adapter
 from ..architectures import architecture_of, blocks_of
 from ..slots import AdapterSlot
+from .backdrop import Sheet
 from .style import FROZEN, INK, TRAINED, blank, course_style, new_figure
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -33,7 +34,7 @@ def adapter_diagram(adapter: Adapter) -> Figure:
     return figure
 
 
-def draw_adapter_frame(axes: Axes) -> None:
+def draw_adapter_frame(axes: Axes | Sheet) -> None:
     """What all adapters' diagrams have in common, on a sheet from (-0.2, -2.5) to (13.2, 3.1)."""
     for x in (0.6, 10.0, 12.5):
         _column(axes, x, _WIDE)
@@ -54,7 +55,7 @@ def draw_adapter_frame(axes: Axes) -> None:
     axes.text(6, 2.98, "the residual connection carries h past the bottleneck", ha="center", va="bottom", fontsize=12)
 
 
-def draw_adapter_sizes(axes: Axes, adapter: Adapter) -> None:
+def draw_adapter_sizes(axes: Axes | Sheet, adapter: Adapter) -> None:
     """The rest of the diagram: the bottleneck as narrow as in ``adapter``, the activation, and the numbers."""
     d, m = adapter.down_project.in_features, adapter.down_project.out_features
     narrow = max(0.05, _WIDE * m / d)
@@ -174,7 +175,7 @@ def wiring(model: nn.Module, layer: int = 0, title: str = "") -> Figure:
     return figure
 
 
-def draw_wiring(axes: Axes, wires: Wiring, xs: Sequence[float]) -> None:
+def draw_wiring(axes: Axes | Sheet, wires: Wiring, xs: Sequence[float]) -> None:
     """Draw the parts at ``xs``, 1.75 apart or more beside a box; from 2.3 below the middle to 1.3 above it."""
     height = 0.95
     axes.text(xs[0] - 1.35, 0, "in", ha="left", va="center", fontsize=13)
@@ -257,7 +258,7 @@ def _formula(norm: str, wires: Wiring) -> str:
     return "LN(h + r)" if norm == "post" else "h + r"
 
 
-def _box(axes: Axes, x: float, y: float, height: float, part: Part) -> None:
+def _box(axes: Axes | Sheet, x: float, y: float, height: float, part: Part) -> None:
     style: dict[str, Any] = (
         {"fc": TRAINED, "ec": INK, "lw": 2.5} if part.trained else {"fc": FROZEN, "ec": "#8A8A8A", "lw": 1}
     )
@@ -266,15 +267,15 @@ def _box(axes: Axes, x: float, y: float, height: float, part: Part) -> None:
     axes.text(x, y, f"{part.label}\n{part.parameters:,}", ha="center", va="center", color=ink, fontsize=11.5)
 
 
-def _column(axes: Axes, x: float, half: float) -> None:
+def _column(axes: Axes | Sheet, x: float, half: float) -> None:
     axes.add_patch(FancyBboxPatch((x - 0.12, -half), 0.24, 2 * half, boxstyle="round,pad=0.02", fc="white", ec=INK))
 
 
-def _sum(axes: Axes, x: float, y: float) -> None:
+def _sum(axes: Axes | Sheet, x: float, y: float) -> None:
     axes.text(x, y, "+", ha="center", va="center", fontsize=16,
               bbox={"boxstyle": "circle,pad=0.15", "fc": "white", "ec": INK})  # fmt: skip
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+def _arrow(axes: Axes | Sheet, start: tuple[float, float], end: tuple[float, float]) -> None:
     style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 13, "color": INK, "lw": 1.6, "zorder": 3}
     axes.add_artist(FancyArrowPatch(start, end, shrinkA=0, shrinkB=0, **style))  # quicker than annotate and add_patch

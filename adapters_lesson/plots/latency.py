@@ -9,13 +9,12 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.transforms import Transform
 
 from ..costs import LORA_RANK
-from .backdrop import pixels_of, sheet_over
+from .backdrop import Sheet, pixels_of, sheet_over
 from .style import COLOURS, FROZEN, INK, MARKERS, TRAINED, course_style
 
 Accuracies = tuple[tuple[str, tuple[tuple[float, ...], ...]], ...]  # by training and n, in per cent, one a seed
@@ -157,9 +156,9 @@ def _drop_backdrop(accuracies: Accuracies, training: str) -> tuple[np.ndarray, T
     for i in range(count):
         stack.text(_LEFT - 0.02, i + 0.4, f"layer {i}", ha="right", fontsize=11.5)
     stack.text((_LEFT + 1) / 2, -0.55, "one text: its embeddings", ha="center", va="center", fontsize=12, zorder=3)
-    stack.add_collection(_boxes([(_LEFT, -0.72, 0.99 - _LEFT, 0.34)], "base"), autolim=False)
+    stack.add_collection(_boxes([(_LEFT, -0.72, 0.99 - _LEFT, 0.34)], "base"))
     for x, kind, text in ((_LEFT, "on", "adapter works"), (_LEFT + 0.32, "off", "left out")):
-        stack.add_collection(_boxes([(x, count + 0.08, 0.04, 0.115)], kind), autolim=False)
+        stack.add_collection(_boxes([(x, count + 0.08, 0.04, 0.115)], kind))
         stack.text(x + 0.05, count + 0.14, text, va="center", fontsize=12)
     upper = figure.add_axes((0.545, 0.58, 0.445, 0.34), ylim=_ACCURACY, ylabel="%")
     for label, by_n in accuracies:
@@ -187,7 +186,7 @@ _LEFT = 0.17  # where the drawn layers begin
 _Box = tuple[float, float, float, float]  # x, y, width, height
 
 
-def _draw_layers(sheet: Axes, stack: Transform, layers: Sequence[Sequence[bool]], tasks: int) -> None:
+def _draw_layers(sheet: Sheet, stack: Transform, layers: Sequence[Sequence[bool]], tasks: int) -> None:
     """Layers without adapters once for all tasks, the others once for each.
 
     A layer is drawn as attention, its adapter, FFN, its adapter, from the bottom up.
@@ -210,7 +209,7 @@ def _draw_layers(sheet: Axes, stack: Transform, layers: Sequence[Sequence[bool]]
     sheet.vlines([x for x, _ in wires], [i - (0.27 if i else 0.38) for _, i in wires], [i for _, i in wires],
                  color=INK, lw=1.4, zorder=0.8, transform=stack)  # fmt: skip
     for kind, some in boxes.items():
-        sheet.add_collection(_boxes(some, kind, transform=stack), autolim=False)
+        sheet.add_collection(_boxes(some, kind, transform=stack))
     many = "one task" if tasks == 1 else f"{tasks} tasks"
     sheet.text(0.99, len(layers) + 0.14, many, ha="right", va="center", fontsize=14, transform=stack)
 
@@ -223,7 +222,7 @@ def _boxes(boxes: Sequence[_Box], kind: str, **style: Any) -> PolyCollection:
     return PolyCollection(corners, fc=face, ec=edge, ls=line, lw=0.8, label=kind, **style)
 
 
-def _point(sheet: Axes, x: float, y: float, interval: Sequence[float], method: str, **style: Any) -> None:
+def _point(sheet: Sheet, x: float, y: float, interval: Sequence[float], method: str, **style: Any) -> None:
     """A measured value with its interval."""
     sheet.plot([x, x], interval, color=COLOURS[method], marker="_", ms=9, mew=2, label=f"{method} interval", **style)
     sheet.plot(x, y, color=COLOURS[method], marker=MARKERS[method], label=f"{method} measured", **style)

@@ -7,13 +7,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ..costs.planning import GPUS, Costs
-from .backdrop import pixels_of, sheet_over
+from .backdrop import Sheet, pixels_of, sheet_over
 from .costs import entries_legend, stack_entries
 from .style import COLOURS, FROZEN, INK, course_style
 
@@ -80,14 +79,14 @@ def _backdrop(unit: str) -> np.ndarray:
     return pixels_of(figure)
 
 
-def _fit(sheet: Axes, right: float) -> None:
+def _fit(sheet: Sheet, right: float) -> None:
     """Let 0 and ``right`` be the sides of the bars' place, and the methods 0, 1 and 2 lie in it below one another."""
     x, y, width, height = _BARS
     wide, high = right / width, (_BOTTOM - _TOP) / height
     sheet.set(xlim=(-x * wide, (1 - x) * wide), ylim=(_BOTTOM + y * high, _BOTTOM - (1 - y) * high))
 
 
-def _draw_ticks(axes: Axes, right: float) -> None:
+def _draw_ticks(axes: Sheet, right: float) -> None:
     """Grid and numbers: by hand, since matplotlib would take a third longer with an axis of its own."""
     ticks = [tick for tick in _TICKS.tick_values(0, right) if tick < right]
     axes.vlines(ticks, _TOP, _BOTTOM, color="#E6E6E6", lw=1, zorder=0.5)
@@ -95,7 +94,7 @@ def _draw_ticks(axes: Axes, right: float) -> None:
         axes.text(tick, _BOTTOM + 0.07, f"{tick:,g}", ha="center", va="top", fontsize=12)
 
 
-def _draw_gpus(axes: Axes, right: float, unit: float) -> None:
+def _draw_gpus(axes: Sheet, right: float, unit: float) -> None:
     """Lines at the GPU sizes; those whose names would run into one another are left out."""
     named: list[float] = []
     for gpu, name in sorted(GPUS.items(), reverse=True):
@@ -113,7 +112,7 @@ def _draw_gpus(axes: Axes, right: float, unit: float) -> None:
         axes.text(0, _TOP - 0.05, f"{GPUS[max(GPUS)]}: far to the left", va="bottom", fontsize=12)
 
 
-def _draw_step(axes: Axes, costs: Costs, unit: float) -> None:
+def _draw_step(axes: Sheet, costs: Costs, unit: float) -> None:
     """A bar for each method, its label above it."""
     ledgers = costs.ledgers
     for y, (method, ledger) in enumerate(ledgers.items()):

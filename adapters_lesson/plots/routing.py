@@ -9,13 +9,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from ..bank import grouped
-from .backdrop import pixels_of, sheet_over
+from .backdrop import Sheet, pixels_of, sheet_over
 from .style import FROZEN, course_style
 
 MAX_ROWS = 8
@@ -70,7 +69,7 @@ def routing(batch: MixedBatch) -> Figure:
             boxes.append([(x, low), (x + width, low), (x + width, low + height), (x, low + height)])
             colours.append(batch.look(name)[0])
         lane += rows
-    sheet.add_collection(PolyCollection(boxes, fc=colours, ec="white", lw=0.5, zorder=4), autolim=False)
+    sheet.add_collection(PolyCollection(boxes, fc=colours, ec="white", lw=0.5, zorder=4))
     for answer, y in zip(batch.answers, heights, strict=True):
         said = "no answer" if answer is None else f"{short(answer[0], 13)}\n{answer[1]:.2f}"
         sheet.text(_ANSWERS, y, said, va="center", fontsize=12, linespacing=1.1)
@@ -130,7 +129,7 @@ def _backdrop(texts: tuple[str, ...], blocks: int) -> np.ndarray:
     return pixels_of(figure)
 
 
-def _draw_ways(sheet: Axes, batch: MixedBatch, order: list[int], y: list[float]) -> None:
+def _draw_ways(sheet: Sheet, batch: MixedBatch, order: list[int], y: list[float]) -> None:
     """From each text to a lane beside its task's other rows, through base and head, and back to the text's height."""
     across = np.linspace(0, 1, 20)
     bend = (1 - np.cos(np.pi * across)) / 2
@@ -141,12 +140,10 @@ def _draw_ways(sheet: Axes, batch: MixedBatch, order: list[int], y: list[float])
         ways.append(np.concatenate([there, back]))
     looks = [batch.look(batch.adapters[row]) for row in order]
     colours, lines = [colour for colour, _ in looks], [line for _, line in looks]
-    sheet.add_collection(
-        LineCollection(ways, colors=colours, linestyles=lines, linewidths=2.4, zorder=3), autolim=False
-    )
+    sheet.add_collection(LineCollection(ways, colors=colours, linestyles=lines, linewidths=2.4, zorder=3))
 
 
-def _draw_head(sheet: Axes, batch: MixedBatch, name: str | None, low: float, height: float) -> None:
+def _draw_head(sheet: Sheet, batch: MixedBatch, name: str | None, low: float, height: float) -> None:
     colour, line = batch.look(name)
     style = "round,pad=0,rounding_size=0.09"
     box = FancyBboxPatch((_HEADS, low), _HEAD_WIDTH, height, style, fc="white", ec=colour, ls=line, lw=2.4, zorder=4)

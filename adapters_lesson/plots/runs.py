@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator
 
 from ..experiments import KNOBS, Run, Settings
-from .backdrop import pixels_of, sheet_over
+from .backdrop import Sheet, pixels_of, sheet_over
 from .curves import moving_mean
 from .style import INK, course_style
 
@@ -114,7 +114,7 @@ def _without_live_loss(runs: Sequence[Run], styles: dict[Settings, Style], x: st
     return figure, loss
 
 
-def _draw_loss(axes: Axes, run: Run, styles: dict[Settings, Style], **where: Any) -> None:
+def _draw_loss(axes: Axes | Sheet, run: Run, styles: dict[Settings, Style], **where: Any) -> None:
     """The loss by step; where a run still is, a dot, so that its first step can be seen."""
     smooth = moving_mean(run.history.loss, 10)
     axes.plot(range(1, len(smooth) + 1), smooth, **_look(run, styles), **where)

@@ -29,6 +29,27 @@ EXPLORERS = [name for name in widgets.__all__ if name.endswith("_explorer")]
 PRESSES, ROUNDS = 40, 4
 LONG = 600  # seconds after which something is broken rather than slow
 LABORATORY = "laboratory = Laboratory()"
+# The same way through the browser with pictures that are there already: what no drawing can be faster than.
+FLOOR = """
+from adapters_lesson.lab.anatomy import anatomy_explorer
+from adapters_lesson.lab.frame import Explorer, slider
+from adapters_lesson.plots.quick import quick_png
+
+make, READY = anatomy_explorer, []
+for values in ({}, {"bottleneck_dim": 8}):
+    drawn = make()
+    READY.append(quick_png(drawn._draw(**{**drawn.values, **values}).figure))
+
+class Ready(Explorer):
+    def paint(self, draw):
+        self.image.value = READY[self.knobs["turn"].value % 2]
+        self.say(str(self.knobs["turn"].value))
+
+def ready_pictures():
+    return Ready("Ready pictures", None, {"turn": slider("turn", 3, range(10))})
+
+ready_pictures()
+"""
 # What is measured in the laboratory, and the most seconds it may take.
 LIMITS = {"click on Run to first point": 1.5, "click on Run to final accuracy": 20.0, "click on Stop to its end": 0.5}
 
@@ -118,6 +139,12 @@ def rows(results: dict[str, Any]) -> list[tuple[str, float, float, str]]:
     return found
 
 
+def floor(results: dict[str, Any]) -> str:
+    """What the way through the browser takes by itself."""
+    median, late = np.quantile(results["ready_pictures_ms"], (0.5, 0.95))
+    return f"a picture that is there already: median {median:.1f} ms, 95 % {late:.1f} ms; no target"
+
+
 def table(found: list[tuple[str, float, float, str]]) -> str:
     """The rows as text, with what is met and what is not."""
     lines = [
@@ -137,6 +164,7 @@ def main() -> None:
     arguments = parser.parse_args()
     presses, rounds = (5, 2) if arguments.quick else (PRESSES, ROUNDS)
     cells = [f"from adapters_lesson.lab import {name}\n\n{name}()" for name in EXPLORERS]
+    cells.append(FLOOR)
     cells.append(f"from adapters_lesson.lab import Laboratory\n\n{LABORATORY}\nlaboratory")
     seen: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -152,9 +180,10 @@ def main() -> None:
                 "date": time.strftime("%Y-%m-%d"),
                 "cores": os.cpu_count(),
                 "laboratory_s": measure_laboratory(page, rounds),
+                "ready_pictures_ms": measure_explorer(page, "ready_pictures", presses),
                 "explorers_ms": {name: measure_explorer(page, name, presses) for name in EXPLORERS},
             }
-    print(table(rows(results)), *seen, sep="\n")
+    print(floor(results), table(rows(results)), *seen, sep="\n")
     if not arguments.quick:
         write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
 

@@ -1,0 +1,127 @@
+"""The claims of lesson 10, held against the committed results and the outputs of the executed notebook."""
+
+import re
+from statistics import mean
+
+import pytest
+from test_results import output
+
+from adapters_lesson.answers import form_share, in_form, load_answers
+from adapters_lesson.history import load_results
+from adapters_lesson.tasks import DATA
+
+LESSON = "10_a_language_model"
+SOURCE = (DATA.parent / "notebooks" / "sources" / f"{LESSON}.py").read_text(encoding="utf-8")
+RESULTS = load_results("language")
+LESSONS, LONGER = (RESULTS["rows"][label]["runs"] for label in ("as in the lesson", "three epochs"))
+
+
+@pytest.fixture(scope="module")
+def text():
+    return output(LESSON)
+
+
+# --- The committed results ------------------------------------------------------------------------------------------
+
+
+def test_the_runs_are_the_lessons():
+    assert [run["seed"] for run in LESSONS] == [0, 1, 2]
+    for name in ("steps", "learning_rate"):
+        (value,) = {run[name] for run in LESSONS}
+        assert re.search(rf"\b{name}={value}\b", SOURCE.replace("1e-3", "0.001")), name
+    assert f"batch_size={RESULTS['rows_a_step']}" in SOURCE
+    assert f'AdapterConfig({RESULTS["bottleneck_dim"]}, placement="{RESULTS["placement"]}")' in SOURCE
+    assert f"pack(data[split], {RESULTS['row']})" in SOURCE
+    assert RESULTS["command"] == "python data/run_language.py"
+
+
+def test_the_form_is_learnt_and_was_not_there_before():
+    questions = load_answers()["test"]["question"]
+    assert RESULTS["bare"]["form"] == 0
+    for run in LESSONS + LONGER:
+        assert len(run["answers"]) == len(questions)
+        assert run["form"] == form_share(run["answers"])
+        assert run["form"] >= 0.85
+
+
+def test_switched_off_everything_was_exactly_as_before():
+    assert all(run["off_is_exactly_as_before"] for run in LESSONS + LONGER)
+
+
+def test_the_answers_are_not_those_of_the_training_data():
+    known = set(load_answers()["train"]["answer"])
+    for run in LESSONS:
+        assert not known & set(run["answers"])
+        assert len(set(run["answers"])) >= 0.95 * len(run["answers"])
+
+
+def test_prose_becomes_more_surprising():
+    for run in LESSONS + LONGER:
+        for kind, perplexity in run["perplexity"].items():
+            assert perplexity > RESULTS["bare"]["perplexity"][kind]
+
+
+def test_a_small_part_is_trained_within_the_memory_that_was_promised():
+    for run in LESSONS + LONGER:
+        assert run["trainable"] == 30 * (2 * 576 * 32 + 32 + 576) == 1_124_160
+        assert run["peak_gb"] < 4
+
+
+def test_longer_training_learns_by_heart():
+    (longer,), short = LONGER, LESSONS[0]
+    assert longer["validation"][-1]["loss"] > short["validation"][-1]["loss"]
+    assert mean(longer["loss"][-10:]) < mean(short["loss"][-10:])
+
+
+def test_packing_saves_padding_where_lengths_differ():
+    dialogues, films = (RESULTS["speed"][kind] for kind in ("dialogues", "film reviews"))
+    assert dialogues["packed"]["filled"] > dialogues["padded"]["filled"] > 0.9
+    assert films["padded"]["filled"] < 0.7
+    assert films["packed"]["filled"] > 0.85
+    assert films["packed"]["tokens_per_second"] > 1.1 * films["padded"]["tokens_per_second"]
+
+
+# --- The executed notebook ------------------------------------------------------------------------------------------
+
+
+def test_the_lesson_shows_the_form_before_with_and_off_again(text):
+    shares = {
+        name: int(share) for name, share in re.findall(r"^(bare|with adapters|off again) +(\d+) % of 33", text, re.M)
+    }
+    assert shares["bare"] == shares["off again"] == 0
+    assert shares["with adapters"] >= 85
+    assert "every answer with the adapters off is the same as before: True" in text
+
+
+def test_perplexity_off_again_is_the_same_to_the_last_digit(text):
+    found = dict(
+        re.findall(r"^(bare|with adapters|off again) +perplexity of twelve paragraphs of prose ([\d.]+)", text, re.M)
+    )
+    assert found["bare"] == found["off again"]
+    assert float(found["with adapters"]) > float(found["bare"])
+
+
+def test_the_lesson_trains_in_three_minutes(text):
+    trained, seconds, steps = re.search(r"([\d,]+) trained parameters, (\d+) s for (\d+) steps", text).groups()
+    assert trained == "1,124,160"
+    assert int(steps) == LESSONS[0]["steps"]
+    assert int(seconds) <= 180
+
+
+def test_packed_and_padded_have_the_same_loss(text):
+    if (found := re.search(r"^difference ([\de.+-]+)$", text, re.M)) is None:
+        pytest.skip("the notebook was executed without SmolLM2")
+    assert float(found[1]) <= 1e-5
+
+
+def test_the_shown_answers_have_the_form(text):
+    blocks = [block for block in text.split("\n\n") if " | Log: " in block]
+    if not blocks:
+        pytest.skip("no answers side by side")
+    right = [
+        re.sub(r" +", " ", " ".join(line.split("|")[1].strip() for line in b.splitlines() if "|" in line))
+        for b in blocks
+    ]
+    assert len(right) == 4
+    assert sum(answer.strip().endswith("All is well aboard.") for answer in right) >= 3
+    assert not in_form(right[0])  # it is folded for the page
