@@ -1,24 +1,27 @@
-"""One training loop for every method, and the evaluation beside it."""
+"""One training loop for every method."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
+from .batches import Texts, TokenTexts, batches, texts_of
+from .distributed import Team
+from .evaluation import evaluate, predict
 from .files import write_atomically
 from .history import History
-from .modes import kept_modes, training_mode
+from .modes import training_mode
 from .savings import LowerBlocks, cast_frozen
+
+__all__ = ["Texts", "batches", "evaluate", "predict", "train", "training_mode"]
 
 
 def train(
@@ -40,6 +43,7 @@ def train(
     checkpoint_every: int = 50,
     base_dtype: torch.dtype | None = None,
     cache_frozen: bool = False,
+    accelerator: Any = None,
     progress: bool = True,
     on_step: Callable[[History], None] | None = None,
 ) -> History:
@@ -50,8 +54,10 @@ def train(
     was learnt stays in the model, and the history so far is returned. So does a loss that is no longer finite.
 
     Args:
-        model: maps ``input_ids`` and ``attention_mask`` ``(batch, length)`` to logits ``(batch, labels)``.
-        train_data, validation_data: encoded datasets (see ``tasks.encode``).
+        model: maps ``input_ids`` and ``attention_mask`` ``(batch, length)`` to logits ``(batch, labels)``; for labels
+            of tokens, takes the columns by name and returns its mean ``loss`` as transformers' causal models do.
+        train_data, validation_data: encoded datasets (see ``tasks.encode``), with a column ``label``, or one ``labels``
+            with lists as long as ``input_ids``, -100 where a token does not count (see ``batches.TokenTexts``).
         steps: take that many steps instead of whole ``epochs``.
         validate_every: validate after that many steps, and after the last, instead of after each epoch.
         patience: stop when the validation loss has not improved that many times, and return to the best weights.
@@ -59,6 +65,8 @@ def train(
         checkpoint_every: write it after that many steps, and after each epoch.
         base_dtype: let the frozen base compute in this type, for instance torch.bfloat16 (``savings.cast_frozen``).
         cache_frozen: compute what lies below the lowest trained block once for each text (``savings.LowerBlocks``).
+        accelerator: an accelerate.Accelerator: the processes that it was launched with share every batch of
+            ``batch_size`` rows. The result is that of one process, but for rounding and for other dropout masks.
         on_step: called with the history after every step; it may raise KeyboardInterrupt to stop the run.
 
     Raises:
@@ -71,112 +79,70 @@ def train(
         "max_grad_norm": max_grad_norm, "seed": seed, "patience": patience,
         "base_dtype": base_dtype and str(base_dtype), "cache_frozen": cache_frozen, "examples": len(train_data),
     }  # fmt: skip
-    texts, validation = Texts(train_data), None if validation_data is None else Texts(validation_data)
-    run = _Run(model, settings)
-    if checkpoint is not None and Path(checkpoint).exists():
-        run.load(checkpoint)
-    history, steps_per_epoch = run.history, run.steps_per_epoch
+    team = Team(accelerator)
+    texts = texts_of(train_data, team.device_of(model))
+    validation = None if validation_data is None else texts_of(validation_data, team.device_of(model))
+    texts.check(model)
+    if team.processes > 1:
+        team.agree(settings | {"texts": [texts.lengths, texts.counted(range(len(texts)))]})
+    if cache_frozen and isinstance(texts, TokenTexts):
+        raise ValueError("cache_frozen is for texts with one label each, not for labels of tokens")
 
     from tqdm.auto import tqdm
 
-    silent = not progress or bool(os.environ.get("TQDM_DISABLE"))  # tqdm's bar for notebooks forgets its own variable
-    bar = tqdm(total=run.total_steps, initial=history.steps, unit="step", disable=silent)
-    try:
-        with nullcontext() if base_dtype is None else cast_frozen(model, base_dtype):
-            lower = LowerBlocks(model, texts) if cache_frozen else None
-            while history.steps < run.total_steps and not history.stopped:
-                training_mode(model)
-                epoch, done = divmod(history.steps, steps_per_epoch)
-                for rows in batches(texts.lengths, batch_size, seed, epoch)[done:]:
-                    with nullcontext() if lower is None else lower.skipped(rows):
-                        run.step(*texts.batch(rows))
-                    if history.stopped:
-                        break
-                    bar.update()
-                    ended = history.steps == run.total_steps
-                    epoch_ends = history.steps % steps_per_epoch == 0
-                    if validation is not None and (ended or history.steps % (validate_every or steps_per_epoch) == 0):
-                        run.validate(validation)
-                        bar.set_postfix(accuracy=f"{history.accuracy:.3f}")
-                    if checkpoint is not None and (epoch_ends or history.steps % checkpoint_every == 0):
-                        run.save(checkpoint)
-                    if on_step is not None:
-                        on_step(history)
-                    if ended or history.stopped:
-                        break
-    except KeyboardInterrupt:
-        history.stopped = "interrupted"
-    finally:
-        bar.close()
-        model.eval()
-    run.restore_best()
+    with team.sharing(model) as shared:
+        run = _Run(model, settings, team, shared)
+        if checkpoint is not None:
+            run.load(checkpoint)
+        history, steps_per_epoch = run.history, run.steps_per_epoch
+        # tqdm's bar for notebooks forgets its own variable
+        silent = not progress or not team.is_main or bool(os.environ.get("TQDM_DISABLE"))
+        bar = tqdm(total=run.total_steps, initial=history.steps, unit="step", disable=silent)
+        try:
+            with nullcontext() if base_dtype is None else cast_frozen(model, base_dtype):
+                lower = LowerBlocks(model, texts) if cache_frozen else None
+                while history.steps < run.total_steps and not history.stopped:
+                    training_mode(model)
+                    epoch, done = divmod(history.steps, steps_per_epoch)
+                    for rows in batches(texts.lengths, batch_size, seed, epoch)[done:]:
+                        run.step(texts, rows, lower)
+                        if history.stopped:
+                            break
+                        bar.update()
+                        ended = history.steps == run.total_steps
+                        epoch_ends = history.steps % steps_per_epoch == 0
+                        if validation and (ended or history.steps % (validate_every or steps_per_epoch) == 0):
+                            run.validate(validation)
+                            bar.set_postfix(accuracy=f"{history.accuracy:.3f}")
+                        if checkpoint is not None and (epoch_ends or history.steps % checkpoint_every == 0):
+                            run.save(checkpoint)
+                        if on_step is not None:
+                            with team.noting():
+                                on_step(history)
+                        if ended or history.stopped:
+                            break
+        except KeyboardInterrupt:
+            history.stopped = "interrupted"
+        finally:
+            bar.close()
+            model.eval()
+        run.restore_best()
     return history
-
-
-def evaluate(model: nn.Module, data: Any, batch_size: int = 128) -> dict[str, float]:
-    """Mean loss and accuracy of ``model`` on an encoded dataset, in evaluation mode."""
-    texts = data if isinstance(data, Texts) else Texts(data)
-    logits = predict(model, texts, batch_size)
-    return {
-        "loss": F.cross_entropy(logits, texts.labels).item(),
-        "accuracy": (logits.argmax(-1) == texts.labels).float().mean().item(),
-    }
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, data: Any, batch_size: int = 128) -> torch.Tensor:
-    """Logits ``(texts, labels)`` in the order of the dataset, computed in evaluation mode."""
-    texts = data if isinstance(data, Texts) else Texts(data)
-    by_length = sorted(range(len(texts.ids)), key=texts.lengths.__getitem__)
-    with kept_modes(model):  # so that one may look while training
-        model.eval()
-        parts = [model(*texts.batch(by_length[i : i + batch_size])[:2]) for i in range(0, len(by_length), batch_size)]
-    return torch.cat(parts)[torch.tensor(by_length).argsort()]
-
-
-def batches(lengths: list[int], batch_size: int, seed: int = 0, epoch: int = 0) -> list[list[int]]:
-    """Row numbers of one epoch's batches: shuffled, but texts of similar length together, so that little is padding."""
-    generator = torch.Generator().manual_seed(1000 * seed + epoch)
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    pool = 50 * batch_size  # sorted within pools, so that batches differ from epoch to epoch
-    for start in range(0, len(order), pool):
-        order[start : start + pool] = sorted(order[start : start + pool], key=lengths.__getitem__)
-    rows = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    return [rows[i] for i in torch.randperm(len(rows), generator=generator)]
-
-
-class Texts:
-    """The columns ``input_ids`` and ``label`` of an encoded dataset as tensors.
-
-    Raises:
-        ValueError: when the data are empty or not encoded.
-    """
-
-    def __init__(self, data: Any) -> None:
-        if "input_ids" not in data.column_names:
-            raise ValueError("the data have no input_ids: encode(task, tokenizer) first")
-        if len(data) == 0:
-            raise ValueError("the data have no rows")
-        self.ids = [torch.tensor(ids) for ids in data["input_ids"]]
-        self.labels = torch.tensor(data["label"])
-        self.lengths = [len(ids) for ids in self.ids]
-
-    def batch(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """input_ids and attention_mask ``(rows, longest)``, padded at the end, and labels ``(rows,)``."""
-        input_ids = pad_sequence([self.ids[row] for row in rows], batch_first=True)
-        lengths = torch.tensor([self.lengths[row] for row in rows])
-        mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
-        return input_ids, mask, self.labels[rows]
 
 
 class _Run:
     """The state of one run: all that a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, model: nn.Module, settings: dict[str, Any], team: Team | None = None, shared: nn.Module | None = None
+    ) -> None:
         for name in ("epochs", "steps", "validate_every", "batch_size", "learning_rate", "examples"):
             if settings[name] is not None and not settings[name] > 0:
                 raise ValueError(f"{name} must be above 0, not {settings[name]}")
-        self.model = model
+        self.model, self.team = model, team or Team()
+        self.shared = shared or model  # what is called in a step; the gradients are then averaged over the processes
+        if self.team.processes > 1:
+            settings = settings | {"processes": self.team.processes}
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError('nothing in the model requires gradients: prepare(model, "adapter") first')
@@ -192,16 +158,22 @@ class _Run:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, lambda step: min((step + 1) / warmup_steps, (self.total_steps - step) / remaining)
         )
-        torch.manual_seed(settings["seed"])
+        torch.manual_seed(settings["seed"] + 100_000 * self.team.rank)  # no two processes draw the same dropout masks
 
-    def step(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor) -> None:
+    def step(self, texts: Texts, rows: Sequence[int], lower: LowerBlocks | None = None) -> None:
+        """One step on the batch ``rows``, of which this process computes its share. All see the same loss and norm."""
         start = time.perf_counter()
+        own, share = self.team.share(texts, rows)
         self.optimizer.zero_grad()  # before the forward pass, so that old gradients and activations never coexist
-        loss = F.cross_entropy(self.model(input_ids, attention_mask), labels)
-        if not math.isfinite(value := loss.item()):
+        with nullcontext() if lower is None else lower.skipped(list(own)):
+            loss = texts.loss(self.shared, own)
+        value, stop = self.team.total([share * loss.item(), self.team.interrupted])
+        if stop:
+            raise KeyboardInterrupt
+        if not math.isfinite(value):
             self.history.stopped = f"the loss became {value} at step {self.history.steps}: lower the learning rate"
             return
-        loss.backward()
+        self.team.backward(loss, share)
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.history.settings["max_grad_norm"]).item()
         if not math.isfinite(norm):
             self.history.stopped = f"the gradient became {norm} at step {self.history.steps}: lower the learning rate"
@@ -214,7 +186,7 @@ class _Run:
 
     def validate(self, validation: Texts) -> None:
         history, patience = self.history, self.history.settings["patience"]
-        history.validation.append({"step": history.steps, **evaluate(self.model, validation)})
+        history.validation.append({"step": history.steps, **self.scores(validation)})
         if patience is None:
             return
         losses = [entry["loss"] for entry in history.validation]
@@ -224,33 +196,39 @@ class _Run:
         elif len(losses) - 1 - best_epoch >= patience:
             history.stopped = f"no better validation loss for {patience} validations"
 
+    def scores(self, validation: Texts) -> dict[str, float]:
+        """What ``evaluate`` gives; each process looks at its part of the rows."""
+        if self.team.processes == 1:
+            return evaluate(self.model, validation)
+        own = validation.part(range(self.team.rank, len(validation), self.team.processes))
+        part = evaluate(self.model, own) if len(own) else {"loss": 0.0, "accuracy": 0.0}
+        counted = own.counted(range(len(own)))
+        *sums, count = self.team.total([*(counted * value for value in part.values()), counted])
+        return {name: value / count for name, value in zip(part, sums, strict=True)}
+
     def restore_best(self) -> None:
         with torch.no_grad():
             for name, value in self.best.items():
                 self.parameters[name].copy_(value)
 
     def save(self, path: str | Path) -> None:
+        random = self.team.gathered(torch.get_rng_state())
         state = {
             "history": vars(self.history),
             "best": self.best,
             "parameters": {name: p.detach() for name, p in self.parameters.items()},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": random,
         }
-        write_atomically(path, lambda temporary: torch.save(state, temporary))
+        if self.team.is_main:
+            write_atomically(path, lambda temporary: torch.save(state, temporary))
 
     def load(self, path: str | Path) -> None:
-        try:
-            state = torch.load(path, weights_only=True)
-            saved = {name: p.shape for name, p in state["parameters"].items()}
-            settings = state["history"]["settings"]
-        except Exception as error:
-            raise ValueError(f"{path} is no checkpoint of this course ({error}): delete it to start afresh") from error
-        differing = [k for k, v in self.history.settings.items() if settings.get(k) != v]
-        if differing or saved != {name: p.shape for name, p in self.parameters.items()}:
-            what = f"other {', '.join(differing)}" if differing else "other trainable parameters"
-            raise ValueError(f"{path} is the checkpoint of a run with {what}: give another file, or delete it")
+        """Go on from the checkpoint, if there is one. The main process reads it: another machine may not have it."""
+        state = self.team.from_main(lambda: self.read(path) if Path(path).exists() else None)
+        if state is None:
+            return
         self.history.__dict__.update(state["history"])
         with torch.no_grad():
             for name, value in state["parameters"].items():
@@ -258,4 +236,19 @@ class _Run:
         self.best = state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"])
+        torch.set_rng_state(state["random"][self.team.rank])
+
+    def read(self, path: str | Path) -> dict[str, Any]:
+        """The checkpoint, if it is one of this run."""
+        try:
+            state = torch.load(path, weights_only=True, map_location="cpu")
+            saved = {name: p.shape for name, p in state["parameters"].items()}
+            settings = state["history"]["settings"]
+        except Exception as error:
+            raise ValueError(f"{path} is no checkpoint of this course ({error}): delete it to start afresh") from error
+        own = self.history.settings
+        differing = [name for name in own | settings if settings.get(name) != own.get(name)]
+        if differing or saved != {name: p.shape for name, p in self.parameters.items()}:
+            what = f"other {', '.join(differing)}" if differing else "other trainable parameters"
+            raise ValueError(f"{path} is the checkpoint of a run with {what}: give another file, or delete it")
+        return state

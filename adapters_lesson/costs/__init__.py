@@ -17,6 +17,7 @@ from .serving import (
     serve_together,
     shared_work,
 )
+from .traffic import gradient_bytes, ring_bytes
 
 __all__ = [
     "ADAPTERS_PER_BLOCK",
@@ -32,6 +33,7 @@ __all__ = [
     "Served",
     "count_parameters",
     "extra_multiply_adds",
+    "gradient_bytes",
     "measure_latency",
     "measure_memory",
     "measure_overhead",
@@ -39,6 +41,7 @@ __all__ = [
     "memory_ledger",
     "multiply_adds",
     "outline",
+    "ring_bytes",
     "serve_together",
     "shared_work",
 ]

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from ..architectures import Architecture, architecture_of, blocks_of
+from ..composition import Composed
 from ..modes import kept_modes, training_mode
+from ..slots import slots_of
 from ..transformer import Classifier
 from .activations import Hidden, Tape, drops_residual, is_on
 
@@ -127,7 +129,7 @@ def memory_ledger(
 
     Raises:
         ValueError: for sizes below 1, an unknown optimiser, a model that is no Classifier or has an Architecture
-            without ``attention_inputs`` and ``ffn_inputs``.
+            without ``attention_inputs`` and ``ffn_inputs``, or in which a stack or a fusion is active.
     """
     settings: Any = {"optimizer": optimizer, "dtype": dtype, "checkpointing": checkpointing}
     return footprint(model, sequence_length, **settings).ledger(batch_size)
@@ -143,6 +145,8 @@ def footprint(
 ) -> Footprint:
     """The same for batches of any size; arguments and errors as for ``memory_ledger``."""
     check(model, 1, sequence_length, optimizer)
+    if any(isinstance(slot.current, Composed) for slot in slots_of(model)):
+        raise ValueError("the formulas know plain adapters only: measure_memory measures a stack or a fusion, too")
     parameters = list(model.parameters())
     trained = [p for p in parameters if p.requires_grad]
 

@@ -1,0 +1,184 @@
+"""The command line of the training script: what it refuses, what it writes, how it ends."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import adapters_lesson
+from adapters_lesson import Classifier, History, SmallTransformer, command, encode, evaluate, load_tokenizer
+from adapters_lesson.jobs import peak_memory, read_csv
+from adapters_lesson.storage import load_adapter
+
+QUICK = ["--base", "minilm:1", "--steps", "3", "--batch-size", "4", "--quiet"]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A CSV file of eight texts with the labels calm and loud."""
+    path = tmp_path / "own.csv"
+    rows = [f'"{word}, said number {i}",{("calm", "loud")[i % 2]}' for i, word in enumerate(["good", "BAD"] * 4)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_a_run_on_a_table_saves_adapters_that_answer_the_same(table, tmp_path, capsys):
+    report = tmp_path / "new folder" / "report.json"
+    arguments = ["--task", str(table), "--validation", str(table), "--save", str(tmp_path / "saved")]
+    assert command.main([*QUICK[:-1], *arguments, "--report", str(report), "--bottleneck", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "8 rows, minilm:1, adapter, 1 process\ntrainable params:" in said
+    assert "saved in" in said
+    content = json.loads(report.read_text())
+    history = History(**content["history"])
+    assert history.steps == 3
+    assert content["processes"] == 1
+    assert content["gradient_bytes"] == 4 * history.trainable
+    assert content["exchanged_bytes_per_step"] == content["sent_bytes_per_step_in_a_ring"] == 0
+    assert content["arguments"]["learning_rate"] == 3e-3
+    assert 1e8 < content["peak_memory_bytes"] < 1e11
+    model = Classifier(SmallTransformer.from_minilm(1), 2)
+    assert load_adapter(model, tmp_path / "saved") == "default"
+    data = encode(read_csv(str(table)), load_tokenizer())
+    assert {"step": 3, **evaluate(model, data)} == history.validation[-1]
+
+
+@pytest.mark.parametrize("method", ["head", "lora"])
+def test_other_methods_save_what_they_trained(method, table, tmp_path, capsys):
+    assert command.main([*QUICK, "--task", str(table), "--method", method, "--save", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == ""
+    with safe_open(tmp_path / f"{method}.safetensors", "pt") as file:
+        about, names = file.metadata(), list(file.keys())
+    assert about == {"method": method, "base": "minilm:1", "task": str(table), "labels": '["calm", "loud"]'}
+    assert "head.weight" in names
+    assert any("lora_A" in name for name in names) is (method == "lora")
+    assert not any("embeddings" in name for name in names)
+
+
+def test_a_checkpoint_is_gone_on_from(table, tmp_path, capsys):
+    arguments = [*QUICK, "--task", str(table), "--checkpoint", str(tmp_path / "run.pt"), "--method", "head"]
+    assert command.main(arguments) == 0
+    written = (tmp_path / "run.pt").read_bytes()
+    assert command.main(arguments) == 0
+    assert (tmp_path / "run.pt").read_bytes() == written
+    assert command.main([*arguments, "--seed", "1"]) == 2
+    assert "run.pt is the checkpoint of a run with other seed: give another file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--task", "foo"],
+            "there is no task 'foo': sentiment, comparison, agreement, film_reviews, answers, or a file",
+        ),
+        (["--task", "missing.csv"], "there is no file missing.csv"),
+        (["--base", "minilm:7"], "MiniLM has 6 layers: --base minilm:1 to minilm:6, not minilm:7"),
+        (["--base", "minilm:x"], "MiniLM has 6 layers"),
+        (["--base", "bert"], "there is no base model 'bert': minilm:LAYERS or smollm2"),
+        (["--base", "smollm2"], "--task answers and --base smollm2 go together"),
+        (["--task", "answers"], "--task answers and --base smollm2 go together"),
+        (["--pack", "64"], "--pack is for --task answers"),
+        (["--validation", "x.csv"], "the task aspect_sentiment has its own validation texts"),
+        (["--method", "magic"], "argument --method: invalid choice: 'magic'"),
+        (["--placement", "roof"], "argument --placement: invalid choice: 'roof'"),
+        (["--steps", "0"], "argument --steps: '0' is not a whole number of at least 1"),
+        (["--batch-size", "1.5"], "argument --batch-size: '1.5' is not a whole number"),
+        (["--seed", "-1"], "argument --seed: "),
+        (["--learning-rate", "nan"], "argument --learning-rate: 'nan' is not a number above 0"),
+        (["--warmup", "2"], "argument --warmup: '2' is not a number from 0 to 1"),
+        (["--save", __file__], "is a file, not a folder"),
+        (["--report", "."], "is a folder, not a file"),
+        (["--report", f"{__file__}/x.json"], "is no folder in which you may write"),
+        (["--sav", "x", "--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_refuses_in_one_sentence(arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr(command, "job_of", _only_files)
+    try:
+        status = command.main(arguments)
+    except SystemExit as error:
+        status = error.code
+    said = capsys.readouterr()
+    assert status == 2
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.startswith("train: ")
+    assert said.err.count("\n") == 1
+
+
+def _only_files(arguments):
+    """In place of job_of: reads the table, and is not reached otherwise."""
+    read_csv(arguments.task)
+    raise AssertionError("not refused")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\n", "needs a first line with the columns text and label, and a line for each text"),
+        ("words,label\na,b\n", "needs a first line with the columns text and label"),
+        ("text,label\na,yes\nb,yes\n", "all texts in own.csv have the label 'yes': there is nothing to learn"),
+        ("text,label\na,yes\n ,no\n", "own.csv: the text in row 1 is empty"),
+        ("text,label\na,yes\nb\nc,no\n", "there is nothing|label in row 1"),
+        (b"text,label\n\xff\xfe,yes\n", "own.csv is no CSV file in UTF-8"),
+    ],
+)
+def test_refuses_a_table_that_cannot_be_read(content, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = content if isinstance(content, bytes) else content.encode()
+    Path("own.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_csv("own.csv", ["yes", "no"] if "row 1" in message and "empty" not in message else None)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "status"),
+    [("", 0), ("interrupted", 130), ("the loss became nan at step 1", 1), ("no better validation loss for 2", 0)],
+)
+def test_the_exit_status_says_how_it_ended(stopped, status, table, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "run", lambda *_: History({}, loss=[1.0], stopped=stopped))
+    assert command.main([*QUICK, "--task", str(table), "--save", str(tmp_path / "saved")]) == status
+    assert capsys.readouterr().err == (f"train: {stopped}\n" if status else "")
+    assert (tmp_path / "saved" / "default").is_dir(), "what was learnt is lost"
+
+
+def test_it_warns_of_the_launch_that_starts_one_process(table, capsys, monkeypatch):
+    monkeypatch.setattr(command, "run", lambda *_: History({}, loss=[1.0]))
+    monkeypatch.setenv("MASTER_PORT", "29500")  # what `accelerate launch --cpu --num_processes 2` leaves
+    assert command.main([*QUICK, "--task", str(table)]) == 0
+    assert "accelerate started one process only; for several, --multi_gpu instead of --cpu" in capsys.readouterr().err
+
+
+def test_importing_the_script_is_refused_and_leaves_the_function_alone():
+    with pytest.raises(ImportError, match=r"python -m adapters_lesson\.train"):
+        importlib.import_module("adapters_lesson.train")
+    from adapters_lesson import train
+
+    assert callable(train)
+    assert train is adapters_lesson.training.train
+
+
+def test_help_is_whole():
+    result = subprocess.run(
+        [sys.executable, "-m", "adapters_lesson.train", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "accelerate launch --multi_gpu --num_processes 2" in result.stdout
+    options = {option for action in command.parser()._actions for option in action.option_strings}
+    assert options <= set(re.findall(r"--?[a-z-]+", result.stdout))
+
+
+def test_the_peak_of_memory_counts_what_is_gone():
+    before = peak_memory()
+    torch.ones(before // 4 + 50_000_000 // 4).sum()
+    assert peak_memory() >= before + 40_000_000
