@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from .adapter import AdapterConfig
 from .architectures import base_model_of
+from .composition import average_adapters, fuse_adapters, stack_adapters
 from .insertion import adapter_names, freeze, insert_adapters, remove_adapters
 from .slots import AdapterSlot, Routing, routed, slots_of
 from .transformer import Classifier, text_features
@@ -81,26 +82,48 @@ class AdapterBank(nn.Module):
             ValueError: for a name that is taken or malformed, fewer than 2 labels, layers that the model lacks. The
                 bank is then as it was.
         """
-        names = tuple(map(str, range(labels))) if isinstance(labels, int) else tuple(labels)
-        if isinstance(labels, str) or len(names) < 2:
-            raise ValueError(f"a task needs at least 2 labels, not {labels!r}: give their number or their names")
-        head = Classifier(self.base_model, len(names)).head
-        insert_adapters(self.base_model, config, name)
-        self.heads[name] = head.to(next(self.base_model.parameters()).device)
-        self.labels[name] = names
-        self._slots = slots_of(self.base_model)
-        self.switch(name)
+        self._add(name, labels, lambda: insert_adapters(self.base_model, config, name))
+
+    def stack(self, names: Sequence[str], name: str, labels: int | Sequence[str]) -> None:
+        """Add a task on which the adapters of the tasks ``names`` work one after another, and switch it on.
+
+        Training it trains the last of them, too, which is not left as it was: see ``composition.Stack``.
+
+        Raises:
+            ValueError: as ``add`` and ``stack_adapters``. The bank is then as it was.
+        """
+        self._add(name, labels, lambda: stack_adapters(self.base_model, names, name))
+
+    def average(
+        self, names: Sequence[str], name: str, labels: int | Sequence[str], weights: Sequence[float] | None = None
+    ) -> None:
+        """Add a task whose adapters begin as the mean of those of the tasks ``names``, and switch it on.
+
+        Raises:
+            ValueError: as ``add`` and ``average_adapters``. The bank is then as it was.
+        """
+        self._add(name, labels, lambda: average_adapters(self.base_model, names, name, weights))
+
+    def fuse(self, names: Sequence[str], name: str, labels: int | Sequence[str]) -> None:
+        """Add a task on which attention chooses among the adapters of the tasks ``names``, and switch it on.
+
+        Training it trains the fusions and the new head, and leaves ``names`` as they are: see ``composition.Fusion``.
+
+        Raises:
+            ValueError: as ``add`` and ``fuse_adapters``. The bank is then as it was.
+        """
+        self._add(name, labels, lambda: fuse_adapters(self.base_model, names, name))
 
     def remove(self, name: str) -> None:
         """Take a task's adapters and head out again.
 
         Raises:
-            ValueError: for an unknown name.
+            ValueError: for an unknown name, or one of which a stack or a fusion is made.
         """
         self._check_known(name)
+        remove_adapters(self.base_model, name)
         if self.active == name:
             self.switch(None)
-        remove_adapters(self.base_model, name)
         del self.heads[name], self.labels[name]
         self._slots = slots_of(self.base_model)
 
@@ -163,6 +186,17 @@ class AdapterBank(nn.Module):
         if self.active is None:
             raise ValueError(f"no task is switched on: bank.switch(name) first; {self._there_is()}")
         return self.logits(self.active, self.features(input_ids, attention_mask))
+
+    def _add(self, name: str, labels: int | Sequence[str], insert: Callable[[], object]) -> None:
+        names = tuple(map(str, range(labels))) if isinstance(labels, int) else tuple(labels)
+        if isinstance(labels, str) or len(names) < 2:
+            raise ValueError(f"a task needs at least 2 labels, not {labels!r}: give their number or their names")
+        head = Classifier(self.base_model, len(names)).head
+        insert()
+        self.heads[name] = head.to(next(self.base_model.parameters()).device)
+        self.labels[name] = names
+        self._slots = slots_of(self.base_model)
+        self.switch(name)
 
     def _set_trainable(self, name: str | None, trainable: bool) -> None:
         if name is None:

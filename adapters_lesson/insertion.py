@@ -17,7 +17,9 @@ import copy
 import re
 from collections.abc import Iterable
 from contextlib import nullcontext
+from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from .adapter import Adapter, AdapterConfig
@@ -43,26 +45,52 @@ def insert_adapters(
         ValueError: for a name that is taken or malformed, an unknown architecture, layers that the model lacks.
             The model is then as it was.
     """
-    _check_name(name)
-    if name in adapter_names(model):
-        raise ValueError(
-            f"the model has adapters called {name!r} already: choose another name, or remove_adapters(model, {name!r})"
-        )
+    check_new_name(model, name)
+    places = build_places(model, config, architecture)
+    put_in(model, places, config, name)
+    return [place.module for place in places if isinstance(place.module, Adapter)]
+
+
+class Place(NamedTuple):
+    """A new module, and the slot that it is for: the ``attribute`` of ``host``, which may not be there yet."""
+
+    host: nn.Module
+    attribute: str
+    slot_type: type[AdapterSlot]
+    ffn_input: nn.Module
+    module: nn.Module
+
+
+def build_places(
+    model: nn.Module, config: AdapterConfig, architecture: Architecture | None = None, *, outline: bool = False
+) -> list[Place]:
+    """Everything that ``config`` puts into ``model``, from the bottom block up. The model is not touched.
+
+    Args:
+        outline: build the adapters on the meta device, where they have shapes only.
+
+    Raises:
+        ValueError: for an unknown architecture, or layers that the model lacks.
+    """
     architecture = architecture or architecture_of(model)
-    places: list[
-        tuple[nn.Module, str, type[AdapterSlot], nn.Module, nn.Module]
-    ] = []  # all of them are found before the first is touched
+    places = []
     for block in _chosen_blocks(blocks_of(model, architecture), config.layers):
         ffn_input, ffn_output = find(block, architecture.ffn_input), find(block, architecture.ffn_output)
-        model_dim = architecture.model_dim or _output_width(ffn_output)
+        model_dim = architecture.model_dim or output_width(ffn_output)
         like = next(ffn_output.parameters())
+        device = torch.device("meta") if outline else like.device
         for host, slot_type in _places(block, architecture, config.placement):
-            with like.device if like.is_meta else nullcontext():  # of an outline only the shapes are wanted
-                adapter = config.build(model_dim).to(like.device, like.dtype).train(block.training)
-            places.append((host, f"{config.placement}_adapters", slot_type, ffn_input, adapter))
+            with device if device.type == "meta" else nullcontext():  # of an outline only the shapes are wanted
+                adapter = config.build(model_dim).to(device, like.dtype).train(block.training)
+            places.append(Place(host, f"{config.placement}_adapters", slot_type, ffn_input, adapter))
         if config.train_layer_norms:
             norms = [find(block, path) for path in architecture.norms]
-            places += [(norm, "trained_norms", NormSlot, ffn_input, _fresh_copy(norm)) for norm in norms]
+            places += [Place(norm, "trained_norms", NormSlot, ffn_input, _fresh_copy(norm)) for norm in norms]
+    return places
+
+
+def put_in(model: nn.Module, places: Iterable[Place], config: AdapterConfig, name: str) -> None:
+    """Put new modules into their slots, and make them the active ones."""
     set_active_adapter(model, None)
     for host, attribute, slot_type, ffn_input, module in places:
         if not hasattr(host, attribute):
@@ -72,17 +100,21 @@ def insert_adapters(
         slot = getattr(host, attribute)
         slot[name], slot.configs[name] = module, config
         slot.active = name
-    return [module for *_, module in places if isinstance(module, Adapter)]
 
 
 def remove_adapters(model: nn.Module, name: str | None = None) -> None:
     """Take the adapters called ``name`` out again (None: all of them). The base model is then as before they came.
 
     Raises:
-        ValueError: when there are none of that name.
+        ValueError: when there are none of that name, or a stack or a fusion is made of them.
     """
     if name is not None:
-        _check_known(model, name)
+        check_known(model, name)
+        if users := users_of(model, name):
+            raise ValueError(
+                f"{name!r} is part of {', '.join(map(repr, users))}, which would not work without it: "
+                f"remove_adapters(model, {users[0]!r}) first"
+            )
     for host in list(model.modules()):
         for attribute, slot in list(host.named_children()):
             if not isinstance(slot, AdapterSlot):
@@ -103,7 +135,7 @@ def set_active_adapter(model: nn.Module, name: str | None) -> None:
         ValueError: when there are none of that name.
     """
     if name is not None:
-        _check_known(model, name)
+        check_known(model, name)
     for slot in slots_of(model):
         slot.active = name if name is not None and name in slot else None
 
@@ -132,13 +164,19 @@ def adapter_names(model: nn.Module) -> list[str]:
     return list(dict.fromkeys(key for slot in slots_of(model) for key in slot))
 
 
+def users_of(model: nn.Module, name: str) -> list[str]:
+    """The stacks and fusions (see ``composition``) that are made of the adapters called ``name``."""
+    named = [pair for slot in slots_of(model) for pair in slot.items()]
+    return list(dict.fromkeys(key for key, module in named if name in getattr(module, "names", ())))
+
+
 def adapter_config(model: nn.Module, name: str = "default") -> AdapterConfig:
     """The settings with which the adapters called ``name`` were inserted.
 
     Raises:
         ValueError: when there are none of that name.
     """
-    _check_known(model, name)
+    check_known(model, name)
     return next(slot.configs[name] for slot in slots_of(model) if name in slot.configs)
 
 
@@ -153,7 +191,7 @@ def set_trainable(model: nn.Module, name: str = "default", *, head: bool = True)
     Raises:
         ValueError: when there are no adapters of that name.
     """
-    _check_known(model, name)
+    check_known(model, name)
     freeze(model)
     for slot in slots_of(model):
         if name in slot:
@@ -194,22 +232,33 @@ def _fresh_copy(norm: nn.Module) -> nn.Module:
     return copy.deepcopy(plain).requires_grad_(True)
 
 
-def _output_width(projection: nn.Module) -> int:
+def output_width(projection: nn.Module) -> int:
+    """The width of what ``projection`` returns.
+
+    Raises:
+        ValueError: when it is not written on a module of this type.
+    """
     for attribute in ("out_features", "nf"):  # nn.Linear, and the Conv1D of GPT-2
         if isinstance(width := getattr(projection, attribute, None), int):
             return width
     raise ValueError(f"cannot read the width off a {type(projection).__name__}: give Architecture(model_dim=…)")
 
 
-def _check_name(name: str) -> None:
+def check_new_name(model: nn.Module, name: str) -> None:
+    """Raise ValueError unless ``name`` is well formed, and free in ``model``."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or hasattr(ParallelSlot(), name):
         raise ValueError(
             f"{name!r} cannot name an adapter: use letters, digits, - and _, beginning with a letter, "
             "and no word that PyTorch's modules use themselves"
         )
+    if name in adapter_names(model):
+        raise ValueError(
+            f"the model has adapters called {name!r} already: choose another name, or remove_adapters(model, {name!r})"
+        )
 
 
-def _check_known(model: nn.Module, name: str) -> None:
+def check_known(model: nn.Module, name: str) -> None:
+    """Raise ValueError unless ``model`` has adapters called ``name``."""
     if name not in (names := adapter_names(model)):
         have = f"it has {', '.join(map(repr, names))}" if names else "it has none: insert_adapters(model, config) first"
         raise ValueError(f"the model has no adapters called {name!r}; {have}")
