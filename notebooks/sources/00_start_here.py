@@ -29,13 +29,11 @@ from adapters_lesson.plots import course_map, show
 
 show(
     course_map(),
-    "The lessons of the course as a path from 00 to 10, each with its title, its question and its minutes. "
-    "Lessons 00 to 07 and 09 are there, drawn in colour; the others are in preparation.",
+    "The lessons of the course as a path from 00 to 10, each with its title, its question and its minutes.",
 )
 
 # %% [markdown]
-# The path goes from top to bottom. Lessons in blue are there; the others are being written. Each lesson stands on the
-# ones above it, and 01, 02 and 03 are the core.
+# The path goes from top to bottom. Each lesson stands on the ones above it, and 01, 02 and 03 are the core.
 
 # %% [markdown]
 # ## Does this machine work?
@@ -123,7 +121,7 @@ print("the same output, bit for bit:", torch.equal(before, after))
 # ## What we saw
 #
 # 1. An adapter is a small trainable module inside a frozen pretrained model.
-# 2. The course has eleven lessons; 00 to 07 and 09 are there.
+# 2. The course has eleven lessons, from one adapter to a language model on several machines.
 # 3. The model, the data and all libraries are on this machine: nothing is fetched while you learn.
 # 4. Adapters of width 16 in four layers train about half a per cent of the parameters.
 # 5. A new adapter changes nothing: the output is the same, bit for bit.

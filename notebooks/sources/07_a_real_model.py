@@ -249,5 +249,4 @@ quiz("07")
 # **Sources.** B. Pang and L. Lee, *Seeing stars*, ACL 2005 (the sentences). Houlsby et al. 2019, arXiv 1902.00751,
 # table 1. E. Hu et al., *LoRA*, 2021, arXiv 2106.09685.
 #
-# **Next.** Lesson 08 is in preparation; go on with [09 · The price at inference](09_the_price_at_inference.ipynb): what
-# does an adapter cost when serving?
+# **Next.** [08 · Many tasks, one model](08_many_tasks_one_model.ipynb): what does modularity buy?

@@ -716,4 +716,4 @@ quiz("09")
 # **Sources.** E. Hu et al., *LoRA*, 2021, arXiv 2106.09685, table 1. A. Rücklé et al., *AdapterDrop*, 2021, arXiv
 # 2010.11918. Houlsby et al. 2019, arXiv 1902.00751.
 #
-# **Next.** Lesson 10 is in preparation. The finished notebooks are in the folder `solutions`.
+# **Next.** [10 · A language model](10_a_language_model.ipynb): does it work on an LLM, and on more than one machine?
