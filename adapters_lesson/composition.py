@@ -78,8 +78,8 @@ class Fusion(Composed):
     V is ``1 + value.weight``, which begins at zero: at first the fusion adds a mean of the members' updates, about the
     plain one. The paper keeps V from growing with an L2 penalty; here it is the optimiser's weight decay that draws V
     back to 1, so the loss stays as it is. Q and K begin at N(0, 0.02²). The members are not its parameters, and stay
-    frozen while it is trained. The library adapters computes the same with ``residual_before=False``; by default it
-    multiplies h by V, too.
+    frozen while it is trained. The library adapters computes the same with ``residual_before=False``; by default V
+    multiplies the residual stream there, too.
 
     Args:
         model_dim: width d of the hidden states.
