@@ -108,6 +108,8 @@ FORBIDDEN = {
     "evaluation": ABOVE_THE_CORE | {"methods", "bank", "storage", "training", "tasks"},
     "distributed": ABOVE_THE_CORE | {"methods", "training", "tasks"},
     "command": ABOVE_THE_CORE,
+    "language": ABOVE_THE_CORE | {"methods", "training", "tasks", "answers"},
+    "answers": ABOVE_THE_CORE | {"methods", "training", "insertion"},
     "jobs": ABOVE_THE_CORE,
     "plots": {"lab", "checks"},
     "checks": {"lab"},

