@@ -34,6 +34,7 @@ _HOME = {
     "stack_adapters": "composition",
     "average_adapters": "composition",
     "fuse_adapters": "composition",
+    "fusion_attention": "composition",
     "save_adapter": "storage",
     "load_adapter": "storage",
     "list_adapters": "storage",

@@ -49,7 +49,7 @@ class Composed(nn.Module):
 
 
 class Stack(Composed):
-    """Adapters one after another (MAD-X: Pfeiffer et al. 2020, arXiv 2005.00052, section 3.2): ``last(…first(h))``.
+    """Adapters one after another (MAD-X: Pfeiffer et al. 2020, arXiv 2005.00052): ``last(…first(h))``.
 
     It has no parameters of its own. The last member is the one that is trained with it, the others stay frozen: there
     a language's or a field's adapter, on which that of a task is learnt.

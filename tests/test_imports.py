@@ -107,6 +107,7 @@ FORBIDDEN = {
     "batches": ABOVE_THE_CORE | {"methods", "bank", "storage", "training", "tasks"},
     "evaluation": ABOVE_THE_CORE | {"methods", "bank", "storage", "training", "tasks"},
     "distributed": ABOVE_THE_CORE | {"methods", "training", "tasks"},
+    "inspector": ABOVE_THE_CORE | {"training", "tasks"},
     "command": ABOVE_THE_CORE,
     "language": ABOVE_THE_CORE | {"methods", "training", "tasks", "answers"},
     "answers": ABOVE_THE_CORE | {"methods", "training", "insertion"},

@@ -19,6 +19,7 @@ from .curves import (
     update_spectrum,
 )
 from .diagrams import adapter_diagram, course_map, wiring, wiring_of
+from .fusion import fusion_figure
 from .latency import adapter_drop, overhead_by_size
 from .style import Picture, show, use_course_style
 
@@ -33,6 +34,7 @@ __all__ = [
     "course_map",
     "curves_over_seeds",
     "distance_from_identity",
+    "fusion_figure",
     "layer_probes",
     "learning_curves",
     "mean_and_interval",
