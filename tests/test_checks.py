@@ -6,16 +6,20 @@ from wrong_answers import lesson01 as answers01
 from wrong_answers import lesson03 as answers03
 from wrong_answers import lesson04 as answers04
 from wrong_answers import lesson05 as answers05
+from wrong_answers import lesson08 as answers08
 from wrong_answers import lesson09 as answers09
+from wrong_answers import lesson10 as answers10
 
-from adapters_lesson.checks import lesson01, lesson03, lesson04, lesson05, lesson09, report
+from adapters_lesson.checks import lesson01, lesson03, lesson04, lesson05, lesson08, lesson09, lesson10, report
 
 LESSONS = (
     (lesson01, answers01),
     (lesson03, answers03),
     (lesson04, answers04),
     (lesson05, answers05),
+    (lesson08, answers08),
     (lesson09, answers09),
+    (lesson10, answers10),
 )
 
 

@@ -1,0 +1,898 @@
+# %% [markdown]
+# # 08 · Many tasks, one model
+#
+# **The question.** What does modularity buy?
+#
+# **You will be able to** say what many tasks on one base model take, save an adapter and load it safely, switch between
+# tasks and mix them within a batch, combine adapters that were trained apart, and find out why one does not train.
+#
+# **Before you start.** Lessons 01 to 03.
+#
+# **Time.** 40 minutes, of which the machine computes one or two.
+
+# %%
+import json
+import tempfile
+import time
+from itertools import cycle
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from adapters_lesson import (
+    Adapter,
+    AdapterBank,
+    AdapterConfig,
+    SmallTransformer,
+    encode,
+    evaluate,
+    load_task,
+    load_tokenizer,
+    predict,
+    train,
+)
+from adapters_lesson.adapterhub import export_adapterhub, import_adapterhub
+from adapters_lesson.batches import Texts
+from adapters_lesson.checks import lesson08 as checks
+from adapters_lesson.composition import Fusion, fusion_attention
+from adapters_lesson.costs import measure_latency
+from adapters_lesson.history import load_results
+from adapters_lesson.inspector import why_not_training
+from adapters_lesson.lab import quiz, routing_explorer
+from adapters_lesson.plots.fusion import fusion_figure
+from adapters_lesson.storage import list_adapters, load_adapter, save_adapter
+from adapters_lesson.tasks import make_dataset
+
+LAYERS, D, M = 3, 384, 16
+tokenizer = load_tokenizer()
+workplace = tempfile.TemporaryDirectory()  # what this lesson saves goes away with it
+folder = Path(workplace.name)
+
+# %% [markdown]
+# ## What a task takes
+#
+# So far a model had one task. A company has many: is this review favourable, who should read this letter, is it spam?
+# With full fine-tuning each task gets a model of its own, which differs from the others in all of its weights.
+#
+# Adapters leave the base model as it was, byte for byte (lesson 03). So all tasks can share it, and a task owns only
+# its adapters and its head. How much is that for eight tasks? The formula first.
+#
+# ### Exercise 8.1 · Bytes for N tasks
+#
+# **Write** a function that returns two numbers of bytes: what `tasks` fully fine-tuned models take, and what one base
+# model with adapters for as many tasks takes. `base`, `adapters` and `head` are numbers of parameters: of the base
+# model, of one task's adapters, of one task's head. All are kept in single precision.
+# **Difficulty** ◆◇◇ · **4 minutes**
+#
+# **Done** when `bytes_on_disk(8, 1000, 30, 7)` gives `(32224, 5184)`.
+#
+# <details><summary>Hint 1</summary>
+#
+# Single precision means 32 bits for each parameter, which are 4 bytes.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# In the first number everything stands N times, in the second everything but the base model.
+# </details>
+# <details><summary>I see "the copies lack their heads"</summary>
+#
+# Full fine-tuning needs a head on top as well, for each task its own.
+# </details>
+# <details><summary>I see "the base model is kept once"</summary>
+#
+# The bracket stands in the wrong place: only adapters and heads are multiplied by the number of tasks.
+# </details>
+
+
+# %%
+def bytes_on_disk(tasks: int, base: int, adapters: int, head: int) -> tuple[int, int]:
+    ### BEGIN SOLUTION
+    copies = 4 * tasks * (base + head)
+    shared = 4 * (base + tasks * (adapters + head))
+    return copies, shared
+    ### END SOLUTION
+
+
+# %%
+checks.check_disk(bytes_on_disk)
+
+# %% [markdown]
+# Does it hold? An `AdapterBank` is one base model, here the lower three layers of MiniLM, to which tasks are added by
+# name, each with adapters and a head. This one gets eight, not trained, for their size does not depend on that. We
+# count the bytes of its tensors in memory, save everything, and look how large the files are.
+
+
+# %%
+def predicted(tasks: int, base: int, adapters: int, head: int) -> tuple[int, int]:
+    """The formula of exercise 8.1, so that what follows does not depend on your answer."""
+    return 4 * tasks * (base + head), 4 * (base + tasks * (adapters + head))
+
+
+def bytes_in(path: Path) -> int:
+    """Of all files below a folder."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+TASKS = 8
+bank = AdapterBank(SmallTransformer.from_minilm(LAYERS))
+weights = bank.base_model.state_dict()
+save_file(weights, folder / "base.safetensors")
+save_file({**weights, "head.weight": torch.zeros(2, D), "head.bias": torch.zeros(2)}, folder / "copy.safetensors")
+for i in range(TASKS):
+    bank.add(f"task{i}", AdapterConfig(M), labels=2)
+    save_adapter(bank, folder / "eight", f"task{i}")
+
+parameters = {
+    "base": sum(tensor.numel() for tensor in weights.values()),
+    "adapters": 2 * LAYERS * Adapter.count(D, M),
+    "head": 2 * D + 2,
+}
+print(", ".join(f"{name} {count:,} parameters" for name, count in parameters.items()))
+copies, shared = predicted(TASKS, **parameters)
+in_memory = sum(tensor.nbytes for tensor in bank.state_dict().values())
+copies_on_disk = TASKS * (folder / "copy.safetensors").stat().st_size
+shared_on_disk = (folder / "base.safetensors").stat().st_size + bytes_in(folder / "eight")
+print(f"\n{TASKS} tasks, in bytes {'predicted':>15}{'in memory':>15}{'files':>15}")
+print(f"{'full copies':20}{copies:>16,}{'':>15}{copies_on_disk:>15,}")
+print(f"{'one base, adapters':20}{shared:>16,}{in_memory:>15,}{shared_on_disk:>15,}")
+
+# %% [markdown]
+# The prediction is what the tensors take. The files are larger by a little: names, shapes, and a small text for every
+# adapter. (One full copy was saved, and counted eight times.)
+#
+# From how many tasks on do adapters take less? And what does the thousandth task cost?
+
+# %%
+print(f"{'tasks':>7}{'full copies':>16}{'one base, adapters':>22}{'share':>10}")
+for tasks in (1, 2, 8, 100, 1000):
+    copies, shared = predicted(tasks, **parameters)
+    print(f"{tasks:>7}{copies / 1e6:>13,.1f} MB{shared / 1e6:>19,.1f} MB{100 * shared / copies:>8.1f} %")
+own = 4 * (parameters["adapters"] + parameters["head"]) / 1e6
+print(f"a further task: {4 * (parameters['base'] + parameters['head']) / 1e6:.1f} MB or {own:.2f} MB")
+
+# %% [markdown]
+# For a single task adapters take more, not less: the base model *and* something on top. From the second task on they
+# win. Houlsby et al. put it so for nine tasks: 1.3 times the base model, where full fine-tuning takes nine times.
+#
+# ## Three tasks in one bank
+#
+# Now real tasks. **sentiment** asks how the aspect before the colon is judged, **film** whether a sentence comes from a
+# favourable review, and **aspect** only which word stands before the colon. Each is added, which switches it on, and
+# trained. Before the next one comes, we keep some of its answers.
+#
+# **A guess, before you run it.** How much of its accuracy does *sentiment* lose while the other two are learnt?
+
+# %%
+sentiment, film = load_task("aspect_sentiment"), load_task("film_reviews")
+VERDICTS = ("negative", "positive")
+
+
+def named_aspects(dataset):
+    """The sentences of the aspect task, labelled with the word before the colon."""
+    named = [text.partition(":")[0] for text in dataset["text"]]
+    return make_dataset(dataset["text"], named, sorted(set(named)))
+
+
+def reviews(first: int, last: int):
+    return encode(film["train"].select(range(first, last)), tokenizer)
+
+
+def learn(dataset, batch_size: int = 16, **settings) -> None:
+    """Train the task that is switched on."""
+    start = time.perf_counter()
+    train(bank, dataset, batch_size=batch_size, **settings)
+    print(f"{bank.active} learnt from {len(dataset):,} texts in {time.perf_counter() - start:.0f} s")
+
+
+training = {
+    "sentiment": encode(sentiment["train"], tokenizer),
+    "film": reviews(0, 1000),
+    "aspect": encode(named_aspects(sentiment["train"]).select(range(600)), tokenizer),
+}
+test = {
+    "sentiment": encode(sentiment["test"].select(range(500)), tokenizer),
+    "film": encode(film["test"].select(range(500)), tokenizer),
+    "aspect": encode(named_aspects(sentiment["test"]).select(range(500)), tokenizer),
+}
+recipes = {
+    "sentiment": (AdapterConfig(M), {"epochs": 2, "learning_rate": 5e-3}),
+    "film": (AdapterConfig(M), {"epochs": 1, "learning_rate": 5e-3}),
+    "aspect": (AdapterConfig(8, placement="parallel"), {"epochs": 1, "learning_rate": 1e-2}),
+}
+
+bank = AdapterBank(SmallTransformer.from_minilm(LAYERS))
+some = {name: dataset.select(range(100)) for name, dataset in test.items()}
+just_trained = {}
+for name, (config, settings) in recipes.items():
+    torch.manual_seed(0)
+    bank.add(name, config, training[name].features["label"].names)
+    learn(training[name], **settings)
+    just_trained[name] = predict(bank, some[name])
+
+# %%
+print(f"{'':12}{'labels':>7}{'adapters':>10}{'test accuracy':>15}{'answers as when just trained':>32}")
+for name in recipes:
+    bank.switch(name)
+    own = sum(p.numel() for p in bank.base_model.parameters() if p.requires_grad)
+    same = torch.equal(predict(bank, some[name]), just_trained[name])
+    accuracy = 100 * evaluate(bank, test[name])["accuracy"]
+    print(f"{name:12}{len(bank.labels[name]):>7}{own:>10,}{accuracy:>13.1f} %{same!s:>32}")
+
+# %% [markdown]
+# Nothing is lost, not even in the last bit: what came later is in tensors that *sentiment* does not use. Full
+# fine-tuning on a second task overwrites what the first has learnt, as lesson 05 measured. The price: the tasks do not
+# learn from one another, either. We come back to that.
+
+# %% [markdown]
+# ## Saved and loaded
+#
+# An adapter is a file so small that one can mail it. That has two dangers.
+#
+# **It is half of a model.** Its weights mean something only together with the base model on which they were trained. On
+# another one of the same shape it runs without an error, and answers wrongly.
+#
+# **It comes from elsewhere.** PyTorch's files are pickles by tradition, and reading a pickle can run code. So the
+# course uses safetensors: names, types and shapes, then bytes, and nothing that could be run.
+#
+# What has to be saved beside the weights, so that an adapter can be used years later?
+
+# %%
+for name in recipes:
+    save_adapter(bank, folder / "saved", name)
+for saved in list_adapters(folder / "saved"):
+    print(saved)
+for file in sorted((folder / "saved" / "film").iterdir()):
+    print(f"\nfilm/{file.name}  {file.stat().st_size:,} bytes", end="")
+print(", in which stands:")
+content = json.loads((folder / "saved" / "film" / "adapter_config.json").read_text())
+content["slots"] = f"{len(content['slots'])} places, the first is {next(iter(content['slots']))}"
+for key, value in content.items():
+    print(f"  {key}: {value}")
+
+# %% [markdown]
+# There is the version by which it was written, the base model it is for, how to build the adapters again, where they
+# belong (shortened here), the labels, and three checksums: of the base model's weights, of the file with the tensors,
+# and of this file itself.
+#
+# Now a fresh base model, as on another machine, and all three tasks from their files. Are the answers the same?
+
+# %%
+elsewhere = AdapterBank(SmallTransformer.from_minilm(LAYERS))
+for saved in list_adapters(folder / "saved"):
+    name = load_adapter(elsewhere, folder / "saved", saved.name)
+    same = torch.equal(predict(elsewhere, some[name]), just_trained[name])
+    print(f"{name:10} loaded, its answers are the same, bit for bit: {same}")
+
+# %% [markdown]
+# And now what must not work. A base model in which one weight of 17 million differs, one with fewer layers, a name that
+# leads out of the folder, settings changed by hand, a file without its last bytes: what does each message say?
+
+# %%
+changed = SmallTransformer.from_minilm(LAYERS)
+with torch.no_grad():
+    changed.blocks[1].ffn.expand.weight[0, 0] += 1e-3
+
+
+def refused(title: str, base_model: nn.Module, name: str = "film") -> None:
+    other = AdapterBank(base_model)
+    before = other.state_dict().keys()
+    try:
+        load_adapter(other, folder / "damaged", name)
+    except ValueError as error:
+        print(f"{title}: {str(error).replace(str(folder.resolve()) + '/', '')}")
+    print("    the model is as it was:", other.state_dict().keys() == before and not other.labels)
+
+
+save_adapter(bank, folder / "damaged", "film")
+refused("another base model", changed)
+refused("another size", SmallTransformer.from_minilm(2))
+refused("a path", SmallTransformer.from_minilm(LAYERS), "../saved/film")
+config_file = folder / "damaged" / "film" / "adapter_config.json"
+config_file.write_text(config_file.read_text().replace('"scaling": 1.0', '"scaling": 4.0'))
+refused("changed by hand", SmallTransformer.from_minilm(LAYERS))
+save_adapter(bank, folder / "damaged", "film")
+(tensor_file,) = (folder / "damaged" / "film").glob("*.safetensors")
+tensor_file.write_bytes(tensor_file.read_bytes()[:-8])
+refused("cut off", SmallTransformer.from_minilm(LAYERS))
+
+# %% [markdown]
+# Each is refused *before* the model is touched. So are missing or unexpected tensors, wrong types and shapes, values
+# that are not finite, pickles, and files of a later version.
+
+# %% [markdown]
+# ## Switching
+#
+# To change the task, other adapters have to work and another head has to answer. A colleague has written it like this.
+# `model.places` is a list with a dictionary of adapters for each place, and an adapter works if its `active` is True;
+# `model.head` is the head that answers.
+
+
+# %%
+def toy_model() -> SimpleNamespace:
+    """Three tasks with adapters in two places, and their heads."""
+    tasks = ("film", "hotel", "spam")
+    return SimpleNamespace(
+        places=[{task: SimpleNamespace(active=False) for task in tasks} for _ in range(2)],
+        heads={task: f"the head of {task}" for task in tasks},
+        head=None,
+    )
+
+
+def by_a_colleague(model) -> dict:
+    switches = {}
+    for name in model.heads:
+
+        def switch():
+            for place in model.places:
+                place[name].active = True
+
+        switches[name] = switch
+    return switches
+
+
+model = toy_model()
+switches = by_a_colleague(model)
+for task in ("film", "hotel"):
+    switches[task]()
+    active = [[name for name, adapter in place.items() if adapter.active] for place in model.places]
+    print(f"after switches[{task!r}](): active are {active}, and what answers is {model.head}")
+
+# %% [markdown]
+# ### Exercise 8.2 · Mend the switch
+#
+# **Write** the function so that `switches[task]()` lets the adapters of `task` work in all places, no others, and its
+# own head answer. The colleague's has three faults. **Difficulty** ◆◆◇ · **5 minutes**
+#
+# **Done** when one can switch to and fro, in any order, also twice to the same task.
+#
+# <details><summary>Hint 1</summary>
+#
+# When is `name` looked up: when `switch` is defined, or when it is called? What is it by then?
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Go through *all* adapters of a place: `adapter.active = task == name` switches one on and the others off.
+# </details>
+# <details><summary>I see "the loop's last task"</summary>
+#
+# Bind the name: `def switch(name=name)`, or let another function make it, `def make(name): def switch(): …`
+# </details>
+# <details><summary>I see "both have active adapters"</summary>
+#
+# Who switches to *hotel* has to switch *film* off. Otherwise the two work one after the other, which nobody trained.
+# </details>
+
+
+# %%
+def make_switches(model) -> dict:
+    ### BEGIN SOLUTION
+    switches = {}
+    for name in model.heads:
+
+        def switch(name=name):
+            for place in model.places:
+                for task, adapter in place.items():
+                    adapter.active = task == name
+            model.head = model.heads[name]
+
+        switches[name] = switch
+    return switches
+    ### END SOLUTION
+
+
+# %%
+checks.check_switches(make_switches)
+
+# %% [markdown]
+# The bank's `switch` does the same; it also freezes the old task and makes the new one trainable. How long does that
+# take, beside the other ways to get at a task: its adapter from a file, or a whole model from a file?
+
+# %%
+turns = cycle(recipes)
+full_copy = SmallTransformer.from_minilm(LAYERS)
+
+
+def adapter_from_file() -> None:
+    if "film" in elsewhere.labels:
+        elsewhere.remove("film")
+    load_adapter(elsewhere, folder / "saved", "film")
+
+
+ways = {
+    "a switch": lambda: bank.switch(next(turns)),
+    "an adapter's file": adapter_from_file,
+    "a model's file": lambda: full_copy.load_state_dict(load_file(folder / "base.safetensors")),
+}
+table = measure_latency(ways, 9)
+for name in ways:
+    low, high = table[name].interval
+    print(f"{name:18}{1000 * table[name].median:>8.2f} ms   (95 % interval {1000 * low:.2f} – {1000 * high:.2f})")
+
+# %% [markdown]
+# A fraction of a millisecond: a switch sets a name in every place and a flag in every parameter, and moves no weight.
+#
+# The other two may surprise. The adapter's file is 200 times smaller than the model's, and loading it takes longer. It
+# is the check that takes the time: the fingerprint goes over all 69 MB of the base model. A server pays it once, at the
+# start. After that it only switches.
+
+# %% [markdown]
+# ## A mixed batch
+#
+# A server gets texts for many tasks at once. Could rows of different tasks stand in one batch?
+#
+# The frozen layers are the same for all tasks, so they need not know whose row they compute: all rows pass through
+# together. Only at the adapters do the ways part. Each group of rows meets its own, and at the end its own head. So one
+# pass is enough, whatever the number of tasks.
+#
+# ### Exercise 8.3 · Every row to its task
+#
+# **Write** the parting of the ways. `x` is a batch `(rows, d)`, `names` says for each row its task or None, and
+# `tasks[name]` is a function from some rows `(k, d)` to their answers `(k, labels)`. Call each task that occurs once,
+# with all of its rows. Return a list with every row's answer `(labels,)` in the batch's order; a row without a task
+# gets None. **Difficulty** ◆◆◇ · **6 minutes**
+#
+# **Done** when any order of the names gives the same answers as row by row.
+#
+# <details><summary>Hint 1</summary>
+#
+# Begin with `answers = [None] * len(names)`. Then go through the names that occur, `set(names) - {None}`.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `rows = [i for i, n in enumerate(names) if n == name]` are the places of a task's rows, and `x[rows]` the rows.
+# </details>
+# <details><summary>I see "not in its row"</summary>
+#
+# The answers were strung together group after group. Put the k-th answer of a task back to `rows[k]`.
+# </details>
+# <details><summary>I see "neighbours alone make no group"</summary>
+#
+# `itertools.groupby` joins only what stands next to each other. Sort the row numbers by name first, or collect them.
+# </details>
+
+
+# %%
+def answer_mixed(x: torch.Tensor, names: list, tasks: dict) -> list:
+    ### BEGIN SOLUTION
+    answers = [None] * len(names)
+    for name in set(names) - {None}:
+        rows = [i for i, n in enumerate(names) if n == name]
+        for i, answer in zip(rows, tasks[name](x[rows])):
+            answers[i] = answer
+    return answers
+    ### END SOLUTION
+
+
+# %%
+checks.check_mixed(answer_mixed)
+
+# %% [markdown]
+# The bank knows one trick more. It sorts the rows once, before the first layer. Then each adapter takes a slice of the
+# batch, and nothing has to be gathered and put back layer after layer.
+#
+# Sixteen rows with tasks at random, some without: is the result that of the rows one by one? We compare features, for
+# rows without a task have no head. They need not agree bit for bit: larger products may add up in another order.
+
+# %%
+batch = tokenizer(sentiment["test"]["text"][:16], padding=True, return_tensors="pt")
+ids, mask = batch["input_ids"], batch["attention_mask"]
+lengths = mask.sum(1).tolist()
+choices = [None, *recipes]
+names = [choices[i] for i in torch.randint(len(choices), (len(ids),), generator=torch.Generator().manual_seed(0))]
+
+
+def row_by_row() -> torch.Tensor:
+    features = []
+    for i, (name, length) in enumerate(zip(names, lengths)):
+        bank.switch(name)
+        features.append(bank.features(ids[[i], :length], mask[[i], :length]))  # nothing to pad
+    return torch.cat(features)
+
+
+def task_by_task() -> torch.Tensor:
+    features = torch.empty(len(names), D)
+    for name in dict.fromkeys(names):
+        rows = [i for i, n in enumerate(names) if n == name]
+        bank.switch(name)
+        features[rows] = bank.features(ids[rows], mask[rows])
+    return features
+
+
+def together() -> torch.Tensor:
+    return bank.features(ids, mask, names)
+
+
+bank.eval()
+with torch.inference_mode():
+    apart = row_by_row()
+    print("tasks:", names)
+    for label, way in (("task by task", task_by_task), ("together", together)):
+        print(f"{label:13} largest difference from row by row: {(way() - apart).abs().max():.1e}")
+print(measure_latency({"row by row": row_by_row, "task by task": task_by_task, "together": together}, 15))
+
+# %% [markdown]
+# One pass is quicker than sixteen, and than one for each task. The arithmetic is the same, but larger batches use a
+# processor better.
+#
+# How does it depend on the number of tasks? This was measured beforehand, on the whole MiniLM and with N full models
+# beside it. **A guess:** the same 32 rows belong to 2, or to 16 tasks. When does mixing pay more?
+
+# %%
+results = load_results("many_tasks")
+timing, size = results["timing"], results["size"]
+ways = {"switched by group": "switched by group", "row by row": "row by row", "full models": "N full models"}
+print("time, as a multiple of the mixed batch's" + f"{'parameters in memory':>53}")
+print(f"{'tasks':>5}" + "".join(f"{name:>22}" for name in ways.values()) + f"{'bank':>13}{'N full models':>17}")
+for tasks, row in timing["tasks"].items():
+    cells = [f"{row[way]['ratio']:.2f} ({row[way]['ratio_interval'][0]:.2f} – {row[way]['ratio_interval'][1]:.2f})" for way in ways]  # fmt: skip
+    memory = [size["tasks"][tasks][kind]["parameters"] / 1e6 for kind in ("adapters", "full")]
+    print(f"{tasks:>5}" + "".join(f"{cell:>22}" for cell in cells) + f"{memory[0]:>10,.0f} MB{memory[1]:>14,.0f} MB")
+print(
+    f"\n{results['command']}: {timing['rows']} rows of {timing['length']} tokens, median of {timing['rounds']} rounds"
+)
+print(f"(95 % interval), threads: {timing['threads']}, {results['cores']} cores, torch {results['torch']}")
+
+# %% [markdown]
+# Row by row takes about twice the time. Switching from group to group is even a little quicker than mixing while there
+# are two large groups, for nothing has to be sliced. The more tasks share the batch, the smaller the groups, and the
+# mixed batch wins. N full models have the same trouble with small groups, and take many times the memory.
+#
+# The explorer sends six texts through your bank in one pass; the grey part, the base model, is computed for all of them
+# together. **Before you choose:** what will *film* answer to a sentence about a sofa?
+
+# %%
+ASPECTS = "We found the breakfast wonderful, whereas the sofa was horrible."
+routing_explorer(
+    bank,
+    [
+        f"breakfast: {ASPECTS}",
+        "a refreshingly authentic coming-of-age tale .",
+        f"sofa: {ASPECTS}",
+        f"sofa: {ASPECTS}",
+        "laggard drama wending its way to an uninspired philosophical epiphany .",
+        f"breakfast: {ASPECTS}",
+    ],
+)
+
+# %% [markdown]
+# What to try:
+#
+# 1. Rows 3 and 4 hold the same text. One is asked which thing is named, the other how it is judged. Swap their tasks.
+# 2. Give all rows to *film*. It answers whatever it is given, and cannot know that a sofa is no film.
+# 3. Set a row to *no task*, or press *Shuffle*. Do the other rows' answers change? The last line says by how much.
+#
+# ## Combining what was learnt apart
+#
+# The tasks do not disturb each other, and they do not help each other. Can adapters be combined after training, when
+# their data may be gone? There are three plain ways.
+#
+# **Stacked**: one works on what the other has put out, A₂(A₁(h)), as in MAD-X (Pfeiffer et al. 2020) a task's adapter
+# on that of a language. The upper one has to be trained there.
+#
+# **Averaged**: an adapter whose weights are the mean of theirs. It costs nothing, and nobody promises that it works. In
+# (U₁ + U₂)/2 · (D₁ + D₂)/2 only half of the terms are somebody's own, the others pair the one's up_project with the
+# other's down_project.
+#
+# **Fused**: all of them work, and attention chooses among their updates, anew for each word.
+#
+# We try the last two on a new task: is this text positive, be it a sentence about two aspects *or* a film review? There
+# are 200 examples of each kind. First the old tasks themselves, a new adapter that has nothing but the examples, and
+# the mean of the old ones.
+
+# %%
+examples = [row for task in (sentiment, film) for row in task["train"].select(range(200))]
+few = make_dataset([row["text"] for row in examples], [VERDICTS[row["label"]] for row in examples], VERDICTS)
+few = encode(few, tokenizer)
+
+
+def examine(name: str, label: str) -> None:
+    """A task's accuracy on both kinds of texts."""
+    bank.switch(name)
+    on_aspects, on_reviews = (100 * evaluate(bank, test[kind])["accuracy"] for kind in ("sentiment", "film"))
+    print(f"{label:34}{on_aspects:>10.1f} %{on_reviews:>14.1f} %")
+
+
+def average(members: list, name: str) -> None:
+    """The mean of their adapters, and of their heads."""
+    bank.average(members, name, VERDICTS)
+    with torch.no_grad():
+        for key, parameter in bank.heads[name].named_parameters():
+            parameter.copy_(sum(bank.heads[member].get_parameter(key) for member in members) / len(members))
+
+
+torch.manual_seed(0)
+bank.add("new", AdapterConfig(M), VERDICTS)
+learn(few, epochs=2, learning_rate=5e-3)
+average(["sentiment", "film"], "mean")
+print(f"\n{'':34}{'on aspects':>12}{'on reviews':>16}")
+examine("sentiment", "sentiment alone")
+examine("film", "film alone")
+examine("new", "a new adapter, 400 examples")
+examine("mean", "mean of both, untrained")
+
+# %% [markdown]
+# Each old task is good at its own kind of text and poor at the other. The new adapter learns the reviews, for which the
+# pretrained model has done most of the work, but 200 examples do not teach it the aspects. The mean is a compromise.
+#
+# **When does averaging work?** When the members agree on what to do. For instance two adapters for the *same* task,
+# trained by two people who may not show each other their reviews:
+
+# %%
+torch.manual_seed(0)
+bank.add("film2", AdapterConfig(M), VERDICTS)
+learn(reviews(1000, 2000), epochs=1, learning_rate=5e-3)
+average(["film", "film2"], "films")
+for name in ("film", "film2", "films"):
+    bank.switch(name)
+    result = evaluate(bank, test["film"])
+    print(f"{name:6} accuracy {100 * result['accuracy']:.1f} %, loss {result['loss']:.3f}")
+
+# %% [markdown]
+# Their mean is as good as they are, for the price of one. (Both began from the same weights, as is advised, so that
+# their bottleneck units correspond.)
+#
+# ## AdapterFusion
+#
+# A mean treats all words alike. Attention does not. For each word and at each place the hidden state *h* asks, and the
+# adapters' updates *a₁ … a_N* answer (Pfeiffer et al. 2021):
+#
+# $$s_n = \mathrm{softmax}_n\big((Q\,h) \cdot (K\,a_n)\big), \qquad h + \sum_n s_n\, V a_n$$
+#
+# Only Q, K, V and a new head are trained. The adapters stay frozen, so the old tasks still answer as before.
+#
+# ### Exercise 8.4 · Attention over adapters
+#
+# **Write** the sum, without the h in front of it. `h` is `(tokens, d)`, `updates` are `(adapters, tokens, d)`; `query`,
+# `key` and `value` are linear layers without a bias. Return the mixture `(tokens, d)` and the weights *s*
+# `(adapters, tokens)`. **Difficulty** ◆◆◆ · **7 minutes**
+#
+# **Done** when the adapters' weights sum to 1 for every token, and the mixture follows the formula.
+#
+# <details><summary>Hint 1</summary>
+#
+# A dot product is a product summed over the last axis. `query(h) * key(updates)` has the shape `(adapters, tokens, d)`,
+# for PyTorch repeats `query(h)` for each adapter.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `scores.softmax(0)` runs over the adapters. To weigh the values, give the weights a last axis: `weights[..., None]`.
+# </details>
+# <details><summary>I see "the softmax runs over the tokens"</summary>
+#
+# `softmax(-1)` of `(adapters, tokens)` lets the words compete for an adapter. It is the adapters that compete, for each
+# word: the first axis.
+# </details>
+# <details><summary>I see "the keys are mixed", or "value is missing"</summary>
+#
+# Three projections, three jobs: query and key make the weights, value makes what is mixed.
+# </details>
+
+
+# %%
+def fuse(h: torch.Tensor, updates: torch.Tensor, query, key, value) -> tuple[torch.Tensor, torch.Tensor]:
+    ### BEGIN SOLUTION
+    scores = (query(h) * key(updates)).sum(-1)
+    weights = scores.softmax(0)
+    return (weights[..., None] * value(updates)).sum(0), weights
+    ### END SOLUTION
+
+
+# %%
+checks.check_fusion(fuse)
+
+# %% [markdown]
+# `bank.fuse` puts such a module into each place. It learns from the same 400 examples, with a low learning rate, in one
+# epoch. **A guess first:** which of the rows above will it be near?
+
+# %%
+torch.manual_seed(0)
+bank.fuse(["sentiment", "film"], "fused", VERDICTS)
+learn(few, batch_size=8, epochs=1, learning_rate=3e-4)
+examine("fused", "fused, 400 examples")
+own = sum(p.numel() for p in bank.base_model.parameters() if p.requires_grad)
+print(
+    f"trained: {own:,} = {2 * LAYERS} places × {Fusion.count(D):,}; one task's adapters have {parameters['adapters']:,}"
+)
+for name in ("sentiment", "film"):
+    bank.switch(name)
+    print(f"{name}: answers as when just trained: {torch.equal(predict(bank, some[name]), just_trained[name])}")
+
+# %% [markdown]
+# On both kinds of text it comes near the adapter that is at home there. No other row does. But it is not small: three d
+# × d matrices in each place, many times an adapter, and all members are computed for every word.
+#
+# Whom does it ask? First the weight of *sentiment*'s update at each place, the mean over the words of 50 texts of each
+# kind (that of *film* is the rest). Then word by word, in one sentence.
+
+# %%
+PLACES = [f"{sublayer} {layer}" for layer in range(LAYERS) for sublayer in ("attention", "FFN")]
+
+
+def attend(texts: list) -> tuple[torch.Tensor, torch.Tensor]:
+    """The fusion's weights (texts, places, members, tokens), and the mask (texts, tokens)."""
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
+    return fusion_attention(bank, "fused", batch["input_ids"], batch["attention_mask"]), batch["attention_mask"]
+
+
+shares = []
+for texts in (sentiment["test"]["text"][:50], film["test"]["text"][:50]):
+    attention, mask_of = attend(texts)
+    shares.append(attention[:, :, 0].sum((0, 2)) / mask_of.sum())
+print(f"{'weight of sentiment in':24}{'on aspects':>12}{'on reviews':>12}")
+for place, on_aspects, on_reviews in zip(PLACES, *shares):
+    print(f"{place:24}{on_aspects:>12.2f}{on_reviews:>12.2f}")
+
+# %%
+sentence = f"breakfast: {ASPECTS}"
+attention, _ = attend([sentence])
+words = tokenizer.convert_ids_to_tokens(tokenizer(sentence)["input_ids"])
+fusion_figure(attention[0], ["sentiment", "film"], tokens=words, places=PLACES)
+
+# %% [markdown]
+# On its own kind of text *sentiment* has more weight than on reviews, at every place, though nobody told the fusion
+# which kind it reads. The means hide how sharply single words choose: in the upper layers *sentiment* is asked nearly
+# alone around the judgement of what stands before the colon.
+#
+# One run proves little. The table is for another task and three seeds: which of two aspects is judged better, learnt
+# from few examples with the help of three adapters. Here the average and the stack are trained further, too.
+
+# %%
+fusion = results["fusion"]
+print(f"members: {', '.join(fusion['members'])}; new: {fusion['further']} from {fusion['examples']} examples\n")
+print(f"{'':30}{'trained (without head)':>24}{'test accuracy: mean (lowest – highest)':>42}")
+for label, row in fusion["rows"].items():
+    runs = [run for run in row["runs"] if run["learning_rate"] == row["learning_rate"]]
+    accuracies = [100 * run["test"] for run in runs]
+    spread = f"{sum(accuracies) / len(accuracies):.1f} % ({min(accuracies):.1f} – {max(accuracies):.1f})"
+    print(f"{label:30}{runs[0]['trainable']:>24,}{spread:>42}")
+print(
+    f"\n{results['command']}: {len(runs)} seeds, {fusion['steps']} steps of {fusion['batch_size']} texts, {fusion['layers']} layers,"
+)
+print(f"stacked on {fusion['stacked_on']}, {results['cores']} cores, torch {results['torch']}")
+
+for run in fusion["rows"]["fusion"]["runs"]:
+    if run["learning_rate"] == fusion["rows"]["fusion"]["learning_rate"]:
+        weights = torch.tensor(run["attention"]).mean(0).tolist()
+        asked = ", ".join(f"{member} {weight:.2f}" for member, weight in zip(fusion["members"], weights))
+        print(f"fusion, seed {run['seed']}: accuracy {100 * run['test']:.1f} %, weights {asked}")
+
+# %% [markdown]
+# With so few examples, everything that builds on the right member beats an adapter that begins from nothing. But the
+# winner is no fusion: *aspect_sentiment* with a new head solves most of the task, and a small adapter stacked on it the
+# rest. The fusion has to find out whom to ask. With seed 0 it settles on *aspect_agreement*, and does as well as that
+# alone. With seed 2 that member has the most weight, too, and nothing is missing: the weights say where a fusion looks,
+# not what decides.
+#
+# So try the members one by one first. Fusion is for tasks that need several, as ours with its two kinds of text.
+#
+# ## When it does not train
+#
+# With many parts, most of them frozen, the commonest trouble is that nothing is learnt and no error says so. Here
+# someone adds a task and trains it, and the loss does not move.
+
+# %%
+for name in ("new", "mean", "films", "film2", "fused"):  # to keep the table short
+    bank.remove(name)
+bank.zero_grad()
+bank.switch("film")
+optimizer = torch.optim.AdamW([p for p in bank.parameters() if p.requires_grad], lr=5e-3)
+bank.add("late", AdapterConfig(M), VERDICTS)
+
+
+def some_steps(steps: int = 12) -> None:
+    input_ids, attention_mask, labels = Texts(few).batch(list(range(0, 400, 25)))
+    losses = []
+    for _ in range(steps):
+        bank.zero_grad()
+        loss = nn.functional.cross_entropy(bank(input_ids, attention_mask), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    print(f"loss on the same {len(labels)} texts from {losses[0]:.3f} to {losses[-1]:.3f}")
+
+
+some_steps()
+
+# %% [markdown]
+# What would you look at first? `why_not_training` looks at everything. The last column says what to do first.
+
+# %%
+print(why_not_training(bank, optimizer, folder / "saved"))
+
+# %% [markdown]
+# Read the two rows of *late*. It is active and trainable, and gradients arrive, but the optimiser was built while
+# *film* was switched on, and does not know it. We build it anew.
+
+# %%
+optimizer = torch.optim.AdamW([p for p in bank.parameters() if p.requires_grad], lr=5e-3)
+some_steps()
+
+# %% [markdown]
+# ## The same with AdapterHub's library
+#
+# The library `adapters` (Poth et al. 2023) does the same with transformers' models, for more methods and models. Its
+# words beside ours:
+#
+# | | `adapters` 1.3.0 | this course |
+# |---|---|---|
+# | add | `adapters.init(model)`, `model.add_adapter("a", config="seq_bn")` | `insert_adapters(model, AdapterConfig(…), "a")` |
+# | after the FFN (Pfeiffer) | `"seq_bn"`: ReLU, d/m = 16 | `placement="pfeiffer"` |
+# | after both (Houlsby) | `"double_seq_bn"`: SiLU, d/m = 16 | `placement="houlsby"` |
+# | beside the FFN | `"par_bn"`: ReLU, d/m = 2, scaling 4 | `placement="parallel"` |
+# | another width | `"seq_bn[reduction_factor=24]"` | `bottleneck_dim` or `reduction_factor` |
+# | freeze the rest | `model.train_adapter("a")` | `set_trainable(model, "a")` |
+# | switch | `model.set_active_adapters("a")` | `set_active_adapter(model, "a")` |
+# | stack | `model.active_adapters = Stack("a", "b")` | `stack_adapters(model, ["a", "b"], "c")` |
+# | average | `model.average_adapter("c", ["a", "b"])` | `average_adapters(model, ["a", "b"], "c")` |
+# | fuse | `model.add_adapter_fusion(Fuse("a", "b"))` | `fuse_adapters(model, ["a", "b"], "c")` |
+# | mixed batch | `BatchSplit("a", "b", batch_sizes=[2, 4])` | `bank(ids, mask, ["a", "b", None, …])` |
+# | save | `model.save_adapter(folder, "a")` | `save_adapter(model, folder, "a")` |
+#
+# Three differences to know. Its `train_adapter` leaves the LayerNorms frozen, as we do unless asked, and *every* head
+# trainable. It saves pickles unless told `use_safetensors=True`. And when a file lacks tensors it only logs that, and
+# goes on with random ones: after loading, compare outputs.
+#
+# It needs an environment of its own (`make peer`): version 1.3.0 asks for transformers 4.57, and beside transformers 5,
+# which the course uses, it cannot even be imported. But files can be exchanged:
+
+# %%
+export_adapterhub(bank, folder / "hub", "film", with_head=False)
+for file in sorted((folder / "hub").iterdir()):
+    print(f"hub/{file.name}  {file.stat().st_size:,} bytes")
+names_there = load_file(folder / "hub" / "adapter.safetensors")
+print(f"{len(names_there)} tensors, the first is {min(names_there)}")
+
+again = AdapterBank(SmallTransformer.from_minilm(LAYERS))
+import_adapterhub(again.base_model, folder / "hub")
+bank.switch("film")
+with torch.inference_mode():
+    same = torch.equal(again.features(ids, mask), bank.features(ids, mask))
+print("read again, the features are the same, bit for bit:", same)
+
+# %% [markdown]
+# We read what we wrote, which proves little. Does the library compute the same with it? The command below trained
+# adapters in the whole MiniLM, let the library load them, run them on 500 texts and save them again, and imported that.
+
+# %%
+results = load_results("adapterhub")
+print(
+    f"{'':10}{'a hidden state changes by':>28}{'they differ from ours by':>26}{'and coming back by':>20}{'answers':>14}"
+)
+for placement, row in results["rows"].items():
+    print(
+        f"{placement:10}{row['largest_change_by_the_adapters']:>28.2f}{row['largest_difference']:>26.1e}"
+        f"{row['largest_difference_after_coming_back']:>20.1e}{row['answers_that_differ']:>6} differ"
+    )
+theirs = results["versions"]["theirs"]
+print(f"\n{results['command']}: the largest of {results['texts']} texts, seed {results['seed']},")
+print(f"adapters {theirs['adapters']} with transformers {theirs['transformers']}, {results['cores']} cores")
+
+# %% [markdown]
+# The first column says how much there is to get wrong, the second how much is wrong: rounding, if anything. What you
+# train here can go on living there.
+
+# %% [markdown]
+# ## Check yourself
+#
+# Five questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("08")
+
+# %% [markdown]
+# ## What we saw
+#
+# 1. N tasks take one base model and N small files: from the second task on less than N copies.
+# 2. Later tasks change nothing for earlier ones, bit for bit; a loaded adapter answers as it did, if the base model is
+#    the same, and that has to be checked.
+# 3. A switch takes a fraction of a millisecond, and a batch may mix tasks row by row in one pass.
+# 4. Adapters trained apart can be stacked, averaged or fused, and that saves examples; which is best has to be tried.
+# 5. When nothing is learnt, ask of each part: active, trainable, in the optimiser, with a gradient, saved?
+#
+# **Sources.** Houlsby et al. 2019, arXiv 1902.00751. J. Pfeiffer et al., *AdapterFusion*, 2021, arXiv 2005.00247, and
+# *MAD-X*, 2020, arXiv 2005.00052. C. Poth et al., *Adapters*, 2023, arXiv 2311.11077.
+#
+# **Next.** [09 · The price at inference](09_the_price_at_inference.ipynb): what does an adapter cost when serving?

@@ -1,0 +1,493 @@
+import copy
+from functools import partial
+from itertools import groupby
+
+import torch
+
+# --- 8.1 ------------------------------------------------------------------------------------------------------------
+
+
+def formula(copies=lambda n, b, a, h: n * (b + h), shared=lambda n, b, a, h: b + n * (a + h), unit=4):
+    return lambda *sizes: (unit * copies(*sizes), unit * shared(*sizes))
+
+
+def by_adding_up(tasks, base, adapters, head):
+    copies, shared = 0, 4 * base
+    for _ in range(tasks):
+        copies += 4 * base + 4 * head
+        shared += 4 * (adapters + head)
+    return [copies, shared]
+
+
+# --- 8.2 ------------------------------------------------------------------------------------------------------------
+
+
+def off_and_on(model, name):
+    for place in model.places:
+        for task, adapter in place.items():
+            adapter.active = task == name
+
+
+def set_head(model, name):
+    model.head = model.heads[name]
+
+
+def switching(*steps):
+    """A function for each task that takes these steps, bound as it should be."""
+
+    def make_switches(model):
+        def make(name):
+            def switch():
+                for step in steps:
+                    step(model, name)
+
+            return switch
+
+        return {name: make(name) for name in model.heads}
+
+    return make_switches
+
+
+def only_on(model, name):
+    for place in model.places:
+        place[name].active = True
+
+
+def lowest_place(model, name):
+    for task, adapter in model.places[0].items():
+        adapter.active = task == name
+
+
+def toggle(model, name):
+    for place in model.places:
+        for task, adapter in place.items():
+            adapter.active = task == name and not adapter.active
+
+
+def throw_away(model, name):
+    for place in model.places:
+        place[name].active = True
+        for task in [task for task in place if task != name]:
+            del place[task]
+
+
+def all_on(model, name):
+    for place in model.places:
+        for adapter in place.values():
+            adapter.active = True
+
+
+def all_off(model, name):
+    for place in model.places:
+        for adapter in place.values():
+            adapter.active = False
+
+
+def head_by_name(model, name):
+    model.head = name
+
+
+def head_copied(model, name):
+    model.head = copy.deepcopy(model.heads[name])
+
+
+def head_overwritten(model, name):
+    if model.head is None:
+        model.head = next(iter(model.heads.values()))
+    model.head.load_state_dict(model.heads[name].state_dict())
+
+
+def first_head(model, name):
+    model.head = next(iter(model.heads.values()))
+
+
+def as_it_was(model):
+    """The colleague's."""
+    switches = {}
+    for name in model.heads:
+
+        def switch():
+            for place in model.places:
+                place[name].active = True
+
+        switches[name] = switch
+    return switches
+
+
+def still_late(model):
+    """Off, on and the head are right; the loop's variable is not bound."""
+    switches = {}
+    for name in model.heads:
+
+        def switch():
+            off_and_on(model, name)
+            set_head(model, name)
+
+        switches[name] = switch
+    return switches
+
+
+def late_head(model):
+    """Only the adapters' name is bound."""
+    switches = {}
+    for name in model.heads:
+
+        def switch(task=name):
+            off_and_on(model, task)
+            set_head(model, name)
+
+        switches[name] = switch
+    return switches
+
+
+def called_at_once(model):
+    def switch(name):
+        off_and_on(model, name)
+        set_head(model, name)
+
+    return {name: switch(name) for name in model.heads}
+
+
+def called_and_kept(model):
+    def switch(name):
+        off_and_on(model, name)
+        set_head(model, name)
+        return switch
+
+    return {name: switch(name) for name in model.heads}
+
+
+def one_switch(model):
+    return lambda name: (off_and_on(model, name), set_head(model, name))
+
+
+def default_argument(model):
+    switches = {}
+    for name in model.heads:
+
+        def switch(name=name):
+            for place in model.places:
+                for task, adapter in place.items():
+                    adapter.active = task == name
+            model.head = model.heads[name]
+
+        switches[name] = switch
+    return switches
+
+
+def partials(model):
+    def switch(name):
+        for place in model.places:
+            for adapter in place.values():
+                adapter.active = False
+            place[name].active = True
+        model.head = model.heads[name]
+
+    return {name: partial(switch, name) for name in model.heads}
+
+
+# --- 8.3 ------------------------------------------------------------------------------------------------------------
+
+
+def right_mixed(x, names, tasks):
+    answers = [None] * len(names)
+    for name in set(names) - {None}:
+        rows = [i for i, n in enumerate(names) if n == name]
+        for i, answer in zip(rows, tasks[name](x[rows])):
+            answers[i] = answer
+    return answers
+
+
+def by_sorting(x, names, tasks):
+    order = sorted((i for i, name in enumerate(names) if name is not None), key=lambda i: names[i])
+    answers = {}
+    for name, rows in groupby(order, key=lambda i: names[i]):
+        rows = list(rows)
+        answers |= dict(zip(rows, tasks[name](x[rows])))
+    return [answers.get(i) for i in range(len(names))]
+
+
+def with_a_mask(x, names, tasks):
+    answers = [None] * len(names)
+    for name, task in tasks.items():
+        mask = torch.tensor([n == name for n in names])
+        if mask.any():
+            for i, answer in zip(mask.nonzero().flatten().tolist(), task(x[mask]).unbind()):
+                answers[i] = answer
+    return tuple(answers)
+
+
+def group_order(x, names, tasks):
+    """Sorted by task, and never put back."""
+    answers = []
+    for name in sorted({n for n in names if n is not None}):
+        answers += list(tasks[name](x[[i for i, n in enumerate(names) if n == name]]))
+    return answers + [None] * names.count(None)
+
+
+def without_the_others(x, names, tasks):
+    return [answer for answer in right_mixed(x, names, tasks) if answer is not None]
+
+
+def looks_none_up(x, names, tasks):
+    answers = [None] * len(names)
+    for name in set(names):
+        rows = [i for i, n in enumerate(names) if n == name]
+        for i, answer in zip(rows, tasks[name](x[rows])):
+            answers[i] = answer
+    return answers
+
+
+def sorts_none(x, names, tasks):
+    answers = [None] * len(names)
+    for name in sorted(set(names)):
+        for i, n in enumerate(names):
+            if n == name and n is not None:
+                answers[i] = tasks[n](x[[i]])[0]
+    return answers
+
+
+def row_by_row(x, names, tasks):
+    return [None if name is None else tasks[name](x[i : i + 1])[0] for i, name in enumerate(names)]
+
+
+def single_rows(x, names, tasks):
+    return [None if name is None else tasks[name](row) for name, row in zip(names, x)]
+
+
+def batches_of_one(x, names, tasks):
+    return [None if name is None else tasks[name](x[i : i + 1]) for i, name in enumerate(names)]
+
+
+def everything_by_every_task(x, names, tasks):
+    results = {name: tasks[name](x) for name in set(names) - {None}}
+    return [None if name is None else results[name][i] for i, name in enumerate(names)]
+
+
+def every_task(x, names, tasks):
+    answers = [None] * len(names)
+    for name, task in tasks.items():
+        rows = [i for i, n in enumerate(names) if n == name]
+        for i, answer in zip(rows, task(x[rows])):
+            answers[i] = answer
+    return answers
+
+
+def neighbours(x, names, tasks):
+    answers = []
+    start = 0
+    for name, group in groupby(names):
+        count = len(list(group))
+        answers += [None] * count if name is None else list(tasks[name](x[start : start + count]))
+        start += count
+    return answers
+
+
+def the_first_rows(x, names, tasks):
+    """Takes as many rows as there are, but not the task's own."""
+    answers = [None] * len(names)
+    for name in set(names) - {None}:
+        rows = [i for i, n in enumerate(names) if n == name]
+        for i, answer in zip(rows, tasks[name](x[: len(rows)])):
+            answers[i] = answer
+    return answers
+
+
+def the_first_task(x, names, tasks):
+    """Every row to the task of the first one."""
+    first = next(iter(tasks))
+    return [None if name is None else tasks[first](x[[i]])[0] for i, name in enumerate(names)]
+
+
+def some_task_for_none(x, names, tasks):
+    first = next(iter(tasks))
+    return right_mixed(x, [name or first for name in names], tasks)
+
+
+def stacked(x, names, tasks):
+    width = 4
+    padded = [
+        torch.zeros(width) if a is None else torch.nn.functional.pad(a, (0, width - len(a)))
+        for a in right_mixed(x, names, tasks)
+    ]
+    return torch.stack(padded)
+
+
+def by_task(x, names, tasks):
+    return {name: tasks[name](x[[i for i, n in enumerate(names) if n == name]]) for name in set(names) - {None}}
+
+
+def overwritten(x, names, tasks):
+    for name in set(names) - {None}:
+        answers = [None] * len(names)
+        rows = [i for i, n in enumerate(names) if n == name]
+        for i, answer in zip(rows, tasks[name](x[rows])):
+            answers[i] = answer
+    return answers
+
+
+# --- 8.4 ------------------------------------------------------------------------------------------------------------
+
+
+def fusing(weigh=None, mix=None):
+    """A family that differs in the weights (adapters, tokens), or in the mixture."""
+
+    def fuse(h, updates, query, key, value):
+        weights = (weigh or (lambda q, k, h, a: (q(h) * k(a)).sum(-1).softmax(0)))(query, key, h, updates)
+        mixed = (mix or (lambda w, v, h, a: (w[..., None] * v(a)).sum(0)))(weights, value, h, updates)
+        return mixed, weights
+
+    return fuse
+
+
+def scores(q, k, h, a):
+    return (q(h) * k(a)).sum(-1)
+
+
+def mixes_keys(h, updates, query, key, value):
+    _, weights = fusing()(h, updates, query, key, value)
+    return (weights[..., None] * key(updates)).sum(0), weights
+
+
+def in_place(h, updates, query, key, value):
+    mixed, weights = fusing()(h, updates, query, key, value)
+    updates *= weights.detach()[..., None]
+    return mixed, weights
+
+
+def without_gradient(h, updates, query, key, value):
+    with torch.no_grad():
+        return fusing()(h, updates, query, key, value)
+
+
+def token_by_token(h, updates, query, key, value):
+    mixed, weights = [], []
+    for t in range(len(h)):
+        w = (key(updates[:, t]) @ query(h[t])).softmax(0)
+        weights.append(w)
+        mixed.append(w @ value(updates[:, t]))
+    return torch.stack(mixed), torch.stack(weights, dim=1)
+
+
+def einstein(h, updates, query, key, value):
+    weights = torch.einsum("td,atd->at", query(h), key(updates)).softmax(dim=0)
+    return torch.einsum("at,atd->td", weights, value(updates)), weights
+
+
+def value_last(h, updates, query, key, value):
+    """V multiplies once a token: the same, for V has no bias."""
+    wanted = query(h) @ key.weight
+    weights = (updates * wanted).sum(-1).exp()
+    weights = weights / weights.sum(0, keepdim=True)
+    return value((updates * weights.unsqueeze(-1)).sum(0)), weights
+
+
+WRONG = {
+    "check_disk": [
+        (formula(copies=lambda n, b, a, h: n * b), "the copies lack their heads"),
+        (formula(copies=lambda n, b, a, h: n * b + h), "each copy has a head of its own"),
+        (formula(copies=lambda n, b, a, h: n * (b + a + h)), "full copies have no adapters"),
+        (formula(copies=lambda n, b, a, h: b + n * h), "share no base model"),
+        (formula(copies=lambda n, b, a, h: b + h), "that is one copy"),
+        (formula(shared=lambda n, b, a, h: n * (b + a + h)), "the base model is kept once"),
+        (formula(shared=lambda n, b, a, h: n * (a + h)), "the base model is missing"),
+        (formula(shared=lambda n, b, a, h: b + n * a), "the adapters' heads are missing"),
+        (formula(shared=lambda n, b, a, h: b + n * a + h), "each task has a head of its own"),
+        (formula(shared=lambda n, b, a, h: b + a + n * h), "each task has adapters of its own"),
+        (formula(shared=lambda n, b, a, h: b + a + h), "that is one task"),
+        (formula(shared=lambda n, b, a, h: b + h + n * (a + h)), "one head too many"),
+        (formula(unit=1), "numbers of parameters"),
+        (formula(unit=32), "those are bits"),
+        (formula(unit=2), "4 bytes, not 2"),
+        (formula(unit=4 / 2**20), "those are MiB"),
+        (formula(unit=4e-6), "those are MB"),
+        (lambda *sizes: formula()(*sizes)[::-1], "the two are swapped"),
+        (lambda *sizes: formula()(*sizes)[1], "must return two numbers"),
+        (lambda *sizes: None, "return missing"),
+    ],
+    "check_switches": [
+        (as_it_was, "the loop's last task"),
+        (still_late, "the loop's last task"),
+        (late_head, "the head of 'spam' answers"),
+        (switching(only_on, set_head), "both have active adapters"),
+        (switching(off_and_on), "the head is forgotten"),
+        (switching(lowest_place, set_head), "in 1 of 3 places"),
+        (switching(toggle, set_head), "it is no toggle"),
+        (switching(throw_away, set_head), "taken out of the model"),
+        (switching(all_on, set_head), "other tasks' adapters are active"),
+        (switching(all_off, set_head), "its adapters are off"),
+        (switching(off_and_on, head_by_name), "model.head is a name"),
+        (switching(off_and_on, head_copied), "model.head is a copy"),
+        (switching(off_and_on, head_overwritten), "a head was overwritten"),
+        (switching(off_and_on, first_head), "'hotel' is switched on and the head of 'film' answers"),
+        (called_at_once, "without brackets"),
+        (called_and_kept, "define it, do not call it"),
+        (one_switch, "a dictionary with a function for each task"),
+        (lambda model: None, "return missing"),
+    ],
+    "check_mixed": [
+        (group_order, "not in its row"),
+        (without_the_others, "has its place in the list, too"),
+        (looks_none_up, "None is looked up among the tasks"),
+        (sorts_none, "None cannot be sorted"),
+        (row_by_row, "row by row: task 'a' is called 3 times"),
+        (single_rows, "a task takes a batch"),
+        (batches_of_one, "an answer is a batch"),
+        (everything_by_every_task, "computes 7 rows and has 3"),
+        (every_task, "although no row names it"),
+        (neighbours, "neighbours alone make no group"),
+        (the_first_rows, "does it get other rows"),
+        (the_first_task, "is answered by 'a'"),
+        (some_task_for_none, "it should be None"),
+        (stacked, "not a Tensor"),
+        (by_task, "not a dict"),
+        (overwritten, "has no answer"),
+        (lambda *inputs: right_mixed(*inputs) and None, "return missing"),
+    ],
+    "check_fusion": [
+        (fusing(lambda *x: scores(*x).softmax(1)), "over the tokens, the wrong axis"),
+        (fusing(lambda *x: scores(*x)[..., None].softmax(-1)[..., 0]), "every weight is 1"),
+        (fusing(lambda q, k, h, a: (q(h) * k(a)).softmax(-1).sum(-1)), "every weight is 1"),
+        (fusing(lambda q, k, h, a: (q(h) * k(a)).softmax(0).sum(-1)), "before the sum"),
+        (fusing(lambda *x: scores(*x).flatten().softmax(0).view(len(x[3]), -1)), "adapters and tokens together"),
+        (fusing(scores), "no weights yet"),
+        (fusing(lambda *x: scores(*x).sigmoid()), "a sigmoid of its own"),
+        (fusing(lambda *x: (scores(*x) / x[2].shape[-1] ** 0.5).softmax(0)), "divided by √d"),
+        (fusing(lambda q, k, h, a: (q(h) * k(a)).mean(-1).softmax(0)), "averaged over d"),
+        (fusing(lambda q, k, h, a: scores(k, q, h, a).softmax(0)), "query and key are swapped"),
+        (fusing(lambda q, k, h, a: scores(q, k, a, a).softmax(0)), "the hidden state h that asks"),
+        (fusing(lambda q, k, h, a: (h * k(a)).sum(-1).softmax(0)), "the query is missing"),
+        (fusing(lambda q, k, h, a: (q(h) * a).sum(-1).softmax(0)), "the key is missing"),
+        (fusing(lambda q, k, h, a: (h * a).sum(-1).softmax(0)), "query and key are missing"),
+        (
+            fusing(lambda q, k, h, a: scores(q, k, h, a).sum(1, keepdim=True).softmax(0).expand(-1, len(h))),
+            "all tokens have the same weights",
+        ),
+        (fusing(lambda q, k, h, a: torch.full(a.shape[:2], 1 / len(a))), "all adapters weigh the same"),
+        (
+            fusing(lambda *x: torch.nn.functional.one_hot(scores(*x).argmax(0), len(x[3])).T.float()),
+            "only the best adapter counts",
+        ),
+        (fusing(mix=lambda w, v, h, a: (w[..., None] * a).sum(0)), "value is missing"),
+        (mixes_keys, "the keys are mixed"),
+        (fusing(mix=lambda w, v, h, a: (w[..., None] * v(h)).sum(0)), "the values come from h"),
+        (fusing(mix=lambda w, v, h, a: h + (w[..., None] * v(a)).sum(0)), "h is added"),
+        (fusing(mix=lambda w, v, h, a: v(a).sum(0)), "without their weights"),
+        (fusing(mix=lambda w, v, h, a: v(a).mean(0)), "the weights are not used"),
+        (fusing(mix=lambda w, v, h, a: (w[..., None] * v(a)).mean(0)), "take the sum"),
+        (fusing(mix=lambda w, v, h, a: w[..., None] * v(a)), "sum over the adapters"),
+        (lambda *x: fusing()(*x)[0], "return two tensors"),
+        (lambda *x: fusing()(*x)[::-1], "the two are swapped"),
+        (lambda *x: (fusing()(*x)[0], fusing()(*x)[1].T), "transposed"),
+        (in_place, "changed in place"),
+        (without_gradient, "no gradient reaches query, key and value"),
+        (fusing(mix=lambda w, v, h, a: (w.detach()[..., None] * v(a)).sum(0)), "no gradient reaches query:"),
+        (lambda *x: None, "return missing"),
+    ],
+}
+RIGHT = {
+    "check_disk": [formula(), by_adding_up],
+    "check_switches": [switching(off_and_on, set_head), default_argument, partials],
+    "check_mixed": [right_mixed, by_sorting, with_a_mask],
+    "check_fusion": [fusing(), token_by_token, einstein, value_last],
+}
