@@ -209,9 +209,8 @@ class _Look:
         if row.optimiser in ("no", "some"):
             if self.lost:
                 return "not in the optimiser, which holds other tensors (see below): build it anew"
-            when = "before insertion, or while this was frozen" if row.what != "head" else "while the head was frozen"
             some = "" if row.optimiser == "no" else "a part of it is "
-            return f"{some}not in the optimiser: it was built {when}. Build it anew"
+            return f"{some}not in the optimiser: it was built before insertion, or while this was frozen. Build it anew"
         if row.optimiser and not any(self.rates[id(p)] for p in parameters):
             return "its learning rate in the optimiser is 0: raise it, or look at the schedule"
         return ""

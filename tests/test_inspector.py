@@ -192,7 +192,7 @@ def test_an_optimizer_of_a_part():
     assert row.optimiser == "some"
     assert row.todo.startswith("a part of it is not in the optimiser: it was built before insertion")
     assert todo(model, optimizer, what="head", name="") == (
-        "not in the optimiser: it was built while the head was frozen. Build it anew"
+        "not in the optimiser: it was built before insertion, or while this was frozen. Build it anew"
     )
 
 

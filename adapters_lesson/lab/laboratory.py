@@ -92,7 +92,11 @@ class Laboratory(Panel):
         self._show_runs()
         if self.book.unreadable:
             self._tell(f"left alone, because they are no runs: {', '.join(self.book.unreadable)}")
-        warm_up()
+        # On a thread that then ends: OpenMP would keep the workers of the kernel's thread beside those of a job, and
+        # with more workers than cores it lets them all sleep between two products: a run takes a third longer.
+        warming = threading.Thread(target=warm_up)
+        warming.start()
+        warming.join()
 
     # --- What the buttons do ---
 
@@ -172,7 +176,8 @@ class Laboratory(Panel):
     def _keep(self, run: Run) -> Run:
         with self._runs_lock:
             kept = self.book.add(run)
-        self._show_runs()
+        if run.history.stopped != "interrupted":  # after Stop the buttons come first: see _job_changed
+            self._show_runs()
         return kept
 
     def _show_live(self, run: Run | None) -> None:
@@ -211,6 +216,8 @@ class Laboratory(Panel):
             self._tell(plain(job.error), error=True)
         elif not alive:
             self._progress(f"{job.state}", 1.0 if job.state == "done" else self.bar.value)
+            if job.state == "stopped":
+                self._show_runs()
 
     def _press_run(self) -> None:
         self._press(self.run)
