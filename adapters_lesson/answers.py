@@ -75,6 +75,11 @@ def encode_answers(data: Any, tokenizer: Any) -> Any:
         ValueError: for an empty question or answer, with its row.
     """
 
+    from datasets import Dataset
+
+    if hasattr(data, "keys"):
+        return type(data)({split: encode_answers(rows, tokenizer) for split, rows in data.items()})
+
     def encode(row: dict[str, Any], number: int) -> dict[str, list[int]]:
         for column in ("question", "answer"):
             if not row[column].strip():
@@ -83,7 +88,7 @@ def encode_answers(data: Any, tokenizer: Any) -> Any:
         answer = [*_ids(tokenizer, row["answer"]), tokenizer.eos_token_id]
         return {"input_ids": prompt + answer, "labels": [NOT_COUNTED] * len(prompt) + answer}
 
-    return data.map(encode, with_indices=True)
+    return Dataset.from_list([{**row, **encode(row, number)} for number, row in enumerate(data)])
 
 
 def pack(data: Any, length: int) -> Any:
