@@ -1,6 +1,7 @@
 """`make lesson-times`: seconds of each complete lesson from a fresh kernel, kept in data/results/lesson_times.json.
 
-Targets on two cores: 10 minutes for the whole course, 120 s a lesson, 180 s for lessons 05 and 07.
+Targets on two cores: 10 minutes for the course without the language model of lesson 10, which has 4 minutes of its own;
+120 s a lesson, 180 s for lessons 05 and 07.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from adapters_lesson.files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "data" / "results" / "lesson_times.json"
-COURSE_LIMIT, LESSON_LIMIT, LIMITS = 600, 120, {"05_training": 180, "07_a_real_model": 180}
+LANGUAGE_MODEL = "10_a_language_model"
+COURSE_LIMIT, LESSON_LIMIT, LIMITS = 600, 120, {"05_training": 180, "07_a_real_model": 180, LANGUAGE_MODEL: 240}
 
 sys.path.insert(0, str(ROOT / "notebooks"))
 import build  # noqa: E402
@@ -28,9 +30,15 @@ def table(results: dict[str, Any]) -> str:
     for lesson, seconds in results["seconds"].items():
         limit = LIMITS.get(lesson, LESSON_LIMIT)
         lines.append(f"{lesson:28}{seconds:8.1f} s" + (f"   above {limit} s" if seconds > limit else ""))
-    course = sum(results["seconds"].values())
-    lines.append(f"{'the whole course':28}{course:8.1f} s")
-    return "\n".join([*lines, f"target: at most {COURSE_LIMIT} s: {'met' if course <= COURSE_LIMIT else 'NOT MET'}"])
+    rest = without_language_model(results["seconds"])
+    lines.append(f"{'the whole course':28}{sum(results['seconds'].values()):8.1f} s")
+    lines.append(f"{'without lesson 10':28}{rest:8.1f} s")
+    return "\n".join([*lines, f"target: at most {COURSE_LIMIT} s: {'met' if rest <= COURSE_LIMIT else 'NOT MET'}"])
+
+
+def without_language_model(seconds: dict[str, float]) -> float:
+    """Seconds of all lessons but 10."""
+    return sum(seconds.values()) - seconds.get(LANGUAGE_MODEL, 0)
 
 
 def main() -> None:
