@@ -9,7 +9,7 @@ from ..experiments import Run, Settings, run_experiment
 from ..history import History
 from .job import Job
 
-EVERY = 1.0  # second between two reports of a run that goes on: a picture takes a tenth of that from the training
+EVERY = 1.5  # seconds between two reports of a run that goes on: a picture takes the cores away from the training
 
 
 def run_series(
@@ -24,7 +24,7 @@ def run_series(
     Args:
         keep: called with every run that has ended; returns it with its number.
         tell: called with where the series stands, and the share that is done, in [0, 1].
-        show: called with the run that goes on, once a second; with None when it has ended.
+        show: called with the run that goes on, every ``EVERY`` seconds; with None when it has ended.
     """
     total, before, runs = sum(one.steps for one in settings), 0, []
     for i, one in enumerate(settings, 1):
