@@ -264,6 +264,14 @@ def test_knobs_without_effect_are_greyed(lab):
     assert "lora" in lab.hint.value
 
 
+def test_the_first_computations_are_not_the_kernels(tmp_path, monkeypatch):
+    threads = []
+    monkeypatch.setattr("adapters_lesson.lab.laboratory.warm_up", lambda: threads.append(threading.current_thread()))
+    Laboratory(tmp_path)
+    (thread,) = threads
+    assert thread is not threading.main_thread() and not thread.is_alive()
+
+
 # --- Comparing ------------------------------------------------------------------------------------------------------
 
 

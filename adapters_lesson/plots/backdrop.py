@@ -34,7 +34,7 @@ def sheet_over(pixels: np.ndarray) -> tuple[Figure, Sheet]:
 
 
 class Sheet:
-    """What is drawn on of matplotlib's ``Axes``, by the same names. Axes take ten milliseconds to make, these none.
+    """What is drawn on of matplotlib's ``Axes``, by the same names. Axes take some milliseconds to make, these none.
 
     Attributes:
         transData: from the sheet's units to pixels.
