@@ -1,7 +1,7 @@
 """A figure as a PNG file, painted fast enough to follow a knob.
 
-About half of matplotlib's time for such figures goes into text, which it sets glyph by glyph every time. Here a line of text
-is set once and kept as pixels.
+About half of matplotlib's time for such figures goes into text, which it sets glyph by glyph every time. Here a line of
+text is set once and kept as pixels.
 """
 
 from __future__ import annotations
