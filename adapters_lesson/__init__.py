@@ -5,7 +5,7 @@ Names are imported when they are first used, so that ``import adapters_lesson`` 
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _HOME = {
     "Adapter": "adapter",
@@ -45,6 +45,9 @@ _HOME = {
     "why_not_training": "inspector",
 }
 __all__ = list(_HOME)
+
+if TYPE_CHECKING:  # type checkers would take the module `train`, which is only to be run, for the function
+    from .training import train as train
 
 
 def __getattr__(name: str) -> Any:
