@@ -36,7 +36,10 @@ def minilm_folder() -> Path:
 
 
 def minilm_weights() -> dict[str, torch.Tensor]:
-    """MiniLM's tensors under BERT's names, from its safetensors file (never from a pickle)."""
+    """MiniLM's tensors under BERT's names, from its safetensors file (never from a pickle).
+
+    They are mapped, copy on write: processes share them until one of them writes, and the file never changes.
+    """
     from safetensors.torch import load_file
 
     return load_file(minilm_folder() / "model.safetensors")
@@ -49,7 +52,7 @@ def load_minilm(**changes: Any) -> Any:
     model = BertModel(BertConfig.from_pretrained(minilm_folder(), **changes), add_pooling_layer=False)
     weights = {k: v for k, v in minilm_weights().items() if not k.startswith("pooler")}
     weights.pop("embeddings.position_ids")  # a constant, 0 to 511, that older versions saved
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=True)  # still mapped, not copied
     return model.eval()
 
 

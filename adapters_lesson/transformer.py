@@ -143,6 +143,9 @@ class SmallTransformer(nn.Module):
     def from_minilm(cls, layers: int = 4) -> SmallTransformer:
         """The lower ``layers`` (1 to 6) of MiniLM with their real pretrained weights.
 
+        The weights stay where the system has mapped their file: kernels side by side share the memory of what they
+        only read, and a weight that is trained gets a copy of its own.
+
         Raises:
             ValueError: for a number of layers that MiniLM does not have.
             PretrainedFileError: when MiniLM's files are missing or altered.
@@ -152,7 +155,7 @@ class SmallTransformer(nn.Module):
         if isinstance(layers, bool) or not isinstance(layers, int) or not 1 <= layers <= 6:
             raise ValueError(f"MiniLM has 6 layers: ask for 1 to 6, not {layers!r}")
         model = cls(SmallTransformerConfig(num_hidden_layers=layers))
-        model.load_state_dict(_from_bert_names(minilm_weights(), layers))
+        model.load_state_dict(_from_bert_names(minilm_weights(), layers), assign=True)
         return model.eval()
 
 

@@ -1,7 +1,10 @@
 """Pretrained files: verified before they are read, and written whole or not at all."""
 
 import hashlib
+import re
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,3 +139,35 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path, error, 
         write_atomically(path, write)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def mapped(process="self"):
+    """Kilobytes of the mappings of model.safetensors in a process, by kind."""
+    total, ours = Counter(), False
+    for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            ours = line.endswith("model.safetensors")
+        elif ours and line.endswith("kB"):
+            kind, kilobytes = line.split(":")
+            total[kind] += int(kilobytes.split()[0])
+    return total
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is mapped")
+@pytest.mark.parametrize("load", [SmallTransformer.from_minilm, load_minilm])
+def test_weights_are_mapped_and_copied_only_where_they_are_written(load):
+    file = pretrained.minilm_folder() / "model.safetensors"
+    content = hashlib.sha256(file.read_bytes()).hexdigest()
+    before = mapped()
+    model, other = load(), load()
+    read, written = (
+        next(p for n, p in m.named_parameters() if n.endswith("word_embeddings.weight")) for m in (model, other)
+    )
+    assert torch.equal(read, written)  # has read all of both
+    assert mapped()["Private_Dirty"] == before["Private_Dirty"]
+    assert mapped()["Rss"] - before["Rss"] > 80_000
+    with torch.no_grad():
+        written.zero_()
+    assert 45_000 < mapped()["Private_Dirty"] - before["Private_Dirty"] < 50_000
+    assert read.any()
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == content
