@@ -171,11 +171,11 @@ def errors(page):
     return raised + [str(o["text"]) for o in outputs if o.get("name") == "stderr"]
 
 
-def run_all(page):
+def run_all(page, timeout=300):
     """Run All on a notebook without outputs, so that what is seen afterwards is new; every cell must have run."""
     command(page, "notebook:clear-all-cell-outputs")
     assert not any(cell["outputs"] for cell in code_cells(page))
-    command(page, "notebook:run-all-cells", timeout=300)
+    command(page, "notebook:run-all-cells", timeout=timeout)
     cells = [cell for cell in code_cells(page) if "".join(cell["source"]).strip()]
     assert cells
     assert not errors(page), errors(page)

@@ -1,32 +1,66 @@
-"""A learner's first minutes in a real browser: `make lab`, lesson 00, lesson 01, Run All."""
+"""A learner's way through the course in a real browser: `make lab`, then Run All in every lesson.
+
+A screenshot of each lesson goes to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise to pytest's own.
+"""
+
+import os
+import re
+from pathlib import Path
 
 import pytest
-from browser import NEEDED, POP_UPS, ROOT, VISIBLE, browser_page, copy_of_the_course, make_lab, open_notebook, run_all
+from browser import (
+    CURRENT_NOTEBOOK,
+    NEEDED,
+    POP_UPS,
+    ROOT,
+    VISIBLE,
+    browser_page,
+    code_cells,
+    copy_of_the_course,
+    make_lab,
+    open_notebook,
+    run_all,
+)
 
 pytestmark = NEEDED
+LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+PICTURES = f"{VISIBLE} .jp-OutputArea-output img"
+SHOWN = "images => images.every(image => image.complete && image.naturalWidth > 0)"
 
 
-@pytest.fixture
-def address(tmp_path):
-    copy_of_the_course(tmp_path / "course")
-    with make_lab(tmp_path) as address:
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    copy_of_the_course(home / "course")
+    with make_lab(home) as address:
         yield address
 
 
-def test_lesson_01_runs_in_a_browser(address, tmp_path):
+@pytest.fixture
+def screenshots(tmp_path):
+    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.mark.notebook
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_run_all_in_jupyterlab(address, screenshots, lesson):
     committed = {path: path.read_bytes() for path in (ROOT / "notebooks").rglob("*.ipynb")}
     seen = []
     with browser_page(seen) as page:
-        open_notebook(page, address, "00_start_here.ipynb")
+        open_notebook(page, address, lesson)
         assert page.locator(POP_UPS).count() == 0, "a pop-up greets the learner"
-
-        open_notebook(page, address, "01_the_bottleneck.ipynb")
-        run_all(page)
-        page.screenshot(path=tmp_path / "lesson01.png")
-        figure = page.locator(f"{VISIBLE} .jp-RenderedImage img").first
-        figure.scroll_into_view_if_needed()
-        assert figure.is_visible()
-        assert figure.evaluate("image => image.complete && image.naturalWidth > 0")
-        page.screenshot(path=tmp_path / "figure.png")
+        run_all(page, timeout=600)
+        said = "".join("".join(o.get("text", "")) for cell in code_cells(page) for o in cell["outputs"])
+        results = [o["data"].get("text/plain", "") for cell in code_cells(page) for o in cell["outputs"] if "data" in o]
+        marks = set(re.findall(r"^([✔✘○]) \d+\.\d", said + "\n" + "\n".join(map("".join, results)), re.MULTILINE))
+        assert marks == (set() if lesson.startswith("00") else {"○"})
+        for picture in page.locator(PICTURES).all():
+            picture.scroll_into_view_if_needed()  # Lab renders what is in sight
+        assert page.locator(PICTURES).count() > 0
+        assert page.locator(PICTURES).evaluate_all(SHOWN)
+        page.screenshot(path=screenshots / f"{Path(lesson).stem}.png")
+        page.evaluate(f"() => {CURRENT_NOTEBOOK}.sessionContext.shutdown()")  # the next lesson needs the memory
     assert seen == []
     assert {path: path.read_bytes() for path in committed} == committed

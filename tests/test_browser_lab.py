@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from browser import (
     NEEDED,
-    ROOT,
     Shown,
     begin,
     browser_page,
@@ -22,7 +21,6 @@ from browser import (
     errors,
     make_lab,
     open_notebook,
-    run_all,
     run_cell,
     until,
     wait_for_notebook,
@@ -32,7 +30,6 @@ from browser import (
 from adapters_lesson import lab as widgets
 
 pytestmark = NEEDED
-LESSON = "06_the_bottleneck_lab.ipynb"
 SOON = 2  # seconds. `make lab-speed` measures 0.5 on a machine that does nothing else; here others may be at work
 EXPLORERS = [name for name in widgets.__all__ if name.endswith("_explorer")]
 RUN = "await laboratory.run(seeds=[0], bottleneck_dim=4, steps=800)"
@@ -330,12 +327,3 @@ def test_an_interrupt_of_the_awaiting_cell_stops_the_run(page, runs):
     assert len(list(runs.glob("*.json"))) == 1
     run(shown)
     stop(shown)
-
-
-# --- Lesson 06 ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not (ROOT / "notebooks" / f"{LESSON}").exists(), reason="lesson 06 has not been built")
-def test_run_all_of_lesson_06_ends(course, page):
-    open_notebook(page, course[1] + "&reset", LESSON)  # without the other notebook, whose widgets are gone
-    run_all(page)
