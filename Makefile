@@ -6,7 +6,8 @@ ARGS ?=
 BIN := .venv/bin/python
 PEER := tests/benchmarks/peer-requirements
 
-.PHONY: help lab app llm test notebooks check-notebooks lesson-times lab-speed bench peer lock peer-lock llm-lock lint clean
+.PHONY: help lab app llm test notebooks check-notebooks site lesson-times lab-speed bench peer lock peer-lock llm-lock \
+	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
 help: ## this list
@@ -35,6 +36,9 @@ notebooks: .venv/.test ## build and execute both editions of the lessons; ARGS="
 
 check-notebooks: .venv/.test ## say which notebooks are out of step with their source
 	@exec $(BIN) notebooks/build.py --check $(ARGS)
+
+site: .venv/.test ## build the site of all lessons, for reading, in dist/site
+	@exec $(BIN) docs/build.py $(ARGS)
 
 lesson-times: .venv/.test ## execute every lesson and write its seconds to data/results/lesson_times.json
 	@exec $(BIN) tests/benchmarks/lesson_times.py $(ARGS)
@@ -66,6 +70,7 @@ llm-lock: $(BIN) ## the same for llm-requirements.lock
 lint: .venv/.test ## check style and types
 	$(BIN) -m ruff check
 	$(BIN) -m ruff format --check
+	$(BIN) -m codespell_lib
 	$(BIN) -m mypy
 
 clean: ## remove the environments and the caches; your notebooks stay

@@ -17,8 +17,9 @@ from .backdrop import Sheet, pixels_of, sheet_over
 from .curves import moving_mean
 from .style import INK, course_style
 
-# Here most runs are adapters, so colours tell settings apart, not methods. Okabe and Ito's palette again.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222", "#8C6D31")
+# Here most runs are adapters, so colours tell settings apart, not methods. Okabe and Ito's palette again, its two lightest
+# colours made darker: a line needs a contrast of 3 with the paper (WCAG 2.2, 1.4.11).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B57A00", "#3C8DBC", "#222222", "#6A3D9A")
 SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
 # The knobs against which accuracy can be drawn, with the text below the axis; the first is no knob but a result.
 AXES = {
@@ -51,7 +52,7 @@ def run_styles(runs: Sequence[Run]) -> dict[Settings, Style]:
     """One look for each group of settings that differ in the seed alone, by settings with seed 0."""
     groups = list(dict.fromkeys(replace(run.settings, seed=0) for run in runs))
     return {
-        settings: Style(PALETTE[i % len(PALETTE)], *SHAPES[i // len(PALETTE) % len(SHAPES)])
+        settings: Style(PALETTE[i % len(PALETTE)], *SHAPES[(i + i // len(PALETTE)) % len(SHAPES)])
         for i, settings in enumerate(groups)
     }
 

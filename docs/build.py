@@ -1,0 +1,189 @@
+"""Build the site of the course, for reading: `python docs/build.py [FOLDER]`, by default dist/site.
+
+The pages are put together in a temporary folder, because they come from all over the repository: the complete edition
+of every lesson, the texts for teachers, and what is in this folder. A link from one of them to another becomes a link
+between pages; a link to any other file of the repository becomes a download of it. Sphinx then turns every warning
+into an error. Nothing is executed and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from sphinx.cmd.build import main as sphinx_build
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+NOTEBOOKS = ROOT / "notebooks"
+PAGES = {  # a text of the repository → the name of its page
+    "docs/index.md": "index",
+    "docs/glossary.md": "glossary",
+    "docs/bibliography.md": "bibliography",
+    "TEACHING.md": "teaching",
+    "classroom/GRADING.md": "grading",
+    "classroom/hub/README.md": "hub",
+}
+CODE_OR_LINK = re.compile(
+    r"```.*?```|(?<!\[)`[^`\n]+`|(?P<image>!?)\[(?P<text>(?:[^\]`]|`[^`]*`)*)\]\((?P<link>[^)\s]+)\)", re.S
+)
+WIDGET = re.compile(r"^(?:quiz\(|\w+_explorer\(|guided_experiments\(|laboratory$)", re.MULTILINE)
+ABOUT_A_LESSON = """:::{{admonition}} About this page
+:class: note
+
+This is the complete edition, with solutions and results. To work through the lesson, open the
+[learner's notebook]({learner}) in JupyterLab. You can also take [the notebook of this page]({complete}), or
+[the source]({source}) from which both are built.{widgets}
+:::"""
+ABOUT_WIDGETS = "\n\nThe widgets and the quiz move only in JupyterLab. Here a picture stands for each."
+
+
+def lessons() -> list[dict[str, str]]:
+    """The rows of notebooks/course.csv: lesson, title, question and minutes."""
+    with (NOTEBOOKS / "course.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def course_map() -> str:
+    """The lessons as a Markdown table, with links to their pages and the sum of their minutes."""
+    lines = ["| Lesson | The question it answers | Minutes |", "|---|---|--:|"]
+    for row in lessons():
+        link = f"[{row['lesson'][:2]} · {row['title']}]({row['lesson']}.ipynb)"
+        lines.append(f"| {link} | {row['question'][0].upper()}{row['question'][1:]} | {row['minutes']} |")
+    return "\n".join([*lines, f"| Together | | {sum(int(row['minutes']) for row in lessons())} |"])
+
+
+class Pages:
+    """The folder in which the pages are put together, as Sphinx wants to find them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.texts = {ROOT / path: f"{name}.md" for path, name in PAGES.items()}
+        for row in lessons():
+            for edition in (NOTEBOOKS, NOTEBOOKS / "solutions"):
+                self.texts[edition / f"{row['lesson']}.ipynb"] = f"{row['lesson']}.ipynb"
+
+    def link(self, target: str, origin: Path) -> str | None:
+        """Where a link in the text at ``origin`` leads on the site; None for a folder, which no page shows.
+
+        Raises:
+            ValueError: The file does not exist.
+        """
+        path, _, anchor = target.partition("#")
+        if not path or re.match(r"[a-z]+:", target):
+            return target
+        file = (origin.parent / path).resolve()
+        if not file.exists():
+            raise ValueError(f"{origin.relative_to(ROOT)} has a link to {target}, and there is no such file")
+        if file.is_dir():
+            return None
+        if file in self.texts:
+            return self.texts[file] + (f"#{anchor}" if anchor else "")
+        return self.download(file)
+
+    def download(self, file: Path) -> str:
+        """Have a file of the repository beside the pages; returns where, for a link."""
+        place = self.folder / "repository" / file.relative_to(ROOT)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+        return f"path:{place.relative_to(self.folder).as_posix()}"  # so MyST takes it for a file even if it is a text
+
+    def linked(self, text: str, origin: Path) -> str:
+        """Markdown with its links leading to pages and downloads of the site."""
+
+        def replaced(match: re.Match[str]) -> str:
+            if not match["link"]:
+                return match[0]
+            target = self.link(match["link"], origin)
+            if not target:
+                return match["text"]
+            if match["image"]:
+                target = target.removeprefix("path:")
+            return f"{match['image']}[{match['text']}]({target})"
+
+        return CODE_OR_LINK.sub(replaced, text)
+
+    def add_text(self, file: Path) -> None:
+        """Add a Markdown page."""
+        text = self.linked(file.read_text(encoding="utf-8"), file)
+        if self.texts[file] == "index.md":
+            text = text.replace("<!-- the map of the lessons -->", course_map())
+        (self.folder / self.texts[file]).write_text(text, encoding="utf-8")
+
+    def add_lesson(self, lesson: str) -> None:
+        """Add the page of a lesson: its complete edition, with a note that says so and leads to its sources."""
+        notebook = nbformat.read(NOTEBOOKS / "solutions" / f"{lesson}.ipynb", as_version=4)
+        origin = NOTEBOOKS / f"{lesson}.ipynb"  # links are written for the learner's edition
+        moves = any(cell.cell_type == "code" and WIDGET.search(cell.source) for cell in notebook.cells)
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = self.linked(cell.source, origin)
+            else:
+                _name_picture(cell)
+        note = ABOUT_A_LESSON.format(
+            learner=self.download(origin),
+            complete=self.download(NOTEBOOKS / "solutions" / f"{lesson}.ipynb"),
+            source=self.download(NOTEBOOKS / "sources" / f"{lesson}.py"),
+            widgets=ABOUT_WIDGETS if moves else "",
+        )
+        notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="about-this-page"))
+        nbformat.write(notebook, self.folder / f"{lesson}.ipynb")
+
+
+def _name_picture(cell: NotebookNode) -> None:
+    """Tell MyST the alt text of a cell's picture: it looks for it in the cell's metadata, not in the output's."""
+    for output in cell.outputs:
+        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            cell.metadata["mystnb"] = {"image": {"alt": alt}}
+
+
+def build(site: Path) -> int:
+    """Build the site in the folder ``site``, which is replaced; returns 0 if Sphinx had nothing to complain about.
+
+    Raises:
+        ValueError: ``site`` is a folder of something else, or a page has a link to a file that does not exist.
+    """
+    if site.exists() and any(site.iterdir()) and not (site / ".buildinfo").exists():
+        raise ValueError(f"{site} has files in it that are not a site: name a folder that is new or empty")
+    with tempfile.TemporaryDirectory() as work:
+        pages = Pages(Path(work) / "pages")
+        pages.folder.mkdir()
+        shutil.copytree(HERE / "_static", pages.folder / "_static")
+        for file in pages.texts:
+            if file.suffix == ".md":
+                pages.add_text(file)
+        for row in lessons():
+            pages.add_lesson(row["lesson"])
+        built = Path(work) / "site"
+        options = ["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", "-d", f"{work}/doctrees", "-c", str(HERE)]
+        failed = sphinx_build([*options, str(pages.folder), str(built)])
+        if not failed:
+            shutil.rmtree(site, ignore_errors=True)
+            shutil.copytree(built, site)
+    return failed
+
+
+def main() -> int:
+    """Build what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "dist" / "site", help="where the site goes")
+    site = parser.parse_args().folder
+    try:
+        failed = build(site)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not failed:
+        print(f"the site is in {site}: open {site / 'index.html'}")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

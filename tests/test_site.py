@@ -1,0 +1,309 @@
+"""The site: built once from the committed notebooks, then read as a browser, a screen reader and a search see it."""
+
+import functools
+import importlib.util
+import re
+import subprocess
+import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from browser import NEEDED, browser_page
+from bs4 import BeautifulSoup
+from markdown_text import headings, jumps
+
+from adapters_lesson.plots.runs import PALETTE
+from adapters_lesson.plots.style import COLOURS, INK, TRAINED
+
+ROOT = Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs" / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+LESSONS = [row["lesson"] for row in build.lessons()]
+PAGES = [*LESSONS, *build.PAGES.values(), "search"]
+LOOKS = [("light", 1280, 800), ("dark", 390, 844)]  # both themes, a desktop and a phone
+browser = functools.partial(functools.reduce, lambda test, mark: mark(test), NEEDED)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("built") / "site"
+    answer = subprocess.run(
+        [sys.executable, ROOT / "docs" / "build.py", folder], capture_output=True, text=True, timeout=120
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    """Name → the parsed page."""
+    return {path.stem: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in site.glob("*.html")}
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def committed(lesson):
+    return nbformat.read(ROOT / "notebooks" / "solutions" / f"{lesson}.ipynb", as_version=4)
+
+
+def markdown_of(lesson):
+    return "\n\n".join(cell.source for cell in committed(lesson).cells if cell.cell_type == "markdown")
+
+
+def pictures(cell):
+    """The alt texts of a cell's pictures."""
+    return [
+        output.metadata["image/png"]["alt"]
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+
+
+# --- the pages as files ------------------------------------------------------------------------------------------
+
+
+def test_every_text_has_a_page(pages):
+    assert set(pages) == set(PAGES)
+
+
+def test_the_map_names_every_lesson_with_its_minutes(pages):
+    rows = [[cell.get_text() for cell in row.find_all("td")] for row in pages["index"].select("table tr")[1:]]
+    assert len(rows) == len(LESSONS) + 1
+    for row, expected in zip(rows, build.lessons(), strict=False):
+        assert row[0].endswith(expected["title"])
+        assert row[2] == expected["minutes"]
+    assert rows[-1][2] == str(sum(int(row["minutes"]) for row in build.lessons()))
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_leads_to_its_sources_and_its_neighbours(pages, site, lesson):
+    page = pages[lesson]
+    taken = {Path(link["href"]).name: site / unquote(link["href"]) for link in page.select(".note a")}
+    assert set(taken) == {f"{lesson}.ipynb", f"{lesson}.py"}
+    assert taken[f"{lesson}.py"].read_bytes() == (ROOT / "notebooks" / "sources" / f"{lesson}.py").read_bytes()
+    learner = page.find("a", string="learner’s notebook")["href"]
+    assert (site / learner).read_bytes() == (ROOT / "notebooks" / f"{lesson}.ipynb").read_bytes()
+    around = [page.select_one(f".related-pages .{side}-page") for side in ("prev", "next")]
+    number = LESSONS.index(lesson)
+    neighbours = ["index", *LESSONS, "glossary"][number], ["index", *LESSONS, "glossary"][number + 2]
+    assert [link["href"] for link in around] == [f"{name}.html" for name in neighbours]
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_page_has_all_that_the_notebook_shows(pages, lesson):
+    page, notebook = pages[lesson], committed(lesson)
+    shown = [image["alt"] for image in page.select(".cell_output img")]
+    assert shown == [alt for cell in notebook.cells for alt in pictures(cell)]
+    text = page.find("article").get_text()
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "text" in output:
+                assert output.text.strip() in text
+    moves = any(cell.cell_type == "code" and build.WIDGET.search(cell.source) for cell in notebook.cells)
+    assert ("move only in JupyterLab" in text) == moves
+    assert len(page.select("article details")) == markdown_of(lesson).count("<details>")
+
+
+def test_formulas_are_mathml(pages):
+    for lesson in LESSONS:
+        article, text = pages[lesson].find("article"), markdown_of(lesson)
+        blocks = re.findall(r"\$\$.+?\$\$", text, re.DOTALL)
+        assert len(article.select("div.math > math[display=block]")) == len(blocks)
+        for formula in article.find_all("math"):
+            assert "\\" not in formula.get_text()
+        assert "$" not in article.get_text() or "$$" not in article.get_text()
+    assert len(pages["05_training"].select("article math")) == 3
+    words = [word.get_text() for word in pages["08_many_tasks_one_model"].select("math mi")]
+    assert "softmax" in words
+
+
+def test_every_picture_has_alt_text_and_every_page_its_headings_in_order(pages):
+    for name, page in pages.items():
+        for image in page.find_all("img"):
+            assert image.get("alt", "").strip(), f"{name}: {image}"
+        levels = [int(heading.name[1]) for heading in page.find("article").find_all(re.compile(r"^h[1-6]$"))]
+        assert jumps(levels) == [], name
+        assert levels.count(1) == 1 or name == "search"
+
+
+def test_links_between_pages_lead_somewhere_and_nothing_is_loaded_from_elsewhere(pages, site):
+    for name, page in pages.items():
+        for tag in page.find_all(True):
+            for attribute in ("src", "href", "action", "srcset", "data", "poster"):
+                link = tag.get(attribute)
+                if not link or link.startswith("data:") or (tag.name == "a" and re.match(r"https?:|mailto:", link)):
+                    continue
+                parts = urlsplit(link)
+                assert not parts.scheme and not parts.netloc, f"{name} loads {link}"
+                target = site / unquote(parts.path) if parts.path else site / f"{name}.html"
+                assert target.exists(), f"{name} has a link to {link}"
+                if parts.fragment and target.suffix == ".html":
+                    there = pages[target.stem]
+                    assert there.find(id=unquote(parts.fragment)), f"{name} has a link to {link}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(https?:)?//|@import", style.read_text(encoding="utf-8")), style.name
+
+
+# --- what goes wrong is said -------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ValueError, match="name a folder that is new or empty"):
+        build.build(tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_links_become_pages_downloads_or_text(tmp_path):
+    pages = build.Pages(tmp_path)
+    text = (
+        "[a](../TEACHING.md#x) [`b`](../notebooks/01_the_bottleneck.ipynb) [c](../notebooks) [d](https://example.org) "
+        "[e](#here) `[f](g)` ![h](../notebooks/figures/course.png) [i](../LICENSE)\n```\n[j](k)\n```"
+    )
+    assert pages.linked(text, ROOT / "docs" / "index.md") == (
+        "[a](teaching.md#x) [`b`](01_the_bottleneck.ipynb) c [d](https://example.org) "
+        "[e](#here) `[f](g)` ![h](repository/notebooks/figures/course.png) [i](path:repository/LICENSE)"
+        "\n```\n[j](k)\n```"
+    )
+    assert (tmp_path / "repository" / "LICENSE").exists()
+    with pytest.raises(ValueError, match=r"docs/index\.md has a link to nothing\.md"):
+        pages.linked("[a](nothing.md)", ROOT / "docs" / "index.md")
+
+
+# --- lessons -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lessons_headings_are_in_order(lesson):
+    levels = [level for level, _ in headings(markdown_of(lesson))]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert jumps(levels) == []
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_every_figure_has_alt_text_and_a_sentence_after_it(lesson):
+    cells = committed(lesson).cells
+    for number, cell in enumerate(cells):
+        for alt in pictures(cell):
+            assert len(alt) >= 80, f"{cell.id}: an alt text says what there is to see: {alt}"
+            if build.WIDGET.search(cell.source):
+                continue  # its own sentence stands below it
+            rest = cells[number + 1 :]
+            said = next(place for place, after in enumerate(rest) if after.cell_type == "markdown")
+            assert not rest[said].source.startswith("#"), f"{cell.id}: no sentence says what to see in the figure"
+            assert not any(pictures(between) for between in rest[:said]), f"{cell.id}: another figure comes first"
+
+
+def test_a_jump_between_headings_would_be_found():
+    assert jumps([1, 2, 3, 2, 3, 3, 1]) == []
+    assert jumps([1, 3]) == [(1, 3)]
+    assert jumps([2, 3]) == [(0, 2)]
+
+
+# --- colours -----------------------------------------------------------------------------------------------------
+
+
+def luminance(colour):
+    """Relative luminance of "#RRGGBB", by WCAG 2.2's definition."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other="#FFFFFF"):
+    """WCAG's contrast ratio, from 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_that_of_wcag():
+    assert contrast("#000000") == pytest.approx(21)
+    assert contrast("#767676") == pytest.approx(4.54, abs=0.005)
+
+
+@pytest.mark.parametrize("colour", sorted({*COLOURS.values(), TRAINED, INK}))
+def test_a_methods_colour_stands_out_from_the_page(colour):
+    assert contrast(colour) >= 3  # what WCAG asks of lines and marks (1.4.11)
+
+
+def test_the_laboratorys_runs_stand_out_from_the_page():
+    assert all(contrast(colour) >= 3 for colour in PALETTE)
+
+
+# --- the pages in a browser --------------------------------------------------------------------------------------
+
+# Everything unfolded. Of the words in code, one of each colour is enough: axe takes minutes for all of them.
+READY = """() => {
+    document.querySelectorAll("details").forEach(fold => { fold.open = true });
+    const seen = new Set();
+    for (const word of document.querySelectorAll("pre span[class]")) {
+        const kind = word.className + word.closest(".container, details, article").className;
+        if (seen.has(kind)) word.replaceWith(word.textContent);
+        seen.add(kind);
+    }
+}"""
+
+
+@browser
+@pytest.mark.parametrize(("theme", "width", "height"), LOOKS)
+def test_no_page_has_a_serious_finding(address, theme, width, height):
+    from axe_playwright_python.sync_playwright import Axe
+
+    seen, findings = [], []
+    with browser_page(seen, width, height) as page:
+        page.emulate_media(color_scheme=theme)
+        for name in PAGES:
+            page.goto(f"{address}/{name}.html")
+            page.evaluate(READY)
+            wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert wider <= 0, f"{name} is wider than the window by {wider} pixels"
+            found = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+            findings += [(name, violation["id"], violation["nodes"][0]["html"]) for violation in found]
+    assert findings == []
+    assert seen == []
+
+
+@browser
+def test_what_scrolls_in_its_box_can_be_reached_by_keyboard(address):
+    with browser_page([], 390, 844) as page:
+        page.goto(f"{address}/01_the_bottleneck.html")
+        box = page.locator("article .cell_output[tabindex='0']", has=page.locator("img")).first
+        assert box.get_attribute("aria-label") == "Figure"
+        box.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.wait_for_function("() => !document.querySelector('.cell_output[tabindex]:has(> img)')")
+
+
+@browser
+def test_search_finds_the_bottleneck(address):
+    seen = []
+    with browser_page(seen) as page:
+        page.goto(f"{address}/index.html")
+        page.get_by_role("textbox", name="Search").fill("bottleneck")
+        page.keyboard.press("Enter")
+        first = page.locator("ul.search li a").first
+        first.wait_for()
+        found = page.locator("ul.search li a").evaluate_all("links => links.map(link => new URL(link.href).pathname)")
+        assert any("01_the_bottleneck.html" in path for path in found)
+        first.click()
+        page.wait_for_selector("article h1")
+    assert seen == []
