@@ -5,13 +5,19 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
+import torch
+from wrong_answers import lesson06 as answers
 
 from adapters_lesson.adapter import AdapterConfig
+from adapters_lesson.checks import lesson06
+from adapters_lesson.checks.judging import CASES, RULES, right_rule
+from adapters_lesson.checks.report import Mistake
 from adapters_lesson.costs import count_parameters
 from adapters_lesson.experiments import SWEEPS, VALIDATE_EVERY, VALIDATION_TEXTS, Settings
 from adapters_lesson.history import load_results
 from adapters_lesson.insertion import insert_adapters
 from adapters_lesson.lab.guide import TITLES, committed_runs
+from adapters_lesson.plots import mean_and_interval
 from adapters_lesson.transformer import SmallTransformer, SmallTransformerConfig
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "sources" / "06_the_bottleneck_lab.py"
@@ -28,7 +34,7 @@ def accuracy(sweep, value):
 @pytest.mark.parametrize(
     ("sentence", "runs"),
     [
-        ("{} with Pfeiffer's place and m = 32, and {} with Houlsby's", [("fair places", 32), ("width", 16)]),
+        ("{} with Pfeiffer's place and m = 32, and {} with Houlsby's and m = 16", [("fair places", 32), ("width", 16)]),
         ("{} for block 0, {} for block 1, {} for block 2", [("one block", (i,)) for i in range(3)]),
         (
             "{} with GELU, {} with ReLU, {} without",
@@ -70,3 +76,62 @@ def test_the_results_say_how_they_were_made():
     results = load_results("laboratory")
     assert results["command"] == "python data/run_laboratory.py"
     assert results["threads"] == 1
+
+
+def lost(sweep, m, reference=64):
+    """What a width loses against the reference, seed by seed, in points."""
+    runs = {(run.settings.bottleneck_dim, run.settings.seed): 100 * run.accuracy for run in committed_runs(sweep)}
+    return [runs[reference, seed] - runs[m, seed] for seed in range(3)]
+
+
+def test_the_verdicts_on_the_widths_are_those_that_the_lesson_says():
+    verdicts = {}
+    for m in SWEEPS["width"].values:
+        if m != 64:
+            middle, half = mean_and_interval(lost("width", m))
+            verdicts[m] = "as good" if middle + half < 2 else "worse" if middle - half > 2 else "unclear"
+    assert {m for m, verdict in verdicts.items() if verdict == "worse"} == {1, 2, 4}
+    assert {m for m, verdict in verdicts.items() if verdict == "unclear"} == {8}
+    assert "finds three widths worse, one unclear and three as good" in TEXT
+    assert f"it lost {max(lost('width', 8)):.1f} points with one seed" in TEXT
+
+
+def test_the_time_of_a_run_is_what_the_lesson_says():
+    def fastest(name, value):
+        return min(run["seconds"] for run in load_results("laboratory")["rows"][name]["runs"] if run["value"] == value)
+
+    assert fastest("more steps", 400) / fastest("more steps", 200) == pytest.approx(2, abs=0.1)
+    assert fastest("width", 128) / fastest("width", 1) == pytest.approx(1.1, abs=0.05)
+    assert fastest("one block", [2]) / fastest("one block", [0]) < 0.8
+
+
+@pytest.mark.parametrize("check", ["check_seconds", "check_judge", "check_fair", "check_sweep"])
+def test_every_exercise_has_its_many_wrong_answers_and_right_ones_in_several_styles(check):
+    assert len(answers.WRONG[check]) >= 12
+    assert len(answers.RIGHT[check]) >= 3
+
+
+def test_no_rule_that_judges_poorly_says_the_same_as_the_right_one():
+    said = [[rule(case) for case in CASES] for rule, _ in [(right_rule, ""), *RULES]]
+    assert all(one not in said[:place] for place, one in enumerate(said))
+
+
+def test_a_comparison_may_be_as_unequal_as_whole_widths_make_it():
+    for m in (15, 17, 33, 100):
+        reference = Settings(bottleneck_dim=m)
+        for run in answers.fair()(reference, ["houlsby", "pfeiffer"], [0]):
+            lesson06._look_at_width(run, reference)
+    with pytest.raises(Mistake, match=r"0\.92 of"):
+        lesson06._look_at_width(Settings(placement="pfeiffer", bottleneck_dim=30), Settings())
+
+
+def test_what_the_check_counts_is_what_the_laboratory_measured():
+    for name in SWEEPS:
+        for run in committed_runs(name):
+            assert lesson06._parameters(run.settings) == run.trainable
+
+
+def test_a_learners_jobs_leave_the_random_numbers_alone():
+    state = torch.get_rng_state()
+    assert lesson06.check_sweep(answers.colleagues).status == "wrong"
+    assert torch.equal(state, torch.get_rng_state())

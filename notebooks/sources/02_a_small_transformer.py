@@ -3,8 +3,9 @@
 #
 # **The question.** What do we put adapters into?
 #
-# **You will be able to** read a transformer encoder line by line, name its parts and where each sub-layer ends, and say
-# what the layers of a pretrained model know about a text, and what they do not.
+# **You will be able to** read a transformer encoder line by line, write its attention weights, find a fault in a block,
+# name its parts and where each sub-layer ends, and say what the layers of a pretrained model know about a text, and what
+# they do not.
 #
 # **Before you start.** Lesson 01. You have seen the word "attention"; that is enough.
 #
@@ -19,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from adapters_lesson import SmallTransformer, encode, load_minilm, load_task, load_tokenizer
+from adapters_lesson.checks import lesson02 as checks
 from adapters_lesson.lab import quiz
 from adapters_lesson.plots import attention_maps, layer_probes, show
 from adapters_lesson.training import Texts
@@ -67,19 +69,68 @@ print("hidden states:", tuple(x.shape), "= (texts, tokens, model_dim)")
 print(inspect.getsource(SelfAttention.forward))
 
 # %% [markdown]
-# `scaled_dot_product_attention` is one call for four lines of arithmetic. Written out, for each head:
-# softmax(q kᵀ / √32) v. Is it really the same?
+# `scaled_dot_product_attention` is one call for a few lines of arithmetic: softmax(q kᵀ / √32) v, for each head. The
+# softmax makes **attention weights** of the scores, one row for each token that looks.
+#
+# And the `mask`? The texts of a batch differ in length, and the shorter ones are filled up with `[PAD]`. Nobody may look
+# at such **padding**. A score of −∞ becomes a weight of zero.
+#
+# ### Exercise 2.1 · Who looks at whom
+#
+# **Write** the attention weights of all heads. `q` and `k` are (texts, heads, tokens, width of a head); `words` is True
+# for words and False for padding, (texts, 1, 1, tokens). **Difficulty** ◆◇◇ · **5 minutes**
+#
+# **Done** when each row sums to 1 and none of it goes to padding. One expression is enough.
+#
+# <details><summary>Hint 1</summary>
+#
+# Four steps: q kᵀ with the last two axes of `k` exchanged, divided by the root of `q.shape[-1]`, padding masked, softmax.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `scores.masked_fill(condition, value)` puts the value where the condition is True. `~words` is True for padding.
+# </details>
+# <details><summary>I see "take the softmax over the last axis"</summary>
+#
+# A row belongs to the token that looks, and the softmax shares out its attention: over the columns, `softmax(-1)`.
+# </details>
+# <details><summary>I see "the others no longer sum to 1"</summary>
+#
+# Zeros put in after the softmax are missing from the sum. −∞ has to be put in before it.
+# </details>
+
+
+# %%
+def attention_weights(q: torch.Tensor, k: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    ### BEGIN SOLUTION
+    scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
+    return scores.masked_fill(~words, float("-inf")).softmax(-1)
+    ### END SOLUTION
+
+
+# %%
+checks.check_weights(attention_weights)
+### BEGIN HIDDEN TESTS
+_q, _k = torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 4)
+_q[0, 0, 0, 0], _k[0, 0, 0, 0] = 2 * torch.tensor(3.0).log(), 1.0  # one score is ln 3, all others are 0
+_weights = attention_weights(_q, _k, torch.tensor([[[[True, True, False]]]]))[0, 0]
+assert torch.allclose(_weights[0], torch.tensor([0.75, 0.25, 0.0])), "scores of ln 3 and 0 make weights of 3/4 and 1/4"
+assert torch.allclose(_weights[1], torch.tensor([0.5, 0.5, 0.0])), "equal scores share the attention among the words"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The block has a method `weights` for them, too. With the values and the output projection they should give what the
+# sub-layer gives. Do they?
 
 # %%
 attention = model.blocks[0].attention
 with torch.no_grad():
-    q, k, v = (m(x).unflatten(-1, (12, 32)).transpose(1, 2) for m in (attention.query, attention.key, attention.value))
-    weights = (q @ k.transpose(-2, -1) / 32**0.5).softmax(-1)
-    by_hand = attention.output((weights @ v).transpose(1, 2).flatten(2))
+    v = attention.value(x).unflatten(-1, (12, 32)).transpose(1, 2)
+    by_hand = attention.output((attention.weights(x, None) @ v).transpose(1, 2).flatten(2))
     print("largest difference:", f"{(by_hand - attention(x, None)).abs().max():.1e}")
 
 # %% [markdown]
-# The same, up to rounding. The weights of the softmax can be looked at. Do heads differ in what they look for? Here are
+# The same, up to rounding. And the weights can be looked at. Do heads differ in what they look for? Here are
 # three heads of different layers.
 
 # %%
@@ -110,9 +161,10 @@ show(
 # %% [markdown]
 # ## The whole block
 #
-# After the attention comes the **feed-forward network** (FFN): each token on its own, from 384 to 1,536 numbers, an
-# activation, and back to 384. Note the contrast: the FFN *expands* and contracts, an adapter narrows and widens. Around
-# each sub-layer there are a residual connection and a **LayerNorm**, which brings every vector to a standard length.
+# A **block**, also called a layer, is attention and what follows it. After the attention comes the **feed-forward
+# network** (FFN): each token on its own, from 384 to 1,536 numbers, an activation, and back to 384. Note the
+# contrast: the FFN *expands* and contracts, an adapter narrows and widens. Around each sub-layer there are a residual
+# connection and a **LayerNorm**, which brings every vector to a standard length.
 
 # %%
 print(inspect.getsource(Block.forward))
@@ -122,7 +174,48 @@ print(inspect.getsource(Block.forward))
 # sub-layer ("pre-LN"). For an adapter this matters, as lesson 03 shows. In both, call *h* what a sub-layer puts out and
 # *r* the **residual stream** that went past it.
 #
-# Where are the parameters? First guess, then run the cell: which has more, attention or FFN?
+# Where are the parameters? First guess which has more, attention or FFN. Then predict the sum, and then measure.
+#
+# ### Exercise 2.2 · The parameters of a block
+#
+# **Write** their number as a formula of the width d and the FFN's inner width. **Difficulty** ◆◇◇ · **3 minutes**
+#
+# **Done** when it gives what the next cell counts in MiniLM's block.
+#
+# <details><summary>Hint 1</summary>
+#
+# Attention is four linear layers from d to d, the FFN one from d to f and one from f to d. Each has a bias.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# A linear layer from a to b has a · b + b parameters. A LayerNorm has a weight and a bias of width d, and there are two.
+# </details>
+# <details><summary>I see "those of the LayerNorms"</summary>
+#
+# 4 · d are missing. A LayerNorm not only normalises, it also scales and shifts each of the d numbers.
+# </details>
+# <details><summary>I see "twelve heads do not make twelve times as many weights"</summary>
+#
+# The heads share the d numbers: twelve times 32. One d × d matrix makes the queries of all of them.
+# </details>
+
+
+# %%
+def block_parameters(model_dim: int, ffn_dim: int) -> int:
+    ### BEGIN SOLUTION
+    attention = 4 * (model_dim * model_dim + model_dim)
+    ffn = model_dim * ffn_dim + ffn_dim + ffn_dim * model_dim + model_dim
+    norms = 2 * 2 * model_dim
+    return attention + ffn + norms
+    ### END SOLUTION
+
+
+# %%
+checks.check_block_count(block_parameters)
+### BEGIN HIDDEN TESTS
+assert block_parameters(768, 3072) == 7_087_872, "a block of BERT-base has 7,087,872 parameters"
+assert block_parameters(10, 7) == 637, "the FFN need not be wider than the model: 440 + 157 + 40"
+### END HIDDEN TESTS
 
 # %%
 block = model.blocks[0]
@@ -155,13 +248,135 @@ print(f"largest difference over {words.sum()} tokens × 384: {difference:.1e}")
 
 # %% [markdown]
 # The difference is rounding. What we read is a real pretrained transformer.
+#
+# ## A block that looks right
+#
+# A colleague has written MiniLM's block once more, `r` for the residual and `h` for what a sub-layer puts out. It raises
+# no error, and its vectors have nearly the usual length.
+
+
+# %%
+def by_a_colleague(block: Block, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    r = x
+    h = block.attention(x, mask)
+    x = block.attention_norm(h + r)
+    h = block.ffn(x)
+    return block.ffn_norm(h + r)
+
+
+mask = pair["attention_mask"][:, None, None, :].bool()
+with torch.no_grad():
+    x = model.embed(pair["input_ids"])
+    for number, block in enumerate(model.blocks, start=1):
+        ours, x = block(x, mask), by_a_colleague(block, x, mask)
+        lengths = f"{ours[words].norm(dim=-1).mean():.2f} and {x[words].norm(dim=-1).mean():.2f}"
+        print(f"block {number}: mean length {lengths}, largest difference {(ours - x)[words].abs().max():.2f}")
+
+# %% [markdown]
+# Each line gives both the same input: the fault is in every block.
+#
+# ### Exercise 2.3 · Mend the block
+#
+# **Write** the function so that it computes MiniLM's block, out of `block.attention`, `block.attention_norm`,
+# `block.ffn` and `block.ffn_norm`. There is one fault. Before you mend it, find out in which half it is.
+# **Difficulty** ◆◆◇ · **6 minutes**
+#
+# **Done** when it equals `block(x, mask)` up to rounding.
+#
+# <details><summary>Hint 1</summary>
+#
+# Compare half a block: `block.attention_norm(x + block.attention(x, mask))` with the colleague's `x` after three lines.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Follow `r`. What is in it when the last line uses it, and what went into the FFN?
+# </details>
+# <details><summary>I see "the FFN's residual is still the block's input"</summary>
+#
+# `r = x` was said once, at the top. The second residual goes past the FFN alone: it starts where the FFN starts.
+# </details>
+# <details><summary>I see "that is a pre-LN block"</summary>
+#
+# MiniLM normalises after each sum. The sub-layers read `x` as it is.
+# </details>
+
+
+# %%
+def mended_block(block: Block, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    ### BEGIN SOLUTION
+    r = x
+    h = block.attention(x, mask)
+    x = block.attention_norm(h + r)
+    r = x
+    h = block.ffn(x)
+    return block.ffn_norm(h + r)
+    ### END SOLUTION
+
+
+# %%
+checks.check_mended(mended_block)
+### BEGIN HIDDEN TESTS
+from adapters_lesson.transformer import SmallTransformerConfig
+
+_block = Block(SmallTransformerConfig(20, 8, num_attention_heads=2, intermediate_size=16)).eval()
+_x, _mask = torch.randn(2, 4, 8), torch.tensor([[True] * 4, [True, True, False, False]])[:, None, None, :]
+with torch.no_grad():
+    _expected = _block(_x.clone(), _mask)
+    _difference = (mended_block(_block, _x, _mask) - _expected).abs().max()
+assert _difference < 1e-5, "on another block, two texts of which one is padded, the output is not the block's"
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## What do the layers know?
 #
 # A classifier on top of the encoder takes the mean over a text's hidden states and applies one linear layer, the
-# **head**. How good can that be if the encoder stays as it is? A **probe** tells: we freeze the model, take the mean
-# hidden state after each layer, and fit a linear classifier on it.
+# **head**. The mean is over the words alone: what the layers make of padding is not zero.
+#
+# ### Exercise 2.4 · The mean over the words
+#
+# **Write** it. `hidden` is (texts, tokens, d); `mask` is 1 for words and 0 for padding, (texts, tokens). The result is
+# (texts, d). **Difficulty** ◆◆◇ · **5 minutes**
+#
+# **Done** when a text's mean does not depend on how far it is padded.
+#
+# <details><summary>Hint 1</summary>
+#
+# A sum over axis 1 in which padding counts as zero, divided by each text's own number of words.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `mask[..., None]` is (texts, tokens, 1), and fits both: it stretches over the d numbers, and its sum over axis 1 over
+# the result's.
+# </details>
+# <details><summary>I see "not by the padded length"</summary>
+#
+# `.mean(1)` divides by the number of tokens, padding included. Take `.sum(1)` and divide yourself.
+# </details>
+# <details><summary>I see "The size of tensor a must match the size of tensor b"</summary>
+#
+# Axes are matched from the right: (texts, tokens, d) with (texts, tokens) compares d with the tokens.
+# </details>
+
+
+# %%
+def mean_over_words(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    ### BEGIN SOLUTION
+    words = mask[..., None]
+    return (hidden * words).sum(1) / words.sum(1)
+    ### END SOLUTION
+
+
+# %%
+checks.check_mean(mean_over_words)
+### BEGIN HIDDEN TESTS
+_hidden = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], [[5.0, 6.0], [7.0, 7.0], [8.0, 8.0]]])
+_means = mean_over_words(_hidden, torch.tensor([[1, 1, 0], [1, 0, 0]]))
+assert torch.allclose(_means, torch.tensor([[2.0, 3.0], [5.0, 6.0]])), "two words of three tokens, and one of three"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# How good can a linear head on these means be if the encoder stays as it is? A **probe** tells: we freeze the model, take
+# the mean hidden state after each layer, and fit a linear classifier on it.
 #
 # Two tasks. The *film reviews* are real sentences, positive or negative. The *aspect* task is made up, as a controlled
 # experiment:
@@ -218,8 +433,8 @@ show(
 # %% [markdown]
 # 1,500 texts to fit, 500 to test, so each point is uncertain by about two percentage points. Neither task is solved by
 # reading the frozen features. For the film reviews the layers add next to nothing: the embeddings, which know single
-# words and nothing of their order, do about as well as layer 6. For the aspect task this is no wonder: the mean over all tokens holds both judgements,
-# and nothing says which belongs to the named thing. The information was in the text; the frozen model does not put it
+# words and nothing of their order, do no worse than the last layer. For the aspect task this is no wonder: the mean over
+# all tokens holds both judgements, and nothing says which belongs to the named thing. The information was in the text; the frozen model does not put it
 # where a linear head can find it. The first layers help, and the later ones do not take it further.
 #
 # A little change *inside* the encoder could: let the named word collect its adjective before the mean is taken. That is

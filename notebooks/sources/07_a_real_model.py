@@ -4,13 +4,15 @@
 # **The question.** Does it hold on a real pretrained model and real text?
 #
 # **You will be able to** put adapters into a model of the library transformers, compare them fairly with full
-# fine-tuning, LoRA and a trained head alone, and read a result table with its spread.
+# fine-tuning, LoRA and a trained head alone, test a classifier that you did not write, and say which runs a claim needs.
 #
 # **Before you start.** Lessons 01 to 03.
 #
 # **Time.** 45 minutes, of which the machine computes two or three.
 
 # %%
+from statistics import stdev
+
 import torch
 
 from adapters_lesson import (
@@ -25,9 +27,10 @@ from adapters_lesson import (
     prepare,
     train,
 )
+from adapters_lesson.checks import lesson07 as checks
 from adapters_lesson.history import load_results
 from adapters_lesson.lab import quiz
-from adapters_lesson.plots import accuracy_against_parameters, learning_curves, show
+from adapters_lesson.plots import accuracy_against_parameters, learning_curves, mean_and_interval, show
 
 # %% [markdown]
 # ## The text
@@ -56,6 +59,55 @@ print({split: len(dataset) for split, dataset in task.items()})
 # The same MiniLM, this time as the library transformers builds it: a `BertModel` with six layers. The classifier is as
 # before: the mean over the hidden states and a linear head. And adapters go in with the same call as in lesson 03,
 # because the table of architectures knows BERT's names.
+#
+# Beside adapters we put **LoRA** (Hu et al. 2021), the other well-known method of this kind. To a frozen weight matrix W
+# it adds a product of two thin ones: W + B A, with A of r × in and B of out × r, and no biases. r is the **rank**. We use
+# the library peft for it, on query and value in every layer. LoRA's update is linear, so it can be multiplied into the
+# weights after training; an adapter has a non-linearity and stays a module of its own.
+#
+# What does LoRA cost, and which rank costs as much as Houlsby's adapters of width m? Predict it first.
+#
+# ### Exercise 7.1 · LoRA's parameters
+#
+# **Write** the number of parameters that LoRA of rank r trains, without the head, in a model of width d.
+# **Difficulty** ◆◇◇ · **4 minutes**
+#
+# **Done** when d = 384, r = 8 and 6 layers give 73,728.
+#
+# <details><summary>Hint 1</summary>
+#
+# Query and value are d × d. How many entries has A, how many has B?
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# r · d + d · r for one matrix, two matrices in a layer.
+# </details>
+# <details><summary>I see "biases are counted"</summary>
+#
+# 2 · d · m + m + d is an adapter. A and B are matrices alone.
+# </details>
+# <details><summary>I see "the size of the whole matrices"</summary>
+#
+# B A is d × d, but it is never kept: A and B are.
+# </details>
+
+
+# %%
+def lora_parameters(model_dim: int, rank: int, layers: int) -> int:
+    ### BEGIN SOLUTION
+    return layers * 2 * (rank * model_dim + model_dim * rank)
+    ### END SOLUTION
+
+
+# %%
+checks.check_lora_count(lora_parameters)
+### BEGIN HIDDEN TESTS
+assert lora_parameters(384, 8, 6) == 73_728, "MiniLM, r = 8: 12 matrices with 6,144 parameters each"
+assert lora_parameters(10, 1, 2) == 80, "two layers of width 10, r = 1: four matrices with 20 parameters each"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# And measured on the models, each with a head of 770 parameters:
 
 # %%
 tokenizer = load_tokenizer()
@@ -80,10 +132,9 @@ for label, (method, config) in methods.items():
     print(f"{label:17}", prepare(new_classifier(), method, config))
 
 # %% [markdown]
-# Six ways to train the same model, and one row for the head alone. **LoRA** (Hu et al. 2021) is the other well-known
-# method of this kind: it adds a product of two thin matrices to some weight matrices, here to query and value in every
-# layer. We use the library peft for it. How adapters and LoRA differ: LoRA's update is linear, so it can be
-# multiplied into the weights after training; an adapter has a non-linearity and stays a module of its own.
+# Six ways to train the same model, and one row for the head alone. LoRA of rank 8 costs nearly what Houlsby's adapters of
+# width 8 do: both put two thin matrices, d × 8 and 8 × d, in two places of every layer, and the adapters add their
+# biases.
 
 # %% [markdown]
 # ## A small run, live
@@ -116,6 +167,102 @@ show(
 # on their way up, and the head gets something better to read. How sure are we? 2,000 test sentences give a standard
 # error of about 0.9 points, and another seed may move the result by a point. So let us not conclude too much from one
 # run each.
+
+# %% [markdown]
+# ## Alone and in company
+#
+# And is the accuracy itself right? Sentences are classified in batches, and a batch pads the shorter ones. What a sentence
+# gets must not depend on those beside it. Faults of that kind raise no error: a mask that is not handed on, dropout left
+# on, sentences sorted by length and not sorted back. Here is a colleague's classifier around our adapter model.
+
+
+# %%
+@torch.no_grad()
+def by_a_colleague(sentences: list[str]) -> torch.Tensor:
+    """Logits (sentences, labels)."""
+    model = models["Pfeiffer m=8"].eval()
+    columns = tokenizer(sentences, padding=True, return_tensors="pt")
+    hidden = model.base_model(columns["input_ids"]).last_hidden_state
+    words = columns["attention_mask"][..., None]
+    return model.head((hidden * words).sum(1) / words.sum(1))
+
+
+some = data["test"].select(range(200))
+theirs = (by_a_colleague(list(some["text"])).argmax(-1) == torch.tensor(some["label"])).float().mean()
+ours = evaluate(models["Pfeiffer m=8"], some)["accuracy"]
+print(f"accuracy on 200 test sentences: the colleague's {100 * theirs:.1f} %, ours {100 * ours:.1f} %")
+
+# %% [markdown]
+# A little less, and within the standard error of 200 sentences, which is about three points. Nobody would look twice.
+#
+# ### Exercise 7.2 · A test for a classifier
+#
+# **Write** a function that says True if every sentence gets the same logits alone as together with the others, up to
+# rounding (1e-4). `classify(sentences)` takes a list of strings and returns logits (sentences, labels).
+# **Difficulty** ◆◆◇ · **7 minutes**
+#
+# **Done** when it finds the faults that the check plants, and raises no false alarm. Then try it on `by_a_colleague`,
+# and find the line.
+#
+# <details><summary>Hint 1</summary>
+#
+# Call `classify` once with all sentences, and once for each with a list of one.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `torch.cat` puts the single rows together; `torch.allclose(a, b, atol=1e-4)` compares.
+# </details>
+# <details><summary>I see "compare the logits, up to 1e-4, not the labels"</summary>
+#
+# A small change turns few answers round, and perhaps none of those that you look at. The logits show it in all.
+# </details>
+# <details><summary>I see "a false alarm at rounding"</summary>
+#
+# The same sum in another order differs in the last digits. `torch.equal` does not bear that.
+# </details>
+
+
+# %%
+def same_in_company(classify, sentences: list[str]) -> bool:
+    ### BEGIN SOLUTION
+    together = classify(sentences)
+    alone = torch.cat([classify([sentence]) for sentence in sentences])
+    return torch.allclose(together, alone, atol=1e-4)
+    ### END SOLUTION
+
+
+# %%
+checks.check_company(same_in_company)
+### BEGIN HIDDEN TESTS
+_table = {"a": [1.0, 2.0], "b": [0.5, -1.0], "c": [-2.0, 3.0]}
+_sound = lambda sentences: torch.tensor([_table[s] for s in sentences])  # noqa: E731
+_shifted = lambda sentences: _sound(sentences) + torch.tensor([0.02, -0.02]) * (len(sentences) > 1)  # noqa: E731
+_sorted = lambda sentences: _sound(sorted(sentences))  # noqa: E731
+assert same_in_company(_sound, ["c", "a", "b"]), "a classifier that looks up each sentence for itself is sound"
+assert not same_in_company(_shifted, ["c", "a", "b"]), "all logits change by 0.02 in company"
+assert not same_in_company(_sorted, ["c", "a", "b"]), "the answers come back in the order of the alphabet"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# By how much do the two classifiers' logits change in company?
+
+
+# %%
+@torch.no_grad()
+def with_mask(sentences: list[str]) -> torch.Tensor:
+    columns = tokenizer(sentences, padding=True, return_tensors="pt")
+    return models["Pfeiffer m=8"](columns["input_ids"], columns["attention_mask"])
+
+
+sentences = list(some["text"])[:16]
+for name, classify in (("the colleague's", by_a_colleague), ("ours", with_mask)):
+    together, alone = classify(sentences), torch.cat([classify([sentence]) for sentence in sentences])
+    print(f"{name:16} largest difference {(together - alone).abs().max():.1e}")
+
+# %% [markdown]
+# Ours changes by rounding only. The colleague's mean leaves padding out, but `base_model` was called without the mask, so
+# that in every layer words looked at padding. Such a fault costs a few points, which looks like a bad seed. A test that
+# knows what must not matter finds it at once.
 
 # %% [markdown]
 # ## The comparison
@@ -216,18 +363,163 @@ for text, mask in (
 # %% [markdown]
 # The adapters win on more sentences than they lose, and they do lose on some: they learnt another way of reading, not
 # just a sharper one.
+#
+# How sure is the difference? Both read the *same* sentences. For each, let *d* be +1 if only the adapters are right, −1 if
+# only the head is, and 0 otherwise. The difference of the accuracies is the mean of these numbers, and half its 95 %
+# interval is 1.96 · s / √n, with *s* their standard deviation.
+#
+# ### Exercise 7.3 · Two models on the same texts
+#
+# **Write** a function that returns the difference of the two accuracies and half the width of its interval, as shares.
+# `first` and `second` say for each text whether the model is right, as tensors of True and False.
+# **Difficulty** ◆◆◇ · **6 minutes**
+#
+# **Done** when both numbers are right on made-up answers. Guess first whether the interval is wider or narrower than that
+# of two accuracies on *different* sentences.
+#
+# <details><summary>Hint 1</summary>
+#
+# `first.float() - second.float()` is d for all texts.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `.mean()`, `.std()` and `len` are all that is needed; `.item()` makes a number of a tensor.
+# </details>
+# <details><summary>I see "two unrelated samples"</summary>
+#
+# The two variances were added. But what is hard for one model is hard for the other, and cancels in the differences.
+# </details>
+# <details><summary>I see "divide by all texts"</summary>
+#
+# The texts on which the two agree are zeros. They belong to the mean.
+# </details>
+
+
+# %%
+def paired_difference(first: torch.Tensor, second: torch.Tensor) -> tuple[float, float]:
+    ### BEGIN SOLUTION
+    d = first.float() - second.float()
+    return d.mean().item(), 1.96 * d.std().item() / len(d) ** 0.5
+    ### END SOLUTION
+
+
+# %%
+checks.check_paired(paired_difference)
+### BEGIN HIDDEN TESTS
+_first = torch.tensor([True] * 90 + [False] * 60 + [True] * 250)
+_second = torch.tensor([False] * 90 + [True] * 60 + [True] * 250)
+_difference, _half = paired_difference(_first, _second)
+assert abs(_difference - 0.075) < 1e-3, "90 texts won and 60 lost of 400: 7.5 points"
+assert abs(_half - 0.0596) < 0.003, "1.96 times 0.608, divided by 20"
+### END HIDDEN TESTS
+
+# %%
+d = adapter_right.float() - head_right.float()
+half = 1.96 * d.std() / len(d) ** 0.5
+apart = 1.96 * ((adapter_right.float().var() + head_right.float().var()) / len(d)) ** 0.5
+print(f"adapters − head: {100 * d.mean():+.1f} points, 95 % interval ± {100 * half:.1f}")
+print(f"on different sentences, of this number each, it would be ± {100 * apart:.1f}")
 
 # %% [markdown]
-# ## Your turn
+# Narrower, since most sentences are easy or hard for both. But this interval is about the sentences only: it says what
+# other sentences would give, with these two models. Other seeds make other models.
+
+# %% [markdown]
+# ## A claim, and the runs that it needs
 #
-# No check here: these are experiments, and the point is to write down a guess before you run them.
+# "Adapters come within one point of full fine-tuning." Which runs support such a claim? It is easy to make it look true:
+# give full fine-tuning a wrong rate, show the best seed, choose on the test split. It is as easy to overlook that the runs
+# cannot tell: that a difference is *not significant* may only mean that there were few of them.
 #
-# 1. **◆◇◇, 5 minutes.** Train `"Houlsby m=8"` in the live cell as well. Does it beat Pfeiffer's placement by more than
-#    the spread in the table?
-# 2. **◆◆◇, 10 minutes.** Put adapters into the upper three layers only: `AdapterConfig(8, layers=(3, 4, 5))`. And only
-#    into the lower three. Which lose less?
-# 3. **◆◆◆, 15 minutes.** How many training sentences do adapters need to beat the head? Try 100, 300, 1,000 and draw the
-#    curve for both.
+# So we fix a rule beforehand, as in lesson 06. **The claim is supported if even the lower end of the 95 % interval of the
+# difference, over the seeds, lies above −1 point.**
+#
+# ### Exercise 7.4 · Design the experiment
+#
+# **Write** the experiment, and return True if the claim is supported. `run(method, learning_rate, seed)` trains a model
+# and returns its accuracies as shares, `{"validation": …, "test": …}`. The methods are `"adapters"` and
+# `"full fine-tuning"`, `rates[method]` lists the rates that a method may try, `seeds` the seeds. `mean_and_interval(values)`
+# gives the mean and half the width of its interval. **Difficulty** ◆◆◆ · **10 minutes**
+#
+# **Done** when it comes to the right end in fifteen made-up worlds. The check's `run` trains nothing, so it is quick.
+#
+# <details><summary>Hint 1</summary>
+#
+# For each method: run all rates with the first seed, keep the best on validation, run that one with all seeds.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `max(rates[method], key=lambda rate: run(method, rate, seeds[0])["validation"])` chooses a rate. Then take the differences
+# of the test accuracies seed by seed.
+# </details>
+# <details><summary>I see "no significant difference"</summary>
+#
+# An interval from −5 to +4 points includes zero, and −5 as well. Ask where its lower end is.
+# </details>
+# <details><summary>I see "the means alone"</summary>
+#
+# With seeds that are far apart, two means agree by luck. The interval knows how far apart they are.
+# </details>
+
+
+# %%
+def within_one_point(run, rates: dict, seeds: tuple) -> bool:
+    ### BEGIN SOLUTION
+    tests = {}
+    for method in ("adapters", "full fine-tuning"):
+        best = max(rates[method], key=lambda rate: run(method, rate, seeds[0])["validation"])
+        tests[method] = [run(method, best, seed)["test"] for seed in seeds]
+    mean, half = mean_and_interval([a - b for a, b in zip(tests["adapters"], tests["full fine-tuning"])])
+    return mean - half > -0.01
+    ### END SOLUTION
+
+
+# %%
+checks.check_claim(within_one_point)
+### BEGIN HIDDEN TESTS
+_rates, _seeds = {"adapters": (1e-3, 3e-3), "full fine-tuning": (5e-5, 1e-4)}, (0, 1, 2, 3, 4)
+
+
+def _world(differences, rate_lost=0.05):
+    def run(method, learning_rate, seed):
+        lost = 0 if learning_rate == _rates[method][1] else rate_lost
+        accuracy = 0.8 - lost + (differences[seed] if method == "adapters" else 0)
+        return {"validation": accuracy, "test": accuracy}
+
+    return run
+
+
+assert within_one_point(_world((0, 0.002, -0.002, 0.001, 0)), _rates, _seeds), "equally good, and the seeds agree"
+assert not within_one_point(_world((-0.02, -0.021, -0.019, -0.02, -0.02)), _rates, _seeds), "two points worse"
+assert not within_one_point(_world((0.03, -0.03, 0.02, -0.02, 0)), _rates, _seeds), "the seeds are too far apart"
+assert within_one_point(_world((0.02, 0.021, 0.019, 0.02, 0.02)), _rates, _seeds), "two points better is no failure"
+### END HIDDEN TESTS
+
+# %% [markdown]
+# And our own table above? By this rule:
+
+# %%
+full_runs = next(accuracies for label, _, _, accuracies in rows if label == "full fine-tuning")
+for label, _, _, accuracies in rows:
+    if label != "full fine-tuning":
+        differences = [100 * (a - b) for a, b in zip(accuracies, full_runs)]
+        mean, half = mean_and_interval(differences)
+        said = "supported" if mean - half > -1 else "refuted" if mean + half < -1 else "these runs cannot tell"
+        print(f"{label:14} {mean:+.1f} ± {half:.1f} points, seeds differ by {stdev(differences):.1f}: {said}")
+
+# %% [markdown]
+# The head alone is refuted, and one row is supported. For the others these runs cannot tell: their means are close, but
+# three seeds make wide intervals. Eight seeds that differ as much would make them a third as wide. So "about as well" is
+# what the table says, and "within one point", for most of its rows, is not.
+#
+# ## To go on
+#
+# Experiments without a check, for another day. Write down a guess before you run them.
+#
+# - Train `"Houlsby m=8"` in the live cell as well. Does it beat Pfeiffer's placement by more than the spread in the table?
+# - Put adapters into the upper three layers only, `AdapterConfig(8, layers=(3, 4, 5))`. And only into the lower three.
+#   Which lose less?
+# - How many training sentences do adapters need to beat the head? Try 100, 300, 1,000 and draw the curve for both.
 
 # %% [markdown]
 # ## Check yourself
@@ -243,7 +535,7 @@ quiz("07")
 # 1. Adapters go into a model of the library transformers with the same call as into our own.
 # 2. On real film reviews they come close to full fine-tuning, and stand clearly above a trained head alone.
 # 3. Width and placement hardly matter on this task: the differences are within the spread between seeds.
-# 4. Learning rates must be chosen for each method, on the validation split.
+# 4. A claim needs rates chosen for each method on the validation split, and seeds enough for its interval.
 # 5. Many of the errors are sentences that do not show the verdict of their review: no method gets them all.
 #
 # **Sources.** B. Pang and L. Lee, *Seeing stars*, ACL 2005 (the sentences). Houlsby et al. 2019, arXiv 1902.00751,
