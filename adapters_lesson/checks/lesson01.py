@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..adapter import Adapter
+from .matching import number
 from .report import Mistake, check, close, require
 
 D, M = 12, 5
@@ -61,6 +64,12 @@ def check_forward(cls: Any) -> None:
             ),
             (lambda: h + up(F.relu(down(h))), "the activation is ReLU: use self.activation, which is GELU"),
             (lambda: h, "the output is the input: the update is missing from the sum"),
+            (
+                lambda: down(h),
+                "the output is what down_project gives: the activation, up_project and the sum are missing",
+            ),
+            (lambda: h + update / 2, "the update is halved: add it as it is"),
+            (lambda: (h + update) / 2, "the sum is halved: it is no mean"),
         ]
     for wrong, message in wrong_forwards:
         require(not close(output, wrong()), message)
@@ -73,9 +82,21 @@ def check_forward(cls: Any) -> None:
     h.requires_grad_(True)
     learnt = [h, *adapter.parameters()]
     output = adapter(h).sum()
-    gradients = torch.autograd.grad(output, learnt, allow_unused=True) if output.requires_grad else [None]
+    try:
+        gradients = torch.autograd.grad(output, learnt, allow_unused=True) if output.requires_grad else [None]
+    except RuntimeError as error:
+        require(
+            "inplace" not in str(error),
+            "a tensor is changed in place (+= does that) that the gradient still needs: write h + …, which makes a new one",
+        )
+        raise
     require(
         None not in gradients, "no gradient gets through, so nothing could be learnt: is there a detach or a no_grad?"
+    )
+    right = torch.autograd.grad((h + up(F.gelu(down(h)))).sum(), learnt)
+    require(
+        all(g is not None and close(g, r) for g, r in zip(gradients, right, strict=True)),
+        "the output is right, its gradient is not: a part of the sum is cut off by a detach or a no_grad",
     )
 
 
@@ -85,12 +106,30 @@ def check_start(start_as_identity: Any) -> None:
     adapter = Adapter(D, M, init="bert", init_std=1.0)
     nn.init.normal_(adapter.down_project.bias)
     nn.init.normal_(adapter.up_project.bias)
-    before = {name: p.clone() for name, p in adapter.named_parameters()}
-    adapter_after = start_as_identity(adapter)
+    before, activation = {name: p.clone() for name, p in adapter.named_parameters()}, adapter.activation
+    try:
+        adapter_after = start_as_identity(adapter)
+    except RuntimeError as error:
+        require(
+            "leaf" not in str(error),
+            "a parameter is changed in place while autograd records (zero_() and *= do that, and PyTorch forbids it for a "
+            "leaf): use nn.init.zeros_(...), or do it under torch.no_grad()",
+        )
+        raise
+    except TypeError as error:
+        require(
+            "as parameter" not in str(error),
+            "a plain tensor cannot take a parameter's place: fill the parameter itself with zeros, nn.init.zeros_(...)",
+        )
+        raise
     if isinstance(adapter_after, Adapter) and adapter_after is not adapter:
         raise Mistake("it returns another adapter: change the one that was given, in place")
     h = torch.randn(4, D)
     up, down = adapter.up_project, adapter.down_project
+    require(
+        all(isinstance(part, nn.Linear) and part.bias is not None for part in (up, down)),
+        "a projection or its bias is gone: keep the layers, and set up_project's weight and bias to zero",
+    )
     changed = [name for name, p in adapter.named_parameters() if not torch.equal(p, before[name])]
     require(
         bool(changed), "the adapter is as it was: change its tensors in place, for instance with nn.init.zeros_(...)"
@@ -119,6 +158,10 @@ def check_start(start_as_identity: Any) -> None:
         )  # fmt: skip
         raise Mistake(message)
     require(
+        adapter.activation is activation,
+        "the activation was exchanged: the adapter should be as it was, but for up_project's values",
+    )
+    require(
         adapter.scaling != 0, "scaling is 0: then no gradient reaches the projections; make up_project zero instead"
     )
     require(
@@ -137,11 +180,8 @@ def check_count(count_parameters: Any) -> None:
     """``count_parameters(model_dim, bottleneck_dim)`` must give 2dm + m + d."""
     cases = [(384, 16), (768, 64), (10, 3)]
     answers = [count_parameters(d, m) for d, m in cases]
-    require(None not in answers, "the function returns None: is the return missing?")
-    require(
-        all(isinstance(a, (int, float)) for a in answers),
-        f"the function must return a number, it returned a {type(answers[0]).__name__}",
-    )
+    whole = all(isinstance(a.item() if isinstance(a, torch.Tensor) else a, Integral) for a in answers)
+    answers = [number(a) for a in answers]
     wrong_counts: list[tuple[Callable[[int, int], int], str]] = [
         (lambda d, m: 2 * d * m, "the biases are missing: each of the two linear layers has one"),
         (lambda d, m: d * m, "that is one weight matrix: there are two, and two biases"),
@@ -162,11 +202,9 @@ def check_count(count_parameters: Any) -> None:
         right = Adapter.count(d, m)
         require(
             answer == right,
-            f"for d = {d} and m = {m} it gives {answer:,}: count the entries of both weights and biases",
+            f"for d = {d} and m = {m} it gives {answer:,.0f}: count the entries of both weights and biases",
         )
-    require(
-        all(isinstance(a, int) for a in answers), "the count is right but not a whole number: use // or no division"
-    )
+    require(whole, "the count is right but not a whole number: use // or no division")
 
 
 @check("1.4", "correct: the widest bottleneck that fits.")
@@ -178,7 +216,8 @@ def check_widest(widest_bottleneck: Any) -> None:
 
     cases = [(384, 12, 500_000), (768, 24, 1_000_000), (16, 2, 4970), (10, 1, 1000), (100, 1, 100 + 201 * 7)]
     answers = [widest_bottleneck(*case) for case in cases]
-    require(None not in answers, "the function returns None: is the return missing?")
+    whole = all(isinstance(a.item() if isinstance(a, torch.Tensor) else a, Integral) for a in answers)
+    answers = [number(a) for a in answers]
     right = [widest(*case) for case in cases]
     wrong_widths: list[tuple[Callable[[int, int, int], float], str]] = [
         (lambda d, n, b: widest(d, 1, b), "the whole budget goes to one adapter: it must do for all of them"),
@@ -196,14 +235,15 @@ def check_widest(widest_bottleneck: Any) -> None:
             require(answers != [wrong(*case) for case in cases], message)
     for case, answer, expected in zip(cases, answers, right, strict=True):
         d, n, budget = case
+        require(math.isfinite(answer), f"for d = {d}, {n} adapters and a budget of {budget:,} it gives {answer}")
         cost = n * Adapter.count(d, max(1, int(answer)))
         require(
             answer == expected,
             f"for d = {d}, {n} adapters and a budget of {budget:,} it gives m = {answer}, which costs {cost:,}"
             + (": too much" if cost > budget else ": wider fits"),
         )
-    require(all(isinstance(a, int) for a in answers), "the widths are right but not whole numbers (int): use //")
+    require(whole, "the widths are right but not whole numbers (int): use //")
     require(
-        widest_bottleneck(384, 12, 1000) == 0,
+        number(widest_bottleneck(384, 12, 1000)) == 0,
         "when not even m = 1 fits, the answer is 0 (1,000 parameters for 12 adapters)",
     )

@@ -1,7 +1,8 @@
-"""Checks of lesson 03: placing adapters in a block, freezing, the identity test."""
+"""Checks of lesson 03: placing adapters in a block, freezing, the identity test, a hunt for planted faults."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 
 from ..adapter import Adapter
 from ..transformer import Block, Classifier, SmallTransformer, SmallTransformerConfig
+from .hunting import check_hunt
+from .matching import NOTHING, verdict
 from .report import Mistake, check, close, require
 
 _TINY = SmallTransformerConfig(
@@ -20,52 +23,20 @@ _TINY = SmallTransformerConfig(
 @check("3.1", "correct: A(h) after the attention and after the FFN, each with an adapter of its own.")
 def check_insert(insert_into_block: Any) -> None:
     """``insert_into_block(block, make_adapter)`` must put adapters behind attention.output and ffn.contract."""
-    block = Block(_TINY).eval()
-    for parameter in block.parameters():
-        nn.init.normal_(parameter, std=0.5)
-    x = torch.randn(2, 5, 12)
-    plain = _forward(block, None, None)(x)
-    made: list[Adapter] = []
-
-    def make_adapter() -> Adapter:
-        made.append(Adapter(12, 3, init="bert", init_std=1.0))
-        return made[-1]
-
-    insert_into_block(block, make_adapter)
+    block, bare, made = _inserted(insert_into_block)
     require(bool(made), "make_adapter was never called: it makes a new adapter each time")
     require(
         len(made) != 1,
         "make_adapter was called once, but there are two places, and each needs an adapter of its own",
     )
     require(len(made) == 2, f"make_adapter was called {len(made)} times: one block has two places in Houlsby's scheme")
+    x = torch.randn(2, 5, 12)
     output = block(x)
     require(
-        not close(output, plain),
-        "the block computes the same as before: are the hooks registered, and does each return the adapter's output?",
+        isinstance(output, torch.Tensor),
+        f"the block's output is no tensor any more, but a {type(output).__name__}: a hook has to return adapter(output)",
     )
-    attention, ffn = made
-    if close(output, _forward(block, ffn, attention)(x)):
-        attention, ffn = ffn, attention  # the order of making them is the learner's to choose
-    right = _forward(block, attention, ffn)(x)
-    twice = _forward(block, lambda h: h + attention(h), lambda h: h + ffn(h))(x)
-    wrong_places: list[tuple[torch.Tensor, str]] = [
-        (_forward(block, attention, None)(x), "only the attention sub-layer has its adapter: the FFN's is missing, or never called"),
-        (_forward(block, None, attention)(x), "only the FFN has its adapter: the attention sub-layer's is missing, or never called"),
-        (_forward(block, None, ffn)(x), "only the FFN has its adapter: the attention sub-layer's is missing, or never called"),
-        (_forward(block, ffn, ffn)(x), "both places use the second adapter: a hook made in a loop sees the loop's last value; "
-                                       "bind it, with a default argument or a function that makes the hook"),
-        (_forward(block, attention, attention)(x), "both places use the first adapter: each needs its own"),
-        (twice, "the hook adds the output once more: the adapter has its residual inside, return adapter(output)"),
-        (_forward(block, attention.update, ffn.update)(x), "the output is replaced by the update alone: A(h) is h plus its update"),
-        (_forward_norm(block, attention, ffn)(x), "the adapters come after the LayerNorms: Houlsby's place is before the residual sum"),
-        (_forward_input(block, attention, ffn)(x), "the adapters change what goes into the sub-layers: they belong behind the last projection"),
-    ]  # fmt: skip
-    if not close(output, right):
-        for wrong, message in wrong_places:
-            require(not close(output, wrong), message)
-        raise Mistake(
-            "the block's output is not LN(A(h) + r) in both sub-layers: look at which modules carry your hooks"
-        )
+    _check_block(output, bare, made, x)
     learnt = [p for adapter in made for p in adapter.parameters()]
     gradients = torch.autograd.grad(output.sum(), learnt, allow_unused=True)
     require(
@@ -78,17 +49,83 @@ def check_insert(insert_into_block: Any) -> None:
         "it computes the right thing, but the block does not know the adapters' parameters, so an optimiser would not "
         "find them: make each adapter a sub-module, for instance block.attention.output.adapter = adapter",
     )
+    _inserted(insert_into_block)
+    require(
+        close(block(x), output),
+        "after a second block got its adapters, the first computes something else: its hooks use the second block's",
+    )
+
+
+class _Watched(Adapter):
+    """Says where it sits when it is given what it was not made for."""
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        require(
+            h.shape[-1] == 12,
+            f"an adapter for width 12 is given hidden states of width {h.shape[-1]}, the inside of the FFN: it belongs "
+            "behind ffn.contract, not behind ffn.expand and not before the projection",
+        )
+        return super().forward(h)
+
+
+def _inserted(insert_into_block: Any) -> tuple[Block, Block, list[Adapter]]:
+    """A block with what the learner put in, the same block without, and the adapters that were made."""
+    block = Block(_TINY).eval()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    bare, made = copy.deepcopy(block), list[Adapter]()
+
+    def make_adapter() -> Adapter:
+        made.append(_Watched(12, 3, init="bert", init_std=1.0))
+        return made[-1]
+
+    insert_into_block(block, make_adapter)
+    return block, bare, made
+
+
+def _check_block(output: torch.Tensor, bare: Block, made: list[Adapter], x: torch.Tensor) -> None:
+    plain = _forward(bare, None, None)(x)
+    require(
+        not close(output, plain),
+        "the block computes the same as before: are the hooks registered, and does each return the adapter's output?",
+    )
+    attention, ffn = made
+    if close(output, _forward(bare, ffn, attention)(x)):
+        attention, ffn = ffn, attention  # the order of making them is the learner's to choose
+    right = _forward(bare, attention, ffn)(x)
+    twice = _forward(bare, lambda h: h + attention(h), lambda h: h + ffn(h))(x)
+    before = (
+        "the attention's adapter comes before the projection: it belongs behind it, on what attention.output puts out"
+    )
+    wrong_places: list[tuple[torch.Tensor, str]] = [
+        (_forward(bare, attention, None)(x), "only the attention sub-layer has its adapter: the FFN's is missing, or never called"),
+        (_forward(bare, None, attention)(x), "only the FFN has its adapter: the attention sub-layer's is missing, or never called"),
+        (_forward(bare, None, ffn)(x), "only the FFN has its adapter: the attention sub-layer's is missing, or never called"),
+        (_forward(bare, ffn, ffn)(x), "both places use the second adapter: a hook made in a loop sees the loop's last value; "
+                                      "bind it, with a default argument or a function that makes the hook"),
+        (_forward(bare, attention, attention)(x), "both places use the first adapter: each needs its own"),
+        (twice, "the residual is added twice, the hook adds the output once more: the adapter has its residual inside, return adapter(output)"),
+        (_forward(bare, attention.update, ffn.update)(x), "the output is replaced by the update alone: A(h) is h plus its update"),
+        (_forward_norm(bare, attention, ffn)(x), "the adapters come after the LayerNorms: Houlsby's place is before the residual sum"),
+        (_forward_input(bare, attention, ffn)(x), "the adapters change what goes into the sub-layers: they belong behind the last projection"),
+        (_forward(_before(bare, attention), None, ffn)(x), before),
+        (_forward(_before(bare, ffn), None, attention)(x), before),
+        (_forward_input(_before(bare, attention), None, ffn)(x), before),
+    ]  # fmt: skip
+    if not close(output, right):
+        for wrong, message in wrong_places:
+            require(not close(output, wrong), message)
+        raise Mistake(
+            "the block's output is not LN(A(h) + r) in both sub-layers: look at which modules carry your hooks"
+        )
 
 
 @check("3.2", "correct: only the adapters and the head are trained.")
 def check_freeze(train_only_adapters: Any) -> None:
     """``train_only_adapters(model)`` must leave gradients on for every Adapter and the head, and for nothing else."""
-    model = Classifier(SmallTransformer(_TINY), 2)
-    for block in model.base_model.blocks:  # type: ignore[union-attr]
-        block.attention.output.adapter = Adapter(12, 3)
-        block.ffn.contract.adapter = Adapter(12, 3)
+    model, adapters = _with_adapters("adapter", "adapter")
     names = dict(model.named_parameters())
-    adapters = {n for n in names if ".adapter." in n}
+    values = {n: p.detach().clone() for n, p in names.items()}
     head = {n for n in names if n.startswith("head.")}
     for name in min(adapters), min(head):
         names[name].requires_grad_(False)  # an answer that only switches off must not pass by luck
@@ -96,6 +133,10 @@ def check_freeze(train_only_adapters: Any) -> None:
     require(
         dict(model.named_parameters()).keys() == names.keys(),
         "parameters were added or removed: only freeze and unfreeze",
+    )
+    require(
+        all(torch.equal(p, values[n]) for n, p in names.items()),
+        "parameters have other values now: only freeze and unfreeze",
     )
     on = {n for n, p in names.items() if p.requires_grad}
     base = names.keys() - adapters - head
@@ -122,6 +163,41 @@ def check_freeze(train_only_adapters: Any) -> None:
     for kind, message in kinds.items():
         require(not left or not all(kind in name for name in left), message)
     require(not left, f"still trained in the base model: {', '.join(left[:3])}")
+    model, adapters = _with_adapters("inserted", "added")
+    train_only_adapters(model)
+    on = {n for n, p in model.named_parameters() if p.requires_grad}
+    require(
+        on == adapters | head,
+        "adapters that are not called `adapter` are missed, or not told apart: a name is anyone's choice, find them "
+        "with isinstance(module, Adapter)",
+    )
+
+
+def _with_adapters(*names: str) -> tuple[Classifier, set[str]]:
+    """A classifier with adapters under these names, and their parameters' names."""
+    model = Classifier(SmallTransformer(_TINY), 2)
+    for block in model.base_model.blocks:  # type: ignore[union-attr]
+        setattr(block.attention.output, names[0], Adapter(12, 3))
+        setattr(block.ffn.contract, names[1], Adapter(12, 3))
+    return model, {n for n, _ in model.named_parameters() if any(f".{name}." in n for name in names)}
+
+
+_ONE_TEXT = "it misses a change in one text of the batch: compare all of the output"
+_ONE_LOGIT = "it misses a change in one of the logits: compare all of the output, in both directions"
+_PLANTED: list[tuple[Callable[[Classifier], None], str]] = [
+    (lambda m: _hook(_ffn_of(m), lambda h: h + 1.0 * torch.arange(12)),
+     "it says True to an insertion that changes every hidden state: are two outputs compared, one from before and one from after?"),
+    (lambda m: _hook(_ffn_of(m), lambda h: h * 1.001),
+     "it misses a change of a tenth of a per cent: an exact identity can be tested with torch.equal"),
+    (lambda m: _hook(_ffn_of(m), lambda h: torch.cat([h[:-1], 1.5 * h[-1:]])), _ONE_TEXT),
+    (lambda m: _hook(_ffn_of(m), lambda h: torch.cat([1.5 * h[:1], h[1:]])), _ONE_TEXT),
+    (lambda m: _hook(m.head, lambda y: y + torch.tensor([0.0, 0.1])), _ONE_LOGIT),
+    (lambda m: _hook(m.head, lambda y: y - torch.tensor([0.1, 0.0])), _ONE_LOGIT),
+    (lambda m: _hook(_ffn_of(m), lambda h: h + 1e-5 * torch.randn_like(h)),
+     "it misses a change of 1e-5: an exact identity needs no tolerance, use torch.equal"),
+    (lambda m: _hook(m.head, lambda y: y * (1 + 1e-6)),
+     "it misses a change of a millionth, as torch.allclose does: an exact identity needs no tolerance, use torch.equal"),
+]  # fmt: skip
 
 
 @check("3.3", "correct: it finds every insertion that changes something, and raises no false alarm.")
@@ -131,9 +207,12 @@ def check_identity_test(changes_nothing: Any) -> None:
     mask = torch.ones_like(ids)
     calls: list[str] = []
 
-    def verdict(change: Callable[[Classifier], None], training: bool = False) -> Any:
+    def judged(change: Callable[[Classifier], None], training: bool = False, logits: tuple = ()) -> Any:
         torch.manual_seed(1)
         model = Classifier(SmallTransformer(_TINY), 2).train(training)
+        if logits:  # the same for every text
+            nn.init.zeros_(model.head.weight)
+            model.head.bias.data = torch.tensor(logits)
 
         def insert(m: Classifier) -> None:
             calls.append("called")
@@ -141,79 +220,77 @@ def check_identity_test(changes_nothing: Any) -> None:
 
         return changes_nothing(model, insert, ids, mask)
 
-    good = verdict(lambda m: _hook(m, lambda h: h + 0 * h))
-    require(good is not None, "the function returns None: is the return missing?")
+    good = judged(lambda m: _hook(_ffn_of(m), lambda h: h + 0 * h))
+    require(good is not None, NOTHING)
     require(bool(calls), "insert(model) is never called: compute the output before it and after it")
     if isinstance(good, torch.Tensor):
         require(good.numel() == 1, "it returns one verdict for each number: use torch.equal(before, after)")
-    require(bool(good), "it raises a false alarm: an insertion that changes nothing was reported as a change")
-    planted: list[tuple[Callable[[torch.Tensor], torch.Tensor], str]] = [
-        (lambda h: h + 1.0 * torch.arange(12), "it says True to an insertion that changes every hidden state: are two outputs compared, "
-                                    "one from before and one from after?"),
-        (lambda h: h * 1.001, "it misses a change of a tenth of a per cent: an exact identity can be tested with torch.equal"),
-        (lambda h: torch.cat([h[:1], 1.5 * h[1:]]), "it misses a change in one text of the batch: compare all of the output"),
-        (lambda h: h + 1e-5 * torch.randn_like(h), "it misses a change of 1e-5: an exact identity needs no tolerance, use torch.equal"),
-    ]  # fmt: skip
-    for change, message in planted:
-        require(not verdict(lambda m, change=change: _hook(m, change)), message)  # type: ignore[misc]
+    require(verdict(good), "it raises a false alarm: an insertion that changes nothing was reported as a change")
+    for plant, message in _PLANTED:
+        require(not judged(plant), message)
     require(
-        bool(verdict(lambda m: None, training=True)),
+        not judged(lambda m: _hook(m.head, lambda y: y.flip(-1)), logits=(0.25, -0.5)),
+        "it misses logits that change places, since their mean stays the same: compare all numbers with torch.equal",
+    )
+    require(
+        not judged(lambda m: _hook(m.head, lambda y: y + 0.5), logits=(0.25, -0.5)),
+        "it misses a constant added to all logits: compare the logits themselves, not probabilities or labels",
+    )
+    require(
+        bool(judged(lambda m: None, training=True)),
         "it raises a false alarm when the model is in training mode: dropout makes every output different, call model.eval()",
     )
-    require(isinstance(good, bool), f"the verdict is right, but it is a {type(good).__name__}: return True or False")
+
+
+@check("3.4", "correct: every fault is found, and everything sound is let through.")
+def check_bug_hunt(is_sound: Any) -> None:
+    """``is_sound(model, insert, batch)`` must tell the sound insertions of ``hunting`` from those with a fault."""
+    check_hunt(is_sound)
 
 
 _Change = Callable[[torch.Tensor], torch.Tensor] | None
+
+
+def _apply(change: _Change, h: torch.Tensor) -> torch.Tensor:
+    return h if change is None else change(h)
 
 
 def _forward(block: Block, after_attention: _Change, after_ffn: _Change) -> Callable[[torch.Tensor], torch.Tensor]:
     """A post-LN block, written out, with something behind each sub-layer."""
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        h = _attention(block, x)
-        x = _norm(block.attention_norm, x + (after_attention(h) if after_attention else h))
-        h = _ffn(block, x)
-        return _norm(block.ffn_norm, x + (after_ffn(h) if after_ffn else h))
+        x = block.attention_norm(x + _apply(after_attention, block.attention(x, None)))
+        return block.ffn_norm(x + _apply(after_ffn, block.ffn(x)))
 
     return forward
 
 
 def _forward_norm(block: Block, a: Adapter, b: Adapter) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(x: torch.Tensor) -> torch.Tensor:
-        x = a(_norm(block.attention_norm, x + _attention(block, x)))
-        return b(_norm(block.ffn_norm, x + _ffn(block, x)))
+        x = a(block.attention_norm(x + block.attention(x, None)))
+        return b(block.ffn_norm(x + block.ffn(x)))
 
     return forward
 
 
-def _forward_input(block: Block, a: Adapter, b: Adapter) -> Callable[[torch.Tensor], torch.Tensor]:
+def _forward_input(block: Block, a: _Change, b: _Change) -> Callable[[torch.Tensor], torch.Tensor]:
     def forward(x: torch.Tensor) -> torch.Tensor:
-        x = _norm(block.attention_norm, x + _attention(block, a(x)))
-        return _norm(block.ffn_norm, x + _ffn(block, b(x)))
+        x = block.attention_norm(x + block.attention(_apply(a, x), None))
+        return block.ffn_norm(x + block.ffn(_apply(b, x)))
 
     return forward
 
 
-# These call the modules' formulas, not the modules, so that a learner's hooks do not take part.
-def _linear(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
-    return nn.functional.linear(x, module.weight, module.bias)
+def _before(block: Block, adapter: Adapter) -> Block:
+    """A copy whose attention has the adapter before its output projection."""
+    block = copy.deepcopy(block)
+    block.attention.output.register_forward_pre_hook(lambda module, args: adapter(args[0]))
+    return block
 
 
-def _norm(module: nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
-    return nn.functional.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+def _ffn_of(model: Classifier) -> nn.Module:
+    return model.get_submodule("base_model.blocks.0.ffn.contract")
 
 
-def _attention(block: Block, x: torch.Tensor) -> torch.Tensor:
-    at = block.attention
-    q, k, v = (_linear(m, x).unflatten(-1, (at.num_heads, -1)).transpose(1, 2) for m in (at.query, at.key, at.value))
-    mixed = nn.functional.scaled_dot_product_attention(q, k, v)
-    return _linear(at.output, mixed.transpose(1, 2).flatten(2))
-
-
-def _ffn(block: Block, x: torch.Tensor) -> torch.Tensor:
-    return _linear(block.ffn.contract, nn.functional.gelu(_linear(block.ffn.expand, x)))
-
-
-def _hook(model: Classifier, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    block: Any = model.get_submodule("base_model.blocks.0")
-    block.ffn.contract.register_forward_hook(lambda module, args, output: change(output))
+def _hook(part: nn.Module, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    part.register_forward_hook(lambda module, args, output: change(output))

@@ -9,6 +9,7 @@ from ..adapter import AdapterConfig
 from ..costs import measure_memory
 from ..methods import prepare
 from ..transformer import Classifier, SmallTransformer, SmallTransformerConfig
+from .matching import first_match, number
 from .report import Mistake, check, require
 
 _Guess = tuple[Callable[..., float], str]
@@ -16,15 +17,13 @@ _Guess = tuple[Callable[..., float], str]
 
 def _compare(given: Any, arguments: Sequence[int], right: Callable[..., float], guesses: Sequence[_Guess]) -> None:
     """Raise the message of the first guess that gives the same number as the answer does."""
-    require(given is not None, "the function returns None: is the return missing?")
-    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    require(is_number, f"it must return a number, it returned a {type(given).__name__}")
-    expected = right(*arguments)
-    if abs(given - expected) <= 1e-9 * expected:
-        return
-    for guess, message in guesses:
-        require(abs(given - guess(*arguments)) > 1e-9 * expected, message)
-    raise Mistake(f"for {arguments} it gives {given:,}, right is {expected:,}")
+    answer, expected = number(given), right(*arguments)
+    first_match(
+        lambda value: abs(answer - value) <= 1e-9 * expected,
+        expected,
+        ((guess(*arguments), message) for guess, message in guesses),
+        f"for {arguments} it gives {answer:,.12g}, right is {expected:,}",
+    )
 
 
 @check("4.1", "correct: 2,379,264 for BERT-base with m = 64, the number that the model itself gives.")
@@ -54,6 +53,10 @@ def check_houlsby_count(houlsby_parameters: Any) -> None:
                     "the LayerNorms are counted too: here the adapters alone are asked for",
                 ),
                 (lambda d, m, n: 4 * n * (2 * d * m + m + d), "this is twice as much: two adapters in each block"),
+                (
+                    lambda d, m, n: n * (2 * d * m + m + d) + 2 * n * d,
+                    "one adapter in each block and its LayerNorm: Houlsby's scheme has two adapters, which alone are asked for",
+                ),
             ),
         )
 
@@ -72,6 +75,14 @@ def check_standing_bytes(standing_bytes: Any) -> None:
                     lambda total, trained, size: size * (total + 2 * trained),
                     "Adam keeps two numbers for each trained parameter (the means of the gradient and of its square): "
                     "one is missing, or the gradients are",
+                ),
+                (
+                    lambda total, trained, size: size * (total + 5 * trained),
+                    "Adam's state is counted twice: it keeps two numbers for each trained parameter, not four",
+                ),
+                (
+                    lambda total, trained, size: size * 4 * (total - trained) + size * trained,
+                    "frozen and trained are exchanged: it is the trained ones that have gradients and Adam's state",
                 ),
                 (
                     lambda total, trained, size: size * (total + trained),
@@ -109,6 +120,14 @@ def check_standing_bytes(standing_bytes: Any) -> None:
                     lambda total, trained, size: 4 * (total + 3 * trained),
                     "it takes 4 bytes for every number: use itemsize, in half precision it is 2",
                 ),
+                (
+                    lambda total, trained, size: 2 * size * (total + 3 * trained),
+                    "this is twice as much: itemsize is in bytes already",
+                ),
+                (
+                    lambda total, trained, size: 8 * size * (total + 3 * trained),
+                    "those are bits: itemsize is in bytes already",
+                ),
             ),
         )
 
@@ -132,29 +151,41 @@ def _check_activations(
 ) -> None:
     """Compare with a measurement, to two per cent; ``guesses`` are multiples of batch · length · d · 4 bytes."""
     batch, length, d, *_ = arguments
-    require(given is not None, "the function returns None: is the return missing?")
-    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    require(is_number, f"it must return a number, it returned a {type(given).__name__}")
-    if abs(given / measured - 1) <= 0.02:
+    answer = number(given)
+    if abs(answer / measured - 1) <= 0.02:
         return
     unit = batch * length * d * 4
-    require(abs(given * 4 / measured - 1) > 0.02, "these are numbers: each of them has 4 bytes")
-    require(
-        abs(given * batch / measured - 1) > 0.02, "this is one text: the activations are kept for each one in the batch"
-    )
-    require(abs(given * length / measured - 1) > 0.02, "this is one token: multiply with the length")
+    factors = [
+        (4, "these are numbers: each of them has 4 bytes"),
+        (batch, "this is one text: the activations are kept for each one in the batch"),
+        (length, "this is one token: multiply with the length"),
+        (1 / 8, "those are bits: return bytes"),
+        (2**20, "those are MiB: return bytes"),
+        (1e6, "those are MB: return bytes"),
+    ]
+    for factor, message in factors:
+        require(not (factor != 1 and abs(answer * factor / measured - 1) <= 0.02), message)
     for multiple, message in guesses:
-        require(abs(given - multiple * unit) > 1e-6 * measured, message)
+        require(not abs(answer - multiple * unit) <= 1e-6 * measured, message)
+    require(
+        not abs(answer / 2 / measured - 1) <= 0.02,
+        "this is twice as much: 4 bytes in single precision, and nothing is kept twice",
+    )
+    scores = (answer - round(measured / unit) * unit) / (4 * batch * length**2)
+    if 0.9 < scores < 24.1 and abs(scores - round(scores)) < 1e-6:  # as many as heads
+        raise Mistake(
+            "length × length numbers are counted: PyTorch's attention does not keep the scores, it computes them again"
+        )
     raise Mistake(
-        f"for {arguments} it gives {given:,}, measured are {measured:,.0f}: "
-        f"{given / unit:.2f} instead of {measured / unit:.2f} times batch · length · d · 4 bytes"
+        f"for {arguments} it gives {answer:,.12g}, measured are {measured:,.0f}: "
+        f"{answer / unit:.2f} instead of {measured / unit:.2f} times batch · length · d · 4 bytes"
     )
 
 
 @check("4.3", "correct: within 2 % of what PyTorch really keeps.")
 def check_block_activations(block_activations: Any) -> None:
     """``block_activations(batch, length, d)``: bytes that a block keeps in full fine-tuning, dropout off."""
-    for arguments in ((3, 32, 128), (2, 64, 256)):
+    for arguments in ((1, 160, 48), (3, 32, 128), (2, 64, 256)):
         _check_activations(
             block_activations(*arguments),
             arguments,
@@ -180,7 +211,7 @@ def check_block_activations(block_activations: Any) -> None:
 @check("4.4", "correct: a frozen block still keeps three quarters of it.")
 def check_adapter_activations(adapter_activations: Any) -> None:
     """``adapter_activations(batch, length, d, m)``: the same for a frozen block with Houlsby's adapters."""
-    for arguments in ((3, 32, 128, 8), (2, 64, 256, 64)):
+    for arguments in ((1, 160, 48, 5), (3, 32, 128, 8), (2, 64, 256, 64)):
         _batch, _length, d, m = arguments
         _check_activations(
             adapter_activations(*arguments),
@@ -194,6 +225,11 @@ def check_adapter_activations(adapter_activations: Any) -> None:
                 (18 + 4 * m / d, "frozen linear layers do not need their inputs: query, key, value's, FFN's two"),
                 (10 + 4 * m / d, "the adapters' down_projects are trained, so each keeps its input, d wide"),
                 (11 + 4 * m / d, "Houlsby's scheme has two adapters: each keeps its input, d wide"),
+                (
+                    12 + 8 * m / d,
+                    "the bottlenecks are counted twice: each of the two adapters keeps two tensors of width m",
+                ),
+                (14 + 4 * m / d, "each adapter keeps its input once: two of width d, not four"),
                 (12, "the bottleneck's own tensors are missing: m wide, before and after the activation, twice"),
                 (12 + 2 * m / d, "each of the two adapters keeps two tensors of width m: before and after GELU"),
                 (12 + m / d, "each of the two adapters keeps two tensors of width m: before and after GELU"),

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..adapter import Adapter, AdapterConfig
 from ..transformer import Classifier, SmallTransformer, SmallTransformerConfig
+from .matching import called, number
 from .report import Mistake, check, require
 from .watching import (
     RATE,
@@ -25,6 +26,7 @@ from .watching import (
     tiny_batch,
     tiny_classifier,
     values_of,
+    why_not,
 )
 
 
@@ -35,7 +37,14 @@ def check_step(training_step: Any) -> None:
     model, expected = tiny_classifier(), tiny_classifier()
     optimizer = SpyingSGD(model.parameters(), lr=RATE)
     model.head.weight.register_hook(lambda gradient: optimizer.calls.append("backward"))
-    first = training_step(model, optimizer, batches[0])
+    try:
+        first = training_step(model, optimizer, batches[0])
+    except RuntimeError as error:
+        require(
+            "does not require grad" not in str(error),
+            "the loss has no graph, so backward() has nothing to go through: is there a no_grad or a detach in the step?",
+        )
+        raise
     calls = optimizer.calls
     require("step" in calls, "optimizer.step() is never called, so nothing is learnt")
     require("backward" in calls, "loss.backward() is never called, so there are no gradients")
@@ -50,7 +59,11 @@ def check_step(training_step: Any) -> None:
     )
     losses = [reference_step(expected, batches[0])]
     if not same_weights(model, expected):
-        raise Mistake(_why_not(model, batches[0]))
+        raise Mistake(why_not(model, expected, batches[0]))
+    require(
+        model.training,
+        "the model is in evaluation mode afterwards: a training step leaves dropout on, eval() belongs to measuring",
+    )
     second = training_step(model, optimizer, batches[1])
     losses.append(reference_step(expected, batches[1]))
     require(
@@ -71,43 +84,17 @@ def check_step(training_step: Any) -> None:
     )
 
 
-def _why_not(model: Classifier, batch: tuple) -> str:
-    """The likely mistake behind a first step that did not lead where it should."""
-    ids, mask, labels = batch
-    one_hot = F.one_hot(labels, 2).float()
-    wrong_losses: list[tuple[Callable[[Classifier], torch.Tensor], str]] = [
-        (lambda m: F.cross_entropy(m(ids, mask).softmax(-1), labels),
-         "the loss is of probabilities: cross_entropy does the softmax itself, give it the logits"),
-        (lambda m: F.cross_entropy(m(ids, mask).sigmoid(), labels),
-         "the loss is of sigmoids: cross_entropy wants the logits as they are"),
-        (lambda m: F.cross_entropy(m(ids, torch.ones_like(mask)), labels),
-         "the padding takes part: give the model the attention_mask as well"),
-        (lambda m: F.cross_entropy(m(ids, mask), labels, reduction="sum"),
-         "the loss is summed over the batch: take the mean (the default), or the step grows with the batch"),
-        (lambda m: F.mse_loss(m(ids, mask), one_hot), "that is the squared error: use cross_entropy"),
-        (lambda m: F.mse_loss(m(ids, mask).softmax(-1), one_hot), "that is the squared error: use cross_entropy"),
-        (lambda m: -F.cross_entropy(m(ids, mask), labels), "the sign is turned round: the loss goes up, not down"),
-        (lambda m: F.cross_entropy(m(ids, mask), 1 - labels), "the labels are turned round"),
-        (lambda m: F.cross_entropy(m(ids, mask), m(ids, mask).argmax(-1)),
-         "the model is taught its own answers: the loss must compare the logits with the batch's labels"),
-    ]  # fmt: skip
-    for wrong, message in wrong_losses:
-        other = tiny_classifier()
-        reference_step(other, batch, wrong)
-        if same_weights(model, other):
-            return message
-    return (
-        "the model is not where one step of gradient descent on the cross-entropy of this batch leads: "
-        "zero_grad, forward, loss, backward, step, each once"
-    )
-
-
 @check("5.2", "correct: the mean, and half the width of Student's 95 % interval.")
 def check_interval(mean_and_interval: Any) -> None:
     """``mean_and_interval(values)`` must return the mean and t · s / √n."""
     factors = {2: 12.706, 3: 4.303, 5: 2.776}
     cases = [[0.9, 0.96, 0.93, 0.99, 0.92], [80.0, 83.0, 84.0], [1.0, 2.0]]
-    answers = [mean_and_interval(list(case)) for case in cases]
+    try:
+        answers = [mean_and_interval(list(case)) for case in cases]
+    except KeyError as error:
+        raise Mistake(
+            f"T95[{error}] is not in the table: its key is the number of values n, not n − 1; it has done the subtraction"
+        ) from error
     require(None not in answers, "the function returns None: is the return missing?")
     for answer in answers:
         require(
@@ -123,6 +110,10 @@ def check_interval(mean_and_interval: Any) -> None:
         require(
             not _alike(answer, sorted(case)[len(case) // 2]) or _alike(answer, mean(case)),
             "the first number is the median: take the mean",
+        )
+        require(
+            not _alike(answer, sum(case) / (len(case) - 1)),
+            "for the mean the sum is divided by n − 1: that belongs to the standard deviation, here it is n",
         )
         require(_alike(answer, mean(case)), f"the mean of {case} is {mean(case):.3f}, not {answer:.3f}")
 
@@ -170,12 +161,15 @@ def check_old_accuracy(old_accuracy: Any) -> None:
     with torch.no_grad():
         old_answers = old_head(model.eval().features(ids, mask)).argmax(-1)
         labels = torch.where(torch.arange(24) < 17, old_answers, 1 - old_answers)  # 17 of 24 right
+        loss = F.cross_entropy(old_head(model.features(ids, mask)), labels).item()
         new_answers = new_head(model.features(ids, mask)).argmax(-1)
     batch, states = (ids, mask, labels), [values_of(model), values_of(old_head)]
     answers = {}
     for training in (False, True):
         model.train(training)
-        answers[training] = old_accuracy(model, old_head, batch)
+        answers[training] = called(
+            old_accuracy, model, old_head, batch, hint="argmax(-1) chooses among the labels, argmax(0) among the texts"
+        )
         require(
             model.head is new_head,
             "afterwards the model still has the old head: put its own back before you return",
@@ -196,26 +190,25 @@ def check_old_accuracy(old_accuracy: Any) -> None:
                 if training
                 else "the model was in evaluation mode and is in training mode afterwards: give back the mode that it had"
             )
-    answer = answers[False]
-    require(answer is not None, "the function returns None: is the return missing?")
     require(
-        not isinstance(answer, torch.Tensor) or answer.numel() == 1,
+        not isinstance(answers[False], torch.Tensor) or answers[False].numel() == 1,
         "it returns one value for each text: take the mean",
     )
-    require(isinstance(answer, (int, float)), f"return a number, not a {type(answer).__name__}: .item() makes one")
+    answer = number(answers[False])
     right = 17 / 24
     wrong_answers = [
         ((new_answers == labels).float().mean().item(), "that is the new head's accuracy: put the old head on first"),
         (17, "that is how many are right: divide by the number of texts"),
         (100 * right, "that is in per cent: return a share between 0 and 1"),
         (1 - right, "that is the share of wrong answers"),
+        (loss, "that is the loss: compare the labels that the logits choose, argmax(-1), with the batch's"),
     ]
     if not _alike(answer, right):
         for wrong, message in wrong_answers:
             require(not _alike(answer, wrong), message)
         raise Mistake(f"the old head is right on 17 of 24 texts, {right:.3f}; it gives {answer:.3f}")
     require(
-        _alike(answers[True], right),
+        _alike(number(answers[True]), right),
         "in training mode it gives another accuracy: dropout is on while you measure, call model.eval() first",
     )
 
@@ -234,6 +227,10 @@ def check_fit(fit: Any) -> None:
     require(
         len(adapters) == 4,
         f"the model has {len(adapters)} adapters: two blocks in Houlsby's places have 4; insert once, with the config given",
+    )
+    width = adapters[0].down_project.out_features
+    require(
+        width == 4, f"the adapters have width {width}, the config says 4: insert them with the config that is given"
     )
     require(watch.steps > 0, "no optimiser takes a step: nothing is learnt")
     require(
@@ -263,6 +260,14 @@ def check_fit(fit: Any) -> None:
         on == {"head.weight", "head.bias"},
         "the base model is not frozen: it stays as it was only because the optimiser leaves it out, and its gradients "
         "are computed for nothing; set_trainable(model)",
+    )
+    require(
+        any(math.isclose(rate, 0.05, rel_tol=1e-6) for rate in watch.rates),
+        f"the optimiser's learning rate is {min(watch.rates):g}, not the one that is given: lr=learning_rate",
+    )
+    require(
+        watch.off == 0,
+        "the model is in evaluation mode while it learns, so dropout is off: leave it in training mode, or call model.train()",
     )
     require(losses is not None, "the training is right, but the function returns None: is the return missing?")
     require(

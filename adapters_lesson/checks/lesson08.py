@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .fusing import check_mixture, check_weights
+from .matching import called, number
 from .report import Mistake, check, close, require
 
 _NOTHING = "the function returns None: is the return missing?"
@@ -48,9 +49,10 @@ def check_disk(bytes_on_disk: Any) -> None:
     answers = [bytes_on_disk(*case) for case in cases]
     require(None not in answers, _NOTHING)
     require(
-        all(isinstance(a, (tuple, list)) and len(a) == 2 for a in answers),
+        all(isinstance(a, (tuple, list, torch.Tensor)) and len(a) == 2 for a in answers),
         "the function must return two numbers: the bytes of the copies, and those of one base with adapters",
     )
+    answers = [tuple(map(number, pair)) for pair in answers]
 
     def given(which: int, formula: _Formula, factor: float = 4) -> bool:
         return all(abs(a[which] - factor * formula(*c)) < 1e-6 for a, c in zip(answers, cases, strict=True))
@@ -188,13 +190,18 @@ def check_mixed(answer_mixed: Any) -> None:
     """``answer_mixed(x, names, tasks)`` must call each task once with its rows and put the answers in their order."""
     for names in (["b", "a", "a", None, "c", "b", "a"], ["a", "b"], ["c", None, "c"], [None]):
         x, calls = torch.randn(len(names), 5), []  # type: ignore[var-annotated]
+        given, asked = x.clone(), list(names)
         try:
-            answer = answer_mixed(x, list(names), _Tasks(calls))
+            answer = answer_mixed(x, asked, _Tasks(calls))
         except TypeError as error:
             sorting = "'<' not supported" in str(error)
             require(not sorting, "None cannot be sorted among names: leave those rows out, or sort by `name or ''`")
             raise
         require(answer is not None, _NOTHING)
+        require(
+            asked == names and torch.equal(x, given),
+            "the batch or its names were changed (sort, pop and += do that): make new ones, others need them",
+        )
         require(
             isinstance(answer, (list, tuple)),
             f"it must return a list with an answer for each row, not a {type(answer).__name__}: "
@@ -266,7 +273,7 @@ def check_fusion(fuse: Any) -> None:
     h, a = torch.randn(tokens, d), torch.randn(adapters, tokens, d)
     query, key, value = (nn.Linear(d, d, bias=False) for _ in range(3))
     before = h.clone(), a.clone()
-    answer = fuse(h, a, query, key, value)
+    answer = called(fuse, h, a, query, key, value, hint="h is (tokens, d), the updates are (adapters, tokens, d)")
     require(answer is not None, _NOTHING)
     require(
         isinstance(answer, (tuple, list)) and len(answer) == 2 and all(isinstance(t, torch.Tensor) for t in answer),

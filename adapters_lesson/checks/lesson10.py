@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from .report import check, require
+from .matching import number
+from .report import Mistake, check, require
 
 _PROMPT, _ANSWER, _END = [11, 12, 13, 14], [21, 22, 23], 2
 
@@ -26,11 +27,21 @@ def check_labels(make_labels: Any) -> None:
         require(
             isinstance(pair, (tuple, list))
             and len(pair) == 2
-            and all(isinstance(p, (Sequence, torch.Tensor)) for p in pair),
+            and all(isinstance(p, Sequence) or getattr(p, "ndim", 0) == 1 for p in pair),
             "it must return two lists, the token ids and the labels",
         )
-        _check_ids([int(token) for token in pair[0]], pad, length)
-        _check_labels([int(label) for label in pair[1]], pad, length)
+        _check_ids(_whole(pair[0], "token ids"), pad, length)
+        _check_labels(_whole(pair[1], "labels"), pad, length)
+
+
+def _whole(values: Any, what: str) -> list[int]:
+    """The values as whole numbers, from a list, a tensor or an array."""
+    for value in values:
+        require(
+            getattr(value, "ndim", 0) == 0 and not isinstance(value, (str, list, tuple)) and value is not None,
+            f"among the {what} there is {value!r}: they are numbers, and -100 is the label of what does not count",
+        )
+    return [int(value) for value in values]
 
 
 def _check_ids(ids: list[int], pad: int, length: int) -> None:
@@ -141,6 +152,10 @@ def _check_rows(rows: list[list[int]], lengths: list[int], room: int) -> None:
             own + "a row may be exactly full, compare with <= and not with <",
         )
         require(
+            sorted(map(sorted, rows)) != sorted(map(sorted, _first_fit(lengths, room, shortest_first=True))),
+            own + "the shortest texts come first: take the longest first, the short ones fill the gaps",
+        )
+        require(
             sorted(map(sorted, rows)) != sorted(map(sorted, _next_fit(lengths, room))),
             own + "only the last row is looked at, try the earlier ones too",
         )
@@ -151,9 +166,11 @@ def _check_rows(rows: list[list[int]], lengths: list[int], room: int) -> None:
         require(False, own + "longest text first, each into the first row with room for it")
 
 
-def _first_fit(lengths: list[int], room: int, *, longest_first: bool = False, strict: bool = False) -> list[list[int]]:
+def _first_fit(
+    lengths: list[int], room: int, *, longest_first: bool = False, shortest_first: bool = False, strict: bool = False
+) -> list[list[int]]:
     rows: list[list[int]] = []
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i] if longest_first else 0)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i] * (shortest_first - longest_first))
     for i in order:
         for row in rows:
             total = sum(lengths[j] for j in row) + lengths[i]
@@ -216,6 +233,8 @@ def _check_matrix(answer: torch.Tensor, positions: torch.Tensor) -> None:
         (torch.ones_like(right), "every token may look everywhere"),
         (positions[None] <= positions[:, None], "positions repeat from dialogue to dialogue, so comparing them does not tell dialogues apart: count the zeros"),
         ((positions[None] <= positions[:, None]) & (j <= i), "positions repeat from dialogue to dialogue, so comparing them does not tell dialogues apart: count the zeros"),
+        (right & (i - j <= 1), "a token may look one step back only: it may look back to the beginning of its dialogue"),
+        (right & (dialogue[:, None] == 1), "only the first dialogue is there: each has tokens that may look back in it"),
         (i == j, "each token looks at itself only: it may look back to the beginning of its dialogue"),
         ((late[:, None] == late[None]) & (j <= i), "a dialogue begins one token too late: position 0 belongs to the new one"),
         ((dialogue[None] <= dialogue[:, None]), "earlier dialogues are visible, and the later tokens of its own: the same dialogue, and j <= i"),
@@ -235,12 +254,7 @@ def _check_matrix(answer: torch.Tensor, positions: torch.Tensor) -> None:
 def check_bytes(sent_bytes: Any) -> None:
     """``sent_bytes(trained, processes)`` must give the bytes that each process sends to average gradients in a ring."""
     cases = [(1000, 2), (1_124_160, 4), (134_515_008, 8), (600, 3)]
-    answers = [sent_bytes(*case) for case in cases]
-    require(None not in answers, "the function returns None: is the return missing?")
-    require(
-        all(isinstance(a, (int, float)) for a in answers),
-        f"the function must return a number, it returned a {type(answers[0]).__name__}",
-    )
+    answers = [number(sent_bytes(*case)) for case in cases]
 
     def matches(formula: Callable[[float, float], float]) -> bool:
         return all(
@@ -252,7 +266,7 @@ def check_bytes(sent_bytes: Any) -> None:
         (lambda p, n: 32 * 2 * (n - 1) / n * p, "those are bits: a gradient in single precision takes 4 bytes"),
         (lambda p, n: 8 * 2 * (n - 1) / n * p, "a gradient in single precision takes 4 bytes, not 8: it is sent, not the optimiser's state"),
         (lambda p, n: 4 * (n - 1) / n * p, "that is one time round: the sums have to go round a second time, so that everyone has them"),
-        (lambda p, n: 4 * p, "that is the size of the gradients: in a ring N pieces of them go round twice, N − 1 rounds each"),
+        (lambda p, n: 4 * p, "that is the size of the gradients: in a ring N pieces of them go round twice, N − 1 rounds each (or does a // round down?)"),
         (lambda p, n: 8 * p, "in each of the two times there are N − 1 rounds, not N: the last one would bring the piece back"),
         (lambda p, n: 4 * p / n, "that is one piece, sent once: there are 2·(N − 1) rounds"),
         (lambda p, n: 8 * p / n, "that is two pieces: there are 2·(N − 1) rounds, with a piece in each"),
@@ -272,6 +286,13 @@ def check_bytes(sent_bytes: Any) -> None:
         "2·(N − 1) rounds, with a piece of 1 / N of the gradients in each",
     )
     require(
-        abs(sent_bytes(1000, 1)) < 1e-9,
+        abs(_alone(sent_bytes)) < 1e-9,
         "one process alone has nobody to send to: for 1 it must be 0",
     )
+
+
+def _alone(sent_bytes: Any) -> float:
+    try:
+        return number(sent_bytes(1000, 1))
+    except ZeroDivisionError as error:
+        raise Mistake("for one process it divides by zero: it sends nothing, 2·(N − 1) rounds are none") from error

@@ -50,8 +50,13 @@ class SpyingSGD(torch.optim.SGD):
         super().zero_grad(set_to_none)
 
     def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:  # forward and backward are in it, and come first
+            with torch.enable_grad():
+                loss = closure()
         self.calls.append("step")
-        return super().step(closure)
+        super().step()
+        return loss
 
 
 class OptimizerWatch:
@@ -61,6 +66,8 @@ class OptimizerWatch:
         self.model, self.batches = model, batches
         self.steps = self.foreign = 0
         self.known: set[int] = set()
+        self.rates: set[float] = set()
+        self.off = 0  # steps with dropout switched off
 
     def __enter__(self) -> None:
         self.handle = register_optimizer_step_pre_hook(self.look)
@@ -70,6 +77,8 @@ class OptimizerWatch:
 
     def look(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         self.known |= {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self.rates |= {group["lr"] for group in optimizer.param_groups}
+        self.off += not self.model.training
         weight = self.model.head.weight
         if self.steps < len(self.batches) and weight.requires_grad and weight.grad is not None:
             ids, mask, labels = self.batches[self.steps]
@@ -95,6 +104,16 @@ def reference_step(
     return loss.item()
 
 
+def scale_of_step(model: Classifier, start: Classifier, expected: Classifier) -> float | None:
+    """By what the step from ``start`` to ``expected`` was multiplied on the way to ``model``; None if it went elsewhere."""
+    steps = [
+        torch.cat([(p - q).flatten() for p, q in zip(end.parameters(), start.parameters(), strict=True)]).detach()
+        for end in (model, expected)
+    ]
+    scale = (steps[0] @ steps[1] / (steps[1] @ steps[1])).item()
+    return scale if torch.allclose(steps[0], scale * steps[1], atol=1e-4) else None
+
+
 def values_of(module: nn.Module) -> dict[str, torch.Tensor]:
     """Copies of all parameters."""
     return {name: p.detach().clone() for name, p in module.named_parameters()}
@@ -108,3 +127,37 @@ def moved(module: nn.Module, before: dict[str, torch.Tensor]) -> bool:
 def same_weights(a: nn.Module, b: nn.Module) -> bool:
     """Whether two modules of one make agree in all parameters, up to rounding."""
     return all(close(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def why_not(model: Classifier, expected: Classifier, batch: tuple) -> str:
+    """The likely mistake behind a first step that did not lead where it should."""
+    ids, mask, labels = batch
+    one_hot = F.one_hot(labels, 2).float()
+    wrong_losses: list[tuple[Callable[[Classifier], torch.Tensor], str]] = [
+        (lambda m: F.cross_entropy(m(ids, mask).softmax(-1), labels),
+         "the loss is of probabilities: cross_entropy does the softmax itself, give it the logits"),
+        (lambda m: F.cross_entropy(m(ids, mask).sigmoid(), labels),
+         "the loss is of sigmoids: cross_entropy wants the logits as they are"),
+        (lambda m: F.cross_entropy(m(ids, torch.ones_like(mask)), labels),
+         "the padding takes part: give the model the attention_mask as well"),
+        (lambda m: F.cross_entropy(m(ids, mask), labels, reduction="sum"),
+         "the loss is summed over the batch: take the mean (the default), or the step grows with the batch"),
+        (lambda m: F.mse_loss(m(ids, mask), one_hot), "that is the squared error: use cross_entropy"),
+        (lambda m: F.mse_loss(m(ids, mask).softmax(-1), one_hot), "that is the squared error: use cross_entropy"),
+        (lambda m: -F.cross_entropy(m(ids, mask), labels), "the sign is turned round: the loss goes up, not down"),
+        (lambda m: F.cross_entropy(m(ids, mask), 1 - labels), "the labels are turned round"),
+        (lambda m: F.cross_entropy(m(ids, mask), m(ids, mask).argmax(-1)),
+         "the model is taught its own answers: the loss must compare the logits with the batch's labels"),
+    ]  # fmt: skip
+    for wrong, message in wrong_losses:
+        other = tiny_classifier()
+        reference_step(other, batch, wrong)
+        if same_weights(model, other):
+            return message
+    scale = scale_of_step(model, tiny_classifier(), expected)
+    if scale is not None:
+        return f"the step goes in the right direction, but is {scale:.3g} times as long: is the loss multiplied or divided, or the gradient clipped?"
+    return (
+        "the model is not where one step of gradient descent on the cross-entropy of this batch leads: "
+        "zero_grad, forward, loss, backward, step, each once"
+    )

@@ -13,11 +13,11 @@
 # %% [markdown]
 # ## What an adapter is, in one paragraph
 #
-# A large pretrained model can be taught a new task by changing all of its weights. That works well, and it costs a full
-# copy of the model for every task. An **adapter** is the frugal way: the model is frozen, and small trainable modules
-# are put into it. Each squeezes the hidden states through a narrow bottleneck and adds the result back. Often less
-# than one parameter in a hundred is trained. In this course you build that module with your own hands, put it into a
-# real model, train it, and measure what it saves and what it costs.
+# A large pretrained model can be taught a new task by changing all of its weights. That works well, and it costs a
+# full copy of the model for every task. An **adapter** is the frugal way: the model is frozen, and small trainable
+# modules are put into it. Each squeezes what passes through the model, its **hidden states**, through a narrow
+# bottleneck and adds the result back. Often less than one parameter in a hundred is trained. In this course you build
+# that module with your own hands, put it into a real model, train it, and measure what it saves and what it costs.
 
 # %% [markdown]
 # ## The course
@@ -109,19 +109,32 @@ print("the same output, bit for bit:", torch.equal(before, after))
 # - The finished notebooks, with every exercise solved, are in the folder `solutions`.
 
 # %% [markdown]
+# ## How far are you?
+#
+# The next cell tells it, in any notebook. `progress("03")` shows one lesson.
+
+# %%
+from adapters_lesson.checks import progress
+
+progress()
+
+# %% [markdown]
+# Your results are kept in the file `progress.json` beside this notebook; nothing leaves this machine.
+
+# %% [markdown]
 # ## Check yourself
 #
 # <details>
 # <summary>Which parts of a model with adapters are trained?</summary>
 #
-# The adapters and the new head on top; in some recipes the LayerNorms as well. The pretrained weights stay frozen.
+# The adapters, and the new **head** on top, the layer that gives the answer. The pretrained weights stay frozen.
 # </details>
 
 # %% [markdown]
 # ## What we saw
 #
 # 1. An adapter is a small trainable module inside a frozen pretrained model.
-# 2. The course has eleven lessons, from one adapter to a language model on several machines.
+# 2. The course has eleven lessons, from one adapter to a language model, and to training on several processes.
 # 3. The model, the data and all libraries are on this machine: nothing is fetched while you learn.
 # 4. Adapters of width 16 in four layers train about half a per cent of the parameters.
 # 5. A new adapter changes nothing: the output is the same, bit for bit.

@@ -105,6 +105,14 @@ class MyAdapter(nn.Module):
 
 # %%
 checks.check_forward(MyAdapter)
+### BEGIN HIDDEN TESTS
+_adapter, _h = MyAdapter(6, 2), torch.linspace(-3, 3, 12).view(1, 2, 6)
+_expected = _h + _adapter.up_project(nn.functional.gelu(_adapter.down_project(_h)))
+assert torch.allclose(_adapter(_h), _expected, atol=1e-6), "the output is not h plus the update."
+assert torch.equal(_h, torch.linspace(-3, 3, 12).view(1, 2, 6)), "the input was changed."
+_adapter(_h.requires_grad_()).sum().backward()
+assert _h.grad is not None and _adapter.down_project.weight.grad is not None, "no gradient gets through."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## Why the residual connection?
@@ -218,6 +226,14 @@ def start_as_identity(adapter: Adapter) -> None:
 
 # %%
 checks.check_start(start_as_identity)
+### BEGIN HIDDEN TESTS
+_adapter, _h = Adapter(6, 3, init="bert", init_std=2.0), torch.randn(5, 6)
+_ = nn.init.ones_(_adapter.down_project.bias), nn.init.ones_(_adapter.up_project.bias)
+start_as_identity(_adapter)
+assert torch.equal(_adapter(_h), _h), "the adapter is not the identity."
+_adapter(_h).square().sum().backward()
+assert _adapter.up_project.weight.grad.any(), "up_project gets no gradient."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## How many parameters?
@@ -258,6 +274,10 @@ def count_parameters(model_dim: int, bottleneck_dim: int) -> int:
 
 # %%
 checks.check_count(count_parameters)
+### BEGIN HIDDEN TESTS
+assert count_parameters(128, 7) == 1927, "d = 128 and m = 7 give 1,927 parameters."
+assert count_parameters(1, 1) == 4, "d = 1 and m = 1 give two weights and two biases."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # Predicted by formula, then measured on the module:
@@ -309,13 +329,20 @@ def widest_bottleneck(model_dim: int, adapters: int, budget: int) -> int:
 
 # %%
 checks.check_widest(widest_bottleneck)
+### BEGIN HIDDEN TESTS
+assert widest_bottleneck(128, 4, 20_000) == 18, "4 adapters of d = 128 on a budget of 20,000 get m = 18."
+assert widest_bottleneck(5, 2, 76) == 3, "2 adapters of d = 5 and m = 3 have exactly 76 parameters."
+assert widest_bottleneck(5, 2, 75) == 2, "75 parameters are one too few for m = 3."
+assert widest_bottleneck(64, 6, 100) == 0, "a budget that is too small gives 0."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## What can a bottleneck express?
 #
-# The third wish. The update ends with a matrix from *m* to *d*, so all updates lie in a space of *m* directions. We can
-# look at that: at one hidden state, the update's derivative (its Jacobian, a *d* × *d* matrix) tells how the update
-# answers to small changes. Its singular values say in how many directions.
+# The third wish. The update ends with a matrix from *m* to *d*, so all updates lie in a space of *m* directions. We
+# can look at that: at one hidden state, the update's derivative (its Jacobian, a *d* × *d* matrix) tells how the
+# update answers to small changes. Its singular values say in how many directions. So that the update is not zero, we
+# draw both weights at random (`init="bert"`).
 
 # %%
 small = Adapter(48, 8, init="bert", init_std=0.1)
@@ -327,9 +354,9 @@ show(
 )
 
 # %% [markdown]
-# Exactly eight directions, as many as the bottleneck is wide, and forty in which the update cannot push at all. So why
-# does it work? Because adapting a pretrained model seems to need few directions. How few is an empirical question, and
-# a later lesson measures it.
+# Exactly eight directions, as many as the bottleneck is wide, and forty in which the update cannot push at all. So
+# why does it work? Because adapting a pretrained model seems to need few directions. How few has to be measured:
+# lesson 06 does it.
 #
 # And the activation? Without it, `up_project` after `down_project` would be one matrix of rank *m*. With it, the
 # adapter can answer differently in different places. A linear map doubles its output when its input is doubled; let us
@@ -344,9 +371,9 @@ with torch.no_grad():
         print(f"{name:20} update(2h) differs from 2·update(h) by {100 * departure:5.1f} %")
 
 # %% [markdown]
-# Without the activation the difference is zero: linear. That has a consequence which returns in the lesson on
-# inference: a linear bottleneck could be multiplied into the layer before it and would then cost nothing. An adapter
-# with an activation cannot.
+# Without the activation the difference is zero: linear. That has a consequence, to which lesson 09 returns: a linear
+# bottleneck could be multiplied into the layer before it and would then cost nothing. An adapter with an activation
+# cannot.
 
 # %% [markdown]
 # ## Turn the knobs

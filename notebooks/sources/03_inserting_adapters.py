@@ -135,6 +135,29 @@ def insert_into_block(block: nn.Module, make_adapter) -> None:
 
 # %%
 checks.check_insert(insert_into_block)
+### BEGIN HIDDEN TESTS
+import copy
+
+from adapters_lesson import SmallTransformerConfig
+
+_block = SmallTransformer(SmallTransformerConfig(20, 8, 1, 2, 16)).blocks[0].eval()
+for _parameter in _block.parameters():
+    nn.init.normal_(_parameter)
+_bare, _x, _made = copy.deepcopy(_block), torch.randn(2, 3, 8), []
+
+
+def _expected(first, second):
+    _y = _bare.attention_norm(_x + first(_bare.attention(_x, None)))
+    return _bare.ffn_norm(_y + second(_bare.ffn(_y)))
+
+
+insert_into_block(_block, lambda: _made.append(Adapter(8, 2, init="bert", init_std=1.0)) or _made[-1])
+assert len(_made) == 2, "a block gets two adapters."
+_orders = _expected(*_made), _expected(*_made[::-1])
+assert any(torch.allclose(_block(_x), _y, atol=1e-4) for _y in _orders), "the block does not compute LN(A(h) + r)."
+_known = set(_block.parameters())
+assert all(_p in _known for _a in _made for _p in _a.parameters()), "the block does not know the adapters' parameters."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## Two other placements
@@ -146,6 +169,7 @@ checks.check_insert(insert_into_block)
 # $$x = \mathrm{LN}(h + r), \qquad \mathrm{LN}\big(\mathrm{update}(x) + h + r\big)$$
 #
 # He et al. (2021) put the adapter **beside** the FFN, in parallel: it reads what the FFN reads, not what it writes.
+# What does the block look like then?
 #
 # $$\mathrm{LN}\big(h + s \cdot \mathrm{update}(r) + r\big)$$
 
@@ -159,8 +183,9 @@ show(
 )
 
 # %% [markdown]
-# In a **pre-LN** model (GPT-2, Llama) the LayerNorms stand before the sub-layers, and the formulas become plainer:
-# A(h) + r for Houlsby, A(h + r) for Pfeiffer, and h + s · update(r) + r for the parallel placement.
+# The adapter has a branch of its own. In a **pre-LN** model (GPT-2, Llama) the LayerNorms stand before the
+# sub-layers, and the formulas become plainer: A(h) + r for Houlsby, A(h + r) for Pfeiffer, and h + s · update(r) + r
+# for the parallel placement.
 #
 # Which parts change place from one scheme to the next, and what is trained in all? The explorer really puts the adapters
 # into a model of four blocks (post-LN: MiniLM's, pre-LN: the same sizes with random weights), draws the last block and
@@ -226,6 +251,19 @@ def train_only_adapters(model: nn.Module) -> None:
 
 # %%
 checks.check_freeze(train_only_adapters)
+### BEGIN HIDDEN TESTS
+from adapters_lesson import SmallTransformerConfig
+
+_model = Classifier(SmallTransformer(SmallTransformerConfig(20, 8, 2, 2, 16)), 3)
+_adapters = insert_adapters(_model, AdapterConfig(2, placement="pfeiffer"))
+_model.requires_grad_(False)
+_model.base_model.final_norm.requires_grad_(True)
+train_only_adapters(_model)
+_trained = {_p for _p in _model.parameters() if _p.requires_grad}
+_wanted = {_p for _part in (*_adapters, _model.head) for _p in _part.parameters()}
+assert _trained >= _wanted, "adapters or the head are frozen."
+assert _trained <= _wanted, "a part of the base model is trained."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # From here on we use the package: `insert_adapters` puts adapters into all blocks, `set_trainable` freezes. How many
@@ -241,9 +279,10 @@ for placement, per_block in (("houlsby", 2), ("pfeiffer", 1), ("parallel", 1)):
     print(f"{placement:10} {len(adapters):9} {4 * per_block * Adapter.count(384, 16):9,} {counted:9,}")
 
 # %% [markdown]
-# **And the LayerNorms?** Houlsby et al. train them together with the adapters, AdapterHub's library leaves them frozen,
-# and so do we by default. With `AdapterConfig(..., train_layer_norms=True)` they are trained, as copies that belong to
-# the adapter, so that the base model stays what it was. The explorer above draws them, too.
+# **And the LayerNorms?** Houlsby et al. train them together with the adapters, the library `adapters` (AdapterHub;
+# lesson 08) leaves them frozen, and so do we by default. With `AdapterConfig(..., train_layer_norms=True)` they are
+# trained, as copies that belong to the adapter, so that the base model stays what it was. The explorer above draws
+# them, too.
 
 # %%
 model = new_model(layers=4)
@@ -295,6 +334,24 @@ def changes_nothing(model, insert, input_ids, attention_mask) -> bool:
 
 # %%
 checks.check_identity_test(changes_nothing)
+### BEGIN HIDDEN TESTS
+from adapters_lesson import SmallTransformerConfig
+
+
+def _verdict(insert):
+    model = Classifier(SmallTransformer(SmallTransformerConfig(20, 8, 2, 2, 16)), 3)
+    ids = torch.randint(1, 20, (3, 6))
+    return changes_nothing(model, insert, ids, torch.ones_like(ids))
+
+
+def _shift(model):
+    model.head.bias.data[1] += 1e-3
+
+
+assert _verdict(lambda model: insert_adapters(model, AdapterConfig(2))), "new adapters change nothing."
+assert not _verdict(_shift), "a bias of the head was changed."
+assert not _verdict(lambda m: m.base_model.blocks[1].ffn.contract.weight.data.mul_(1.01)), "a weight was changed."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # The package's own insertion, under the same test, for all placements; and again with adapters that do not start at
@@ -315,6 +372,77 @@ for placement in ("houlsby", "pfeiffer", "parallel"):
 # %% [markdown]
 # With `init="zero"` the output is identical, bit for bit. With Houlsby's small random start it is nearly so.
 #
+# ## What the identity test cannot see
+#
+# A model can pass it and still learn nothing, or too much: the test looks at the output before anything is learnt. Which
+# parameters are trained, and does a gradient reach every adapter?
+#
+# ### Exercise 3.4 · A bug hunt
+#
+# **Write** a second test. `insert(model)` puts adapters into a `Classifier` and freezes. Is it sound: are the adapters and
+# the head trained, nothing else, and can every adapter learn? The check runs your test on fourteen insertions; ten have
+# one fault each, of the kind that people make, and all pass the identity test. **Difficulty** ◆◆◆ · **7 minutes**
+#
+# **Done** when it is False for every faulty insertion and True for every sound one.
+#
+# <details><summary>Hint 1</summary>
+#
+# After `insert(model)`, compare the set of the parameters that require a gradient with the set of those that should.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Then take the loss on the batch, call `backward()`, and look at `up_project.weight.grad` of each adapter. It is None
+# where no gradient arrives.
+# </details>
+# <details><summary>I see "adapters that the model does not know"</summary>
+#
+# Adapters that are no sub-modules are not found, and `all(…)` over none of them is True.
+# </details>
+# <details><summary>I see "because down_project gets no gradient"</summary>
+#
+# While `up_project` is zero, no gradient gets through to `down_project`. It learns from the second step on.
+# </details>
+
+
+# %%
+def is_sound(model: Classifier, insert, batch: tuple) -> bool:
+    input_ids, attention_mask, labels = batch
+    ### BEGIN SOLUTION
+    insert(model)
+    nn.functional.cross_entropy(model(input_ids, attention_mask), labels).backward()
+    adapters = [module for module in model.modules() if isinstance(module, Adapter)]
+    wanted = {p for module in (*adapters, model.head) for p in module.parameters()}
+    trained = {p for p in model.parameters() if p.requires_grad}
+    gradients = [adapter.up_project.weight.grad for adapter in adapters]
+    return bool(adapters) and trained == wanted and all(g is not None and bool(g.any()) for g in gradients)
+    ### END SOLUTION
+
+
+# %%
+checks.check_bug_hunt(is_sound)
+### BEGIN HIDDEN TESTS
+from adapters_lesson import SmallTransformerConfig
+
+
+def _verdict(placement, spoil=lambda model: None):
+    def insert(model):
+        insert_adapters(model, AdapterConfig(2, placement=placement))
+        set_trainable(model)
+        spoil(model)
+
+    torch.manual_seed(0)
+    model = Classifier(SmallTransformer(SmallTransformerConfig(20, 8, 2, 2, 16, dropout=0.0)), 3).eval()
+    ids = torch.randint(1, 20, (4, 6))
+    return is_sound(model, insert, (ids, torch.ones_like(ids), torch.tensor([0, 1, 2, 1])))
+
+
+assert all(map(_verdict, ("houlsby", "pfeiffer", "parallel"))), "the package's own insertions are sound."
+assert not _verdict("pfeiffer", lambda m: m.base_model.blocks[1].ffn_norm.requires_grad_(True)), "a LayerNorm learns."
+assert not _verdict("houlsby", lambda m: m.head.requires_grad_(False)), "the head is frozen."
+assert not _verdict("houlsby", lambda m: set_active_adapter(m, None)), "the adapters are switched off."
+### END HIDDEN TESTS
+
+# %% [markdown]
 # ## One table for every architecture
 #
 # BERT calls its projection `attention.output.dense`, GPT-2 `attn.c_proj`, Llama `self_attn.o_proj`. The idea is the
@@ -352,9 +480,9 @@ for family, model in families.items():
 # %% [markdown]
 # ## Does it learn, and is the base untouched?
 #
-# Now the proof of the pudding. The aspect task, which lesson 02 could not solve on frozen features, with adapters of
-# width 16 in four layers. Before training, we take a fingerprint of the base model's tensors. The run takes some
-# seconds; you may stop it with ■, and what was learnt up to then is kept.
+# Now to the aspect task, which lesson 02 could not solve on frozen features, with adapters of width 16 in four
+# layers. Before training, we take a fingerprint of the base model's tensors. The run takes some seconds; you may stop
+# it with ■, and what was learnt up to then is kept.
 
 
 # %%
@@ -386,9 +514,9 @@ show(
 )
 
 # %% [markdown]
-# For a while nothing seems to happen, then the accuracy rises steeply: the adapters have found how to tie an adjective to
-# the right noun. Near 100 % is possible here because the task is made of few patterns. It is no statement about natural
-# language; for that, lesson 07 uses real text.
+# For a while nothing seems to happen, then the accuracy rises steeply: the adapters have found how to tie an
+# adjective to the right noun. Near 100 % is possible here because the task is made of few patterns. Lesson 07 uses
+# real text.
 #
 # Since the base was not touched, everything can be taken back: switched off, or removed.
 
@@ -407,9 +535,9 @@ print("the base model's bytes:                       ", fingerprint(model) == be
 # %% [markdown]
 # ## Do the placements differ?
 #
-# One run proves little: another seed gives another number. The table holds runs with three seeds each, made by the
-# command below it. The learning rate was chosen on the validation split, the accuracy is that on the test split. With
-# four layers the task is easy for adapters, so we compare the placements and widths on three.
+# One run proves little. The table holds runs with three seeds each, made by the command below it. The learning rate
+# was chosen on the validation split, the accuracy is that on the test split. With four layers the task is easy for
+# adapters, so we compare the placements and widths on three.
 
 # %%
 results = load_results("aspect")
@@ -425,11 +553,11 @@ print(
 )
 
 # %% [markdown]
-# Read three things off the table. **Adapters solve what the frozen features could not**, with a fraction of the trained
-# parameters of full fine-tuning. **The pretrained base is what they work with**: the same adapters in a base of random
-# weights learn next to nothing. And **width and placement matter when the model is small**: with three layers they
-# differ, and the seeds differ too, so a single run would not tell. (Lesson 05 looks closer, with more seeds and more
-# learning rates. One thing that it finds: a part of the narrow adapters' deficit goes away with a higher rate.)
+# Read three things off the table. **Adapters solve what the frozen features could not**, with a fraction of the
+# trained parameters of full fine-tuning. **The pretrained base is what they work with**: the same adapters in a base
+# of random weights learn next to nothing. And **width and placement matter when the model is small**: with three
+# layers they differ, and the seeds differ too, so a single run would not tell. (Lesson 05 looks closer: a part of the
+# narrow adapters' deficit goes away with a higher learning rate.)
 
 # %% [markdown]
 # ## Check yourself

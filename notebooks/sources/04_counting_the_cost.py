@@ -79,6 +79,10 @@ def houlsby_parameters(model_dim: int, bottleneck_dim: int, blocks: int) -> int:
 
 # %%
 checks.check_houlsby_count(houlsby_parameters)
+### BEGIN HIDDEN TESTS
+assert houlsby_parameters(100, 10, 3) == 12_660, "d = 100, m = 10 and 3 blocks give 12,660 parameters."
+assert houlsby_parameters(64, 1, 1) == 386, "d = 64, m = 1 and one block give 386 parameters."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # Now count. `count_parameters` goes through a model's tensors and sorts them: by layer, and by what they belong to.
@@ -166,9 +170,16 @@ def standing_bytes(total: int, trained: int, itemsize: int) -> int:
 
 # %%
 checks.check_standing_bytes(standing_bytes)
+### BEGIN HIDDEN TESTS
+assert standing_bytes(1000, 100, 4) == 5200, "1,000 parameters, 100 of them trained, take 5,200 bytes."
+assert standing_bytes(1000, 0, 2) == 2000, "frozen parameters take their own bytes."
+assert standing_bytes(10, 10, 8) == 320, "trained parameters take four numbers each."
+### END HIDDEN TESTS
 
 # %% [markdown]
-# Predicted by this formula, and measured on a real step of MiniLM, tensor by tensor. Are they the same, byte for byte?
+# Beside adapters there stands **LoRA** (Hu et al. 2021), here and from now on: it adds a product of two thin trained
+# matrices to some of the frozen ones, in MiniLM to those of query and value. Predicted by this formula, and measured
+# on a real step of MiniLM, tensor by tensor: are they the same, byte for byte?
 
 # %%
 print(f"{'':18}{'predicted':>14}{'measured':>14}{'difference':>12}")
@@ -269,6 +280,10 @@ def block_activations(batch: int, length: int, d: int) -> int:
 
 # %%
 checks.check_block_activations(block_activations)
+### BEGIN HIDDEN TESTS
+assert abs(block_activations(1, 16, 64) / 65_536 - 1) < 0.02, "a text of 16 tokens and d = 64 needs about 65,536 bytes."
+assert abs(block_activations(5, 8, 512) / 1_310_720 - 1) < 0.02, "5 texts of 8 tokens and d = 512 need about 1.31 MB."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # Now freeze the block and put Houlsby's adapters in. Which rows of the table change? The frozen linear layers no longer
@@ -318,6 +333,10 @@ def adapter_activations(batch: int, length: int, d: int, m: int) -> int:
 
 # %%
 checks.check_adapter_activations(adapter_activations)
+### BEGIN HIDDEN TESTS
+assert abs(adapter_activations(4, 8, 128, 16) / 204_800 - 1) < 0.02, "4 texts of 8 tokens, d = 128 and m = 16."
+assert abs(adapter_activations(1, 10, 512, 128) / 266_240 - 1) < 0.02, "a text of 10 tokens, d = 512 and m = 128."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # Sixteen against a little more than twelve. **Adapters save a quarter of a block's activations, not 99 %.**
@@ -453,8 +472,9 @@ for tasks in (1, 9, 100):
     )
 
 # %% [markdown]
-# Houlsby et al. report 1.3 × the base model for the nine tasks of GLUE, against 9 × with full fine-tuning. We get a little
-# less with m = 64 everywhere: they choose the best width for each task on BERT-large, and count the LayerNorms.
+# Houlsby et al. report 1.3 × the base model for the nine tasks of GLUE, a benchmark for understanding English,
+# against 9 × with full fine-tuning. We get a little less with m = 64 everywhere: they choose the best width for each
+# task on BERT-large, and count the LayerNorms.
 #
 # ## Your own case
 #
@@ -502,9 +522,9 @@ quiz("04")
 # 4. So the saving is large for big models and short texts, and modest for long texts.
 # 5. Checkpointing, and adapters in the upper blocks only, are what shrinks the activations.
 #
-# **Sources.** Houlsby et al. 2019, arXiv 1902.00751, section 3.2. V. Korthikanti et al., *Reducing Activation Recomputation
-# in Large Transformer Models*, 2022, arXiv 2205.05198, section 4, counts activations in the same way (for GPUs, half
-# precision). T. Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016, arXiv 1604.06174. T. Dettmers et al.,
-# *QLoRA*, 2023, arXiv 2305.14314.
+# **Sources.** Houlsby et al. 2019, arXiv 1902.00751, section 3.2. E. Hu et al., *LoRA*, 2021, arXiv 2106.09685. V.
+# Korthikanti et al., *Reducing Activation Recomputation in Large Transformer Models*, 2022, arXiv 2205.05198, section
+# 4, count activations in the same way (for GPUs, half precision). T. Chen et al., *Training Deep Nets with Sublinear
+# Memory Cost*, 2016, arXiv 1604.06174. T. Dettmers et al., *QLoRA*, 2023, arXiv 2305.14314.
 #
 # **Next.** [05 · Training](05_training.ipynb): does it learn as well as full fine-tuning?

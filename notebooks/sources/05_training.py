@@ -8,7 +8,7 @@
 #
 # **Before you start.** Lessons 01 to 03.
 #
-# **Time.** 45 minutes, of which the machine computes two or three.
+# **Time.** 50 minutes, of which the machine computes two or three.
 
 # %%
 import torch
@@ -113,19 +113,45 @@ def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: tup
 
 # %%
 checks.check_step(training_step)
+### BEGIN HIDDEN TESTS
+import copy
+
+
+class _Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 2)
+
+    def forward(self, input_ids, attention_mask):
+        return (self.table(input_ids) * attention_mask[..., None]).sum(1)
+
+
+_model = _Model()
+_other = copy.deepcopy(_model)
+_optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (_model, _other)]
+_batch = torch.arange(12).view(4, 3) % 10, torch.tensor([[1, 1, 0]] * 4), torch.tensor([0, 1, 1, 0])
+for _ in range(2):
+    _given = training_step(_model, _optimizers[0], _batch)
+    _loss = F.cross_entropy(_other(*_batch[:2]), _batch[2])
+    _optimizers[1].zero_grad()
+    _loss.backward()
+    _optimizers[1].step()
+    assert torch.allclose(_model.table.weight, _other.table.weight, atol=1e-5), "the weights are not those of a step."
+    assert isinstance(_given, float) and abs(_given - _loss.item()) < 1e-5, "the loss of the step is not returned."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## What is added for a whole run
 #
-# A run is this step, many times over. The course's `train` adds four things, each for a reason.
+# A run is this step, many times over. The course's `train` adds four things.
 #
 # **A schedule.** AdamW's first steps rest on estimates from a few batches, so the learning rate starts low and rises over
 # the first tenth of the steps, the **warm-up**. Then it falls to zero, so that the last steps settle instead of jumping.
 #
 # **Clipping.** Now and then a batch gives a very long gradient. It is cut to length 1 and keeps its direction.
 #
-# **Evaluation mode for what is frozen.** Dropout keeps weights from being learnt by heart. In a frozen base nothing is
-# learnt, so its dropout would be noise and nothing else. Only what is trained is put into training mode.
+# **Evaluation mode for what is frozen.** Dropout keeps a model from learning its texts by heart. A frozen base learns
+# nothing, so its dropout would be noise, and cost time. Only what is trained is put into training mode.
 #
 # **A record.** Loss and learning rate of every step, validation accuracy of every epoch.
 
@@ -157,16 +183,15 @@ print(f"\n{history.steps} steps: the learning rate is {rates[0]:.1e} at step 1, 
 # - **LayerNorms**: their scales and shifts, which Houlsby et al. tried as a cheaper way;
 # - **BitFit** (Ben Zaken et al. 2021): all biases;
 # - **adapters**, Houlsby's places, m = 16;
-# - **LoRA** (Hu et al. 2021), rank 8: a product of two thin matrices added to query and value, by the library peft;
+# - **LoRA** (lesson 04), rank 8: a product of two thin matrices added to query and value, by the library peft;
 # - **full fine-tuning**: every weight.
 #
 # One thing must *not* be the same: the learning rate. A step that suits 770 parameters is too long for 17 million. Each
 # method gets the best of three rates, a factor of about three apart, chosen on the *validation* split by the longer runs
 # below.
 #
-# We take three layers of MiniLM. With four, adapters, LoRA and full fine-tuning all come to 100 %, and there would be
-# nothing to compare between them. Does what is trained make a difference? The cell takes about a minute and a half on two
-# cores.
+# We take three layers of MiniLM: with four, adapters, LoRA and full fine-tuning all come to 100 %. Does what is
+# trained make a difference? The cell takes about a minute and a half on two cores.
 
 # %%
 results = load_results("methods")
@@ -245,6 +270,14 @@ def interval_over_seeds(values: list[float]) -> tuple[float, float]:
 
 # %%
 checks.check_interval(interval_over_seeds)
+### BEGIN HIDDEN TESTS
+assert all(
+    abs(got - right) < 1e-2 for got, right in zip(interval_over_seeds([3.0, 5.0]), (4.0, 12.706), strict=True)
+), "the values 3 and 5 have the mean 4 and the half-width 12.706."
+assert all(
+    abs(got - right) < 1e-2 for got, right in zip(interval_over_seeds([1.0, 2.0, 3.0, 6.0]), (3.0, 3.437), strict=True)
+), "the values 1, 2, 3, 6 have the mean 3 and the half-width 3.437."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## The comparison
@@ -279,8 +312,8 @@ print(f"\n{results['command']}: {results['epochs']} epochs, torch {results['torc
       f"{results['threads']} of {results['cores']} cores")  # fmt: skip
 
 # %% [markdown]
-# A table answers nothing by itself. Here are the questions that we put to it, the rows that answer each, and the command
-# that runs those rows. It keeps the runs that are in data/results already; to have them run anew, move the file away.
+# A table answers only what it is asked. Here are our questions, the rows that answer each, and the command that runs
+# these rows. It keeps the runs that are in data/results; to have them run anew, move the file away.
 
 # %%
 questions = [
@@ -308,8 +341,8 @@ for question, one, other in questions:
 # is not the same as being equal. Where it does not, look at the size as well: a third of a point may be certain, and still
 # of no importance.
 #
-# Mind Houlsby m=16. Four of its five seeds are right in more than 99 % of the cases, and one stops at 91. A single run
-# would have shown either the one or the other, and that is why the first interval is so wide.
+# Mind Houlsby m=16: four of its five seeds come to more than 99 %, one stops at 91. That is why the first interval is
+# so wide, and why a single run proves little.
 #
 # How did they get there? The band is the 95 % interval of the mean over the seeds.
 
@@ -328,9 +361,8 @@ show(
 # %% [markdown]
 # The bands are widest where the curves are steep. The seeds take the same way, but some set off an epoch later.
 #
-# What does a trained parameter buy? The **Pareto front** answers it: the dashed line joins the methods that no cheaper
-# one beats. Pfeiffer's and the parallel adapters of one width train equally many parameters, so they stand one above the
-# other.
+# What does a trained parameter buy? The **Pareto front** answers it: the dashed line joins the methods that no
+# cheaper one beats.
 
 # %%
 series = []
@@ -354,24 +386,23 @@ show(
 )
 
 # %% [markdown]
-# The front rises steeply up to Houlsby's adapters with m = 4, which train little more than a thousandth of the parameters.
-# From there on it is level: what is trained beyond that brings next to nothing on this task.
+# The front rises steeply up to Houlsby's adapters with m = 4, which train little more than a thousandth of the
+# parameters. From there on it is level.
 #
 # **Beside the paper.** Houlsby et al. (2019, table 1) report 80.0 on GLUE with adapters and 80.4 with full fine-tuning.
 # Bottlenecks of 8, 64 and 256 gave 86.2, 85.8 and 85.7 on average, so width hardly mattered. Training the LayerNorms alone
 # cost 3.5 to 4 points. With us, too, adapters in Houlsby's places reach full fine-tuning, m = 4 as well as m = 64.
 # But with one adapter a layer the width decides, and the LayerNorms alone fall much further behind.
 #
-# Why do ours differ? Their BERT has 12 or 24 layers of width 768 and more, and its features need but a small push. Ours
-# has three layers of width 384, and a task made so that its features do *not* hold the answer. To get it out takes more
-# than three narrow adapters, or some scales and shifts. Lesson 07 shows the other case on real text: there neither width
-# nor placement matters much.
+# Why do ours differ? Their BERT has 12 or 24 layers of width 768 and more, and its features need but a small push.
+# Ours has three of width 384, and a task made so that its features do *not* hold the answer. Lesson 07 shows the
+# other case: on real text neither width nor placement matters much.
 #
 # ## What is forgotten
 #
-# A model that learns something new may lose what it could do before. We can measure it. Put an *old* head, for film
-# reviews, on the base before and after the base was trained on aspects. Nobody trains that head again: what changes is
-# the features that it reads.
+# A model that learns something new may lose what it could do before. To measure it, we put an *old* head, for film
+# reviews, on the base before and after the base was trained on aspects. Nobody trains that head again: what changes
+# is the features that it reads.
 #
 # ### Exercise 5.3 · The old task's accuracy
 #
@@ -415,10 +446,24 @@ def old_accuracy(model: Classifier, old_head: nn.Linear, batch: tuple) -> float:
 
 # %%
 checks.check_old_accuracy(old_accuracy)
+### BEGIN HIDDEN TESTS
+from adapters_lesson import SmallTransformerConfig
+
+_model = Classifier(SmallTransformer(SmallTransformerConfig(20, 8, 1, 2, 16, dropout=0.5)), 2)
+_own, _head, _ids = _model.head, nn.Linear(8, 2, bias=False), torch.randint(1, 20, (40, 5))
+_mask = torch.ones_like(_ids)
+with torch.no_grad():
+    _labels = _head(_model.eval().features(_ids, _mask)).argmax(-1)
+    _labels[:10] = 1 - _labels[:10]
+_accuracy = old_accuracy(_model.train(), _head, (_ids, _mask, _labels))
+assert abs(_accuracy - 0.75) < 1e-6, "the old head is right on 30 of 40 texts."
+assert _model.head is _own, "the model's own head was not put back."
+assert _model.training, "the model was in training mode."
+### END HIDDEN TESTS
 
 # %% [markdown]
-# Now for real, with the models that we have just trained. They all began with the same base, so one old head fits them
-# all. It learns from 2,000 film reviews on the frozen base and is tried on 1,000 others.
+# Now with the models that we have just trained. They all began with the same base, so one old head fits them all. It
+# learns from 2,000 film reviews and is tried on 1,000 others.
 
 # %%
 film = encode(load_task("film_reviews"), tokenizer)
@@ -438,9 +483,9 @@ for label, run in live.items():
     print(f"after learning aspects with {label:18}{100 * right:5.1f} %   {100 * (right - right_before):+5.1f} points")
 
 # %% [markdown]
-# Whatever changes the features spoils the old task, adapters too, and also a method that hardly learns the new one: the
-# old head reads features that now serve another purpose. But there is a difference in kind. What full fine-tuning did is
-# written over the old weights. Adapters stand beside them, and can be switched off.
+# Whatever changes the features spoils the old task, adapters too: the old head reads features that now serve another
+# purpose. But there is a difference in kind. Full fine-tuning has written over the old weights. Adapters stand beside
+# them, and can be switched off.
 
 # %%
 adapted = live["Houlsby m=16"]["model"]
@@ -491,9 +536,9 @@ show(
 # %% [markdown]
 # ## How far from the identity may an adapter start?
 #
-# Lesson 01 said that an adapter should start as the identity, or near it. How near? Houlsby et al. (section 3.6) drew
-# both weights with standard deviations from 10⁻⁷ to 1. They found that anything up to 10⁻² works, and that larger values
-# do harm. The same experiment with ours, m = 16 in three layers:
+# Lesson 01 said that an adapter should start as the identity, or near it. How near? For Houlsby et al. (section 3.6)
+# standard deviations from 10⁻⁷ to 10⁻² worked, and larger ones did harm. The same experiment with ours, m = 16 in
+# three layers:
 
 # %%
 init = load_results("init_std")
@@ -520,12 +565,12 @@ show(
 )
 
 # %% [markdown]
-# Over a wide range the start hardly matters. With a standard deviation of 1 nothing is learnt: the update is then many
-# times as long as the hidden state (lesson 01), and what the base knows is drowned in it.
+# Over a wide range the start hardly matters. With a standard deviation of 1 next to nothing is learnt: the update is
+# then many times as long as the hidden state (lesson 01).
 #
 # **Beside the paper.** The fall comes later with us, after 10⁻¹ instead of 10⁻². Depth may be a reason: we have six
-# adapters one after another, BERT has 24 and more, and what they add piles up. At the other end, below 10⁻⁴, one of our
-# three seeds stops some points lower. The other two do not, so there is nothing to conclude from it.
+# adapters one after another, BERT has 24 and more, and what they add piles up. Below 10⁻⁴ one of our three seeds
+# stops some points lower, which is too little to conclude from.
 #
 # ## Which learning rate?
 #
@@ -561,13 +606,13 @@ show(
 )
 
 # %% [markdown]
-# The best rate for adapters lies about ten times above that of full fine-tuning. With the other's rate either of them
-# does badly, and that would look like a verdict on the method. Too low, and 188 steps do not suffice; too high, and the
-# model falls to guessing.
+# The best rate for adapters lies ten to thirty times above that of full fine-tuning. With the other's rate either of
+# them does badly, and that would look like a verdict on the method. Too low, and 188 steps do not suffice; too high,
+# and the model falls to guessing.
 #
 # **Beside the paper.** Houlsby et al. chose among 3·10⁻⁵, 3·10⁻⁴ and 3·10⁻³ for each task. R. He et al. (2021) report
-# that adapters are less sensitive to the rate than full fine-tuning. Our runs do not show it: the range in which they do
-# well is about as wide for one as for the other. Our runs are short, and the task has to be learnt from nothing in them.
+# that adapters are less sensitive to the rate than full fine-tuning. Our short runs do not show it: both do well with
+# two of the seven rates.
 #
 # ## Which layers' adapters matter?
 #
@@ -597,14 +642,13 @@ show(
 )
 
 # %% [markdown]
-# On the diagonal hardly anything is lost: whatever one layer's adapters do, the others make up for it. To the right it
-# grows, and with all six off the head, which was trained on top of them, loses most of what it was better than guessing.
+# On the diagonal little is lost: what one layer's adapters do, the others make up for. To the right it grows, and
+# with all six off the head, which was trained on top of them, loses most of what it was better than guessing.
 #
-# **Beside the paper.** So far that is what Houlsby et al. saw: single layers cost little, and without any adapters they
-# fell to the most frequent answer (37 % on MNLI, 69 % on CoLA). But with them the *lower* layers mattered least, and with
-# us the upper ones: layers 4 and 5 can both go. Why? We saw that three or four layers are enough for our task. The
-# adapters of the lower layers do it, and nothing is left to do for those above. The tasks of GLUE need what BERT computes
-# further up.
+# **Beside the paper.** So far that is what Houlsby et al. saw: single layers cost little, and without any adapters
+# their models fell to the most frequent answer. But with them the *lower* layers mattered least, and with us the
+# upper ones: layers 4 and 5 can both go. Three or four layers are enough for our task, so nothing is left to do for
+# those above. The tasks of GLUE need what BERT computes further up.
 #
 # ## A run in disorder
 #
@@ -694,15 +738,27 @@ def orderly(model: Classifier, config: AdapterConfig, batches: list, learning_ra
 
 # %%
 checks.check_fit(orderly)
+### BEGIN HIDDEN TESTS
+from adapters_lesson import SmallTransformerConfig
+
+_model = Classifier(SmallTransformer(SmallTransformerConfig(20, 8, 1, 2, 16, dropout=0.0)), 2)
+_base, _head = dict(_model.base_model.named_parameters()), _model.head.weight.detach().clone()
+_old = {name: p.detach().clone() for name, p in _base.items()}
+_batches = [(torch.randint(1, 20, (4, 5)), torch.ones(4, 5).long(), torch.tensor([0, 1, 1, 0])) for _ in range(3)]
+_losses = orderly(_model, AdapterConfig(2), _batches, 0.05)
+assert len(_losses) == 3 and all(isinstance(loss, float) for loss in _losses), "one loss for each batch."
+assert all(torch.equal(p, _old[name]) and not p.requires_grad for name, p in _base.items()), "the base is not frozen."
+_adapters = [m for m in _model.modules() if isinstance(m, Adapter)]
+assert _adapters and all(a.up_project.weight.any() for a in _adapters), "the adapters have not learnt."
+assert not torch.equal(_model.head.weight, _head), "the head has not learnt."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## What a frozen base allows
 #
-# Full fine-tuning has to do everything anew in each step, since everything has changed. A frozen base does not change,
-# and that can be used. First of all, its weights need no gradients. A linear layer costs one matrix product forward and
-# two backward, one for its input's gradient and one for its weight's. Without the last, two thirds remain, so **no
-# training step with adapters in all layers can take much less than two thirds of full fine-tuning's time**, if both
-# do nothing but matrix products. How long did our own steps take?
+# A frozen base does not change, and that can be used. First of all, its weights need no gradients. A linear layer
+# costs one matrix product forward and two backward, one for its input's gradient and one for its weight's. Without
+# the last, **two thirds of the matrix products remain** with adapters in all layers. How long did our own steps take?
 
 # %%
 full, houlsby = (live[label]["history"] for label in ("full fine-tuning", "Houlsby m=16"))
@@ -711,10 +767,8 @@ print(f"a step takes {per_step['full']:.0f} ms in full fine-tuning and {per_step
       f"{per_step['adapters'] / per_step['full']:.2f} of it")  # fmt: skip
 
 # %% [markdown]
-# Less than two thirds, because full fine-tuning also computes dropout in the base, updates 17 million weights with AdamW,
-# and those of the dictionary as well. Three more things can be had. Each is an option of `train`, or already its default.
-#
-# **Evaluation mode for the base**, as said above: its dropout costs time and teaches nothing. That is the default.
+# Less than two thirds, because full fine-tuning also computes dropout in the base and updates 17 million weights with
+# AdamW. Two options of `train` can save more.
 #
 # **A base in half precision**: `train(..., base_dtype=torch.bfloat16)`. The frozen weights and the hidden states take two
 # bytes instead of four; adapters and head stay in single precision, so that small updates are not rounded away. It saves
@@ -779,8 +833,8 @@ for variant, values in saved.items():
 print(f"\n{savings['command']}: four layers, Houlsby m=16, test accuracy of {len(values)} seeds")
 
 # %% [markdown]
-# No. The base's dropout brings nothing, bfloat16 takes nothing away, and remembering is the same computation. How these
-# compare with other libraries, and with the time of the matrix products alone, is measured by `make bench`.
+# No. The base's dropout brings nothing, bfloat16 takes nothing away, and remembering is the same computation. How
+# they compare with another library is measured by `make bench`.
 
 # %% [markdown]
 # ## Check yourself
@@ -802,8 +856,7 @@ quiz("05")
 #
 # **Sources.** Houlsby et al. 2019, arXiv 1902.00751, table 1, sections 3.4 to 3.6 and figure 6. E. Ben Zaken et al.,
 # *BitFit*, 2021, arXiv 2106.10199. R. He et al., *On the Effectiveness of Adapter-based Tuning*, 2021, arXiv
-# 2106.03164. E. Hu et al., *LoRA*,
-# 2021, arXiv 2106.09685. D. Kingma and J. Ba, *Adam*, 2014, arXiv
-# 1412.6980. I. Loshchilov and F. Hutter, *Decoupled Weight Decay Regularization*, 2017, arXiv 1711.05101.
+# 2106.03164. E. Hu et al., *LoRA*, 2021, arXiv 2106.09685. D. Kingma and J. Ba, *Adam*, 2014, arXiv 1412.6980. I.
+# Loshchilov and F. Hutter, *Decoupled Weight Decay Regularization*, 2017, arXiv 1711.05101.
 #
 # **Next.** [06 · The bottleneck lab](06_the_bottleneck_lab.ipynb): which width, place, rate, initialisation?

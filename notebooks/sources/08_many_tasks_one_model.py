@@ -8,7 +8,7 @@
 #
 # **Before you start.** Lessons 01 to 03.
 #
-# **Time.** 40 minutes, of which the machine computes one or two.
+# **Time.** 45 minutes, of which the machine computes one or two.
 
 # %%
 import json
@@ -98,6 +98,10 @@ def bytes_on_disk(tasks: int, base: int, adapters: int, head: int) -> tuple[int,
 
 # %%
 checks.check_disk(bytes_on_disk)
+### BEGIN HIDDEN TESTS
+assert tuple(bytes_on_disk(2, 10, 3, 1)) == (88, 72), "two tasks: 88 bytes for the copies, 72 for one base."
+assert tuple(bytes_on_disk(5, 100, 0, 6)) == (2120, 520), "five heads: 2,120 bytes for the copies, 520 for one base."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # Does it hold? An `AdapterBank` is one base model, here the lower three layers of MiniLM, to which tasks are added by
@@ -155,7 +159,7 @@ print(f"a further task: {4 * (parameters['base'] + parameters['head']) / 1e6:.1f
 
 # %% [markdown]
 # For a single task adapters take more, not less: the base model *and* something on top. From the second task on they
-# win. Houlsby et al. put it so for nine tasks: 1.3 times the base model, where full fine-tuning takes nine times.
+# win.
 #
 # ## Three tasks in one bank
 #
@@ -223,8 +227,8 @@ for name in recipes:
 
 # %% [markdown]
 # Nothing is lost, not even in the last bit: what came later is in tensors that *sentiment* does not use. Full
-# fine-tuning on a second task overwrites what the first has learnt, as lesson 05 measured. The price: the tasks do not
-# learn from one another, either. We come back to that.
+# fine-tuning on a second task overwrites what the first has learnt, as lesson 05 measured. The price: the tasks do
+# not learn from one another, either.
 
 # %% [markdown]
 # ## Saved and loaded
@@ -385,6 +389,19 @@ def make_switches(model) -> dict:
 
 # %%
 checks.check_switches(make_switches)
+### BEGIN HIDDEN TESTS
+_model = SimpleNamespace(
+    places=[{task: SimpleNamespace(active=True) for task in "xyz"} for _ in range(2)],
+    heads={task: nn.Linear(2, 2) for task in "xyz"},
+    head=None,
+)
+_switches = make_switches(_model)
+for _task in "xzzyx":
+    _switches[_task]()
+    _right = [adapter.active == (name == _task) for place in _model.places for name, adapter in place.items()]
+    assert all(_right), f"after a switch to {_task} other adapters work, or not all of its own."
+    assert _model.head is _model.heads[_task], f"after a switch to {_task} another head answers."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # The bank's `switch` does the same; it also freezes the old task and makes the new one trainable. How long does that
@@ -468,6 +485,20 @@ def answer_mixed(x: torch.Tensor, names: list, tasks: dict) -> list:
 
 # %%
 checks.check_mixed(answer_mixed)
+### BEGIN HIDDEN TESTS
+_calls = []
+_tasks = {
+    "p": lambda rows: _calls.append("p") or rows[:, :2],
+    "q": lambda rows: _calls.append("q") or -rows,
+    "r": lambda rows: _calls.append("r") or rows.sum(1, keepdim=True),
+}
+_x = torch.arange(15.0).view(5, 3)
+_given = answer_mixed(_x, ["q", None, "p", "q", "p"], _tasks)
+_right = [-_x[0], None, _x[2, :2], -_x[3], _x[4, :2]]
+assert len(_given) == 5 and _given[1] is None, "every row has its place, and without a task None."
+assert all(r is None or torch.equal(g, r) for g, r in zip(_given, _right, strict=True)), "a row has another's answer."
+assert sorted(_calls) == ["p", "q"], "each task that occurs is called once."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # The bank knows one trick more. It sorts the rows once, before the first layer. Then each adapter takes a slice of the
@@ -682,6 +713,15 @@ def fuse(h: torch.Tensor, updates: torch.Tensor, query, key, value) -> tuple[tor
 
 # %%
 checks.check_fusion(fuse)
+### BEGIN HIDDEN TESTS
+_h, _updates = torch.randn(3, 4), torch.randn(2, 3, 4)
+_q, _k, _v = (nn.Linear(4, 4, bias=False) for _ in range(3))
+_mixed, _weights = fuse(_h, _updates, _q, _k, _v)
+_right = torch.einsum("td,atd->at", _h @ _q.weight.T, _updates @ _k.weight.T).softmax(0)
+assert _weights.shape == _right.shape and torch.allclose(_weights, _right, atol=1e-5), "the weights are no softmax."
+_right = torch.einsum("at,atd->td", _right, _updates @ _v.weight.T)
+assert _mixed.shape == _right.shape and torch.allclose(_mixed, _right, atol=1e-5), "the mixture is another."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # `bank.fuse` puts such a module into each place. It learns from the same 400 examples, with a low learning rate, in one
@@ -816,7 +856,7 @@ some_steps()
 # The library `adapters` (Poth et al. 2023) does the same with transformers' models, for more methods and models. Its
 # words beside ours:
 #
-# | | `adapters` 1.3.0 | this course |
+# | what it does | `adapters` 1.3.0 | this course |
 # |---|---|---|
 # | add | `adapters.init(model)`, `model.add_adapter("a", config="seq_bn")` | `insert_adapters(model, AdapterConfig(…), "a")` |
 # | after the FFN (Pfeiffer) | `"seq_bn"`: ReLU, d/m = 16 | `placement="pfeiffer"` |
@@ -835,8 +875,8 @@ some_steps()
 # trainable. It saves pickles unless told `use_safetensors=True`. And when a file lacks tensors it only logs that, and
 # goes on with random ones: after loading, compare outputs.
 #
-# It needs an environment of its own (`make peer`): version 1.3.0 asks for transformers 4.57, and beside transformers 5,
-# which the course uses, it cannot even be imported. But files can be exchanged:
+# It needs an environment of its own (`make peer`): version 1.3.0 asks for transformers 4.57, the course uses 5. But
+# files can be exchanged:
 
 # %%
 export_adapterhub(bank, folder / "hub", "film", with_head=False)

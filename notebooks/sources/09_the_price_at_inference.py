@@ -8,7 +8,7 @@
 #
 # **Before you start.** Lessons 01 to 03.
 #
-# **Time.** 35 minutes, of which the machine computes less than two.
+# **Time.** 50 minutes, of which the machine computes less than two.
 
 # %%
 import copy
@@ -66,11 +66,12 @@ def words(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
 # %% [markdown]
 # ## How not to time
 #
-# Training is over, the model is served, and now every millisecond is paid for again and again. LoRA's update can be
-# multiplied into the weights, so that nothing of it is left to compute. An adapter stays. What does that cost?
+# Training is over, the model is served, and now every millisecond is paid for again and again. LoRA's update (lesson
+# 04) can be multiplied into the weights, so that nothing of it is left to compute. An adapter stays. What does that
+# cost?
 #
-# To answer we have to time two models and compare. That looks easy: read the clock, call, read the clock. Let us look at
-# what the clock says when the *same* model is called two hundred times with the *same* input.
+# To answer we have to time two models. That looks easy: read the clock, call, read the clock. What does the clock say
+# when the *same* model is called two hundred times with the *same* input?
 
 # %%
 model, x = served(), words(1, 16)
@@ -85,12 +86,12 @@ print(
 )
 
 # %% [markdown]
-# Three things to learn from one line. The **first call** is slow: memory is fetched, and libraries choose and prepare
-# their kernels. The times that follow are **skewed**: nothing makes a call much faster than usual, but other programs can
-# make it much slower, and a few such calls drag the mean away from what is usual.
+# Two things to learn from one line. The **first call** is slow: memory is fetched, and libraries prepare their
+# kernels. The times that follow **scatter**: other programs slow some calls down, a few of them much, and a few such
+# calls are enough to drag a mean away from what is usual. So we take medians.
 #
-# The third fault shows in a comparison. We time A, then B, as one would, and take the means. A and B are the same model,
-# so B should take 0 % more.
+# A third thing shows in a comparison. We time A, then B, and take the means. A and B are the same model, so B should
+# take 0 % more.
 
 
 # %%
@@ -111,9 +112,8 @@ for attempt in range(5):
     print(f"attempt {attempt + 1}: B takes {100 * (b / a - 1):+.1f} % more than A")
 
 # %% [markdown]
-# Whatever these numbers are on your machine, the right one is 0, and a single attempt would not tell how far off it is.
-# The machine has slow spells: a browser wakes up, the processor changes its clock rate. When A is timed first and B
-# after it, a slow spell hits one of them alone. The order counts.
+# The right number is 0. But the machine has slow spells: a browser wakes up, the processor changes its clock rate.
+# When A is timed first and B after it, a slow spell hits one of them alone. The order counts.
 #
 # ### Exercise 9.1 · A fair timing loop
 #
@@ -161,12 +161,31 @@ def fair_medians(contenders: dict, rounds: int, warmup: int, clock=perf_counter)
 
 # %%
 checks.check_timing(fair_medians)
+### BEGIN HIDDEN TESTS
+_now, _calls = [0.0], []
+
+
+def _contender(name, seconds):
+    left = iter(seconds)
+
+    def call():
+        _calls.append(name)
+        _now[0] += next(left)
+
+    return call
+
+
+_contenders = {"p": _contender("p", [50, 1, 2, 9, 0]), "q": _contender("q", [70, 5, 3, 4, 0])}
+_medians = fair_medians(_contenders, 3, 1, lambda: _now[0])
+assert {name: float(seconds) for name, seconds in _medians.items()} == {"p": 2, "q": 4}, "the medians are 2 s and 4 s."
+assert len(_calls) == 8 and all(set(_calls[i : i + 2]) == {"p", "q"} for i in (2, 4, 6)), "the rounds are mixed up."
+### END HIDDEN TESTS
 
 # %% [markdown]
-# The package's `measure_latency` does the same and a little more. The order is drawn anew in every round. Python's
-# garbage collector rests. On a GPU it waits until the work is done, because a call only hands the work over. And it says
-# **how sure** one can be: the rounds are drawn again with replacement two thousand times, each time the median is taken,
-# and the interval holds the middle 95 % of these medians. Here is the same model against itself once more:
+# The package's `measure_latency` does the same and a little more: the order is drawn anew in every round, Python's
+# garbage collector rests, and on a GPU it waits until the work is done. And it says **how sure** one can be: the
+# rounds are drawn again with replacement two thousand times, each time the median is taken, and the interval holds
+# the middle 95 % of these medians. Here is the same model against itself once more:
 
 # %%
 with_itself = measure_latency({"A": same, "B": same}, repetitions=40)
@@ -219,14 +238,17 @@ def extra_share(model_dim: int, bottleneck_dim: int, adapters: int, length: int)
 
 # %%
 checks.check_share(extra_share)
+### BEGIN HIDDEN TESTS
+assert abs(extra_share(64, 8, 1, 32) - 1024 / 53_248) < 1e-9, "d = 64, m = 8, one adapter, 32 tokens give 1.92 %."
+assert abs(extra_share(100, 10, 2, 50) - 4000 / 130_000) < 1e-9, "d = 100, m = 10, two adapters, 50 tokens give 3.08 %."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # Does the formula hold? PyTorch can count the products while the model runs. LoRA of rank 8 on query and value adds two
 # pairs of thin matrices to a block, as many multiply-adds as one adapter of width 16. Merged, it adds none.
 #
-# While we are at it, we count something else as well: how many *operations* the model starts, each a function that works
-# through whole tensors. On a GPU every one of them is at least one kernel to be launched. The reason will become clear
-# below.
+# We also count how many *operations* the model starts, each a function that works through whole tensors: they will
+# explain what we measure.
 
 # %%
 kinds = ("bare", "Houlsby", "Pfeiffer", "parallel", "LoRA", "LoRA merged")
@@ -334,10 +356,11 @@ latency_explorer(
 #   sixteen times as much as well?
 # - Set **layers** to 2 and measure again. Does the overhead in per cent depend on how many layers there are?
 #
-# Three things to see, in the table and in the figure. **Merged LoRA costs nothing**: it is the bare model with other
-# numbers. **LoRA that is not merged costs about what adapters cost**; who serves many tasks from one model cannot merge,
-# and pays it. And **adapters cost more than their multiply-adds**, most of all for one short text; the wider they are,
-# the nearer the two come.
+# Three things to see, in the table and in the figure. **Merged LoRA leaves nothing to compute**: it is the bare model
+# with other numbers. What shows for one short text, a few per cent at most, is peft's wrapper around the merged
+# layers, which is still called; with the bare layers put back it is gone. **LoRA that is not merged costs about what
+# adapters cost**; who serves many tasks from one model cannot merge, and pays it. And **adapters cost more than their
+# multiply-adds**, most of all for one short text; the wider they are, the nearer the two come.
 #
 # Why? Arithmetic is not all that an operation does. It has a fixed price: it is looked up, checked, and given memory.
 # For one short text that is a large part of its time. And it moves data: the sum h + update reads two whole tensors
@@ -355,12 +378,11 @@ latency_explorer(
 # | 16 × 256 | 338.0 | +5.0 % | +8.4 % |
 # | 1 × 128 | 19.8 | +20.7 % | +30.3 % |
 #
-# For one short text adapters cost far more there than here: up to 30 % more time, where the same adapters add 3 % to the
-# largest batch. Why? A GPU computes thousands of elements at once. One text does not fill it, and an operation takes
-# about the same short time whether its matrix is square or thin. Then time follows the **number of operations that wait
-# for each other**, and not the arithmetic. Our count above says how many more Houlsby's scheme has.
-# A processor with few cores is filled by much less work, so its time follows arithmetic and data, and the fixed price of
-# an operation is smaller beside them.
+# A text of 128 tokens pays far more for its adapters there than here, the largest batch next to nothing. Why? A GPU
+# computes thousands of elements at once, and to launch an operation has its price, too. One text does not fill it,
+# and an operation takes about the same short time whether its matrix is square or thin. Then time follows the
+# **number of operations that wait for each other**, and not the arithmetic. A processor with few cores is filled by
+# much less work, so the fixed price of an operation is smaller beside it.
 #
 # Hence the rule for a GPU: adapters are cheap where it is busy (big batches, long texts), and dear where it waits (one
 # short text).
@@ -411,6 +433,16 @@ def merge(projection: nn.Linear, adapter: Adapter) -> tuple[torch.Tensor, torch.
 
 # %%
 checks.check_merge(merge)
+### BEGIN HIDDEN TESTS
+_projection = nn.Linear(5, 7)
+_adapter = Adapter(7, 2, nn.Identity(), init="bert", init_std=1.0, scaling=0.5)
+_ = nn.init.ones_(_adapter.down_project.bias), nn.init.ones_(_adapter.up_project.bias)
+_x = torch.randn(3, 5)
+_right = _adapter(_projection(_x))
+_given = nn.functional.linear(_x, *(part.float() for part in merge(_projection, _adapter)))
+assert torch.allclose(_given, _right, atol=1e-4), "the merged layer's output is another."
+assert torch.equal(_adapter(_projection(_x)), _right), "the projection or the adapter was changed."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # Now for a whole model. The package's projections carry their adapter in a hook, so a call gives A(W·x + b). If that is
@@ -518,10 +550,10 @@ for i, projection in enumerate(places):
     print(f"{name:22}{errors[0]:>16.1f}{errors[1]:>16.1f}{errors[2]:>20.1f}")
 
 # %% [markdown]
-# On the sentences of its task the merge comes near. They are made of few words in few patterns, so the hidden states are
-# of few kinds, and a linear map with 384 or 1,536 inputs has freedom enough to be fitted to them. But nowhere is the error
-# zero, and behind attention it grows towards the top. On other text the merged layer goes astray: it was fitted to words
-# of one kind, and there is no formula behind it that would hold elsewhere. What is left of the accuracy when every adapter is replaced by its best linear merge?
+# On the sentences of its task the merge comes near: they are made of few words in few patterns, and a linear map with
+# 384 or 1,536 inputs has freedom enough to be fitted to them. But nowhere is the error zero, and behind attention it
+# grows towards the top. On other text the merged layer goes astray. What is left of the accuracy when every adapter
+# is replaced by its best linear merge?
 
 # %%
 merged = with_projections(model, layers)
@@ -546,10 +578,11 @@ print(f"on film reviews the merged model answers differently in {100 * differing
 # %% [markdown]
 # ## AdapterDrop
 #
-# If adapters cannot be merged, can some be left out? Houlsby et al. took single adapters out of a trained model again,
-# and found that those of the lowest layers matter least. **AdapterDrop** (Rücklé et al. 2021) leaves the lowest n layers without adapters. There are three
-# ways to get there: train with all adapters and **drop some when serving**; train a **specialised** model that never had
-# the lowest n; or train one **robust** model that meets another n at every training step.
+# If adapters cannot be merged, can some be left out? In the models of Houlsby et al. those of the lowest layers
+# mattered least (lesson 05: on our task they are needed). **AdapterDrop** (Rücklé et al. 2021) leaves the lowest n
+# layers without adapters. There are three ways to get there: train with all adapters and **drop some when serving**;
+# train a **specialised** model that never had the lowest n; or train one **robust** model that meets another n at
+# every training step.
 
 # %%
 results = load_results("adapterdrop")
@@ -576,13 +609,13 @@ dropped = measure_latency(calls, repetitions=40)
 print(dropped)
 
 # %% [markdown]
-# Accuracy first: the lowest two layers can go without adapters almost for nothing, **if the model was trained for it**.
-# Dropped only when serving they leave a hole, for the adapters above had learnt to build on them. The robust model stays
-# below the specialised ones; that is the price of having one model for every n. From n = 3 on all three lose much: this
-# task needs adapters in several layers, and with those of the highest layer alone little is left of what they brought.
+# Accuracy first: the lowest two layers can go without adapters almost for nothing, **if the model was trained for
+# it**. Dropped only when serving they leave a hole, for the adapters above had learnt to build on them. The robust
+# model stays below the specialised ones; that is the price of having one model for every n. From n = 3 on all three
+# lose much: this task needs adapters in several layers.
 #
-# Then time: every layer whose adapters are left out saves its part of the overhead, and the overhead was small. For a
-# single task AdapterDrop saves a few per cent.
+# Then time: every layer whose adapters are left out saves its part of the overhead. For a single task AdapterDrop
+# saves a few per cent.
 #
 # ## Many tasks on the same text
 #
@@ -635,6 +668,16 @@ def serve(x: torch.Tensor, blocks: list, adapters: dict, n: int) -> dict:
 
 # %%
 checks.check_sharing(serve)
+### BEGIN HIDDEN TESTS
+_calls = []
+_blocks = [lambda h, i=i: _calls.append(i) or (i + 2) * h for i in range(3)]
+_adapters = {task: [lambda h, i=i, s=s: h + s * (i + 1) for i in range(3)] for task, s in (("p", 1), ("q", 10))}
+_results = serve(torch.ones(2, 3), _blocks, _adapters, 1)
+assert set(_results) == {"p", "q"}, "there is a result for each task."
+assert torch.equal(_results["p"], torch.full((2, 3), 35.0)), "task p: ((1·2)·3 + 2)·4 + 3 = 35."
+assert torch.equal(_results["q"], torch.full((2, 3), 134.0)), "task q: ((1·2)·3 + 20)·4 + 30 = 134."
+assert sorted(_calls) == [0, 1, 1, 2, 2], "block 0 runs once, the others once for each task."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # How much time does it save? Eight tasks with Houlsby's adapters in one model. First each task on its own, then with the
@@ -670,9 +713,9 @@ for n in range(LAYERS):
     )
 
 # %% [markdown]
-# The time follows the passes that are left. Rücklé et al. report that eight simultaneous tasks on BERT-base become 39 %
-# faster with the first five of its twelve layers dropped. The same count gives 5 + 8 · 7 = 61 of 96 passes, 36 % fewer,
-# and the adapters that are not computed come on top. Our model has six layers, so five are a larger part of it.
+# The time follows the passes that are left. Rücklé et al. report that eight simultaneous tasks on BERT-base become 39
+# % faster with the first five of its twelve layers dropped. The same count gives 5 + 8 · 7 = 61 of 96 passes, 36 %
+# fewer, and the adapters that are not computed come on top.
 #
 # ### How many would you drop?
 #
@@ -709,7 +752,7 @@ quiz("09")
 # 1. Fair timing warms up, interleaves, takes medians, and states an interval.
 # 2. Adapters add about one per cent of multiply-adds but many small operations: they are dearest for one short text,
 #    above all on a GPU.
-# 3. Merged LoRA costs nothing at inference; LoRA that is not merged costs about as much as adapters.
+# 3. Merged LoRA leaves nothing to compute at inference; LoRA that is not merged costs about as much as adapters.
 # 4. A linear adapter merges exactly, one with an activation does not; the best linear merge is a fit to its task's text.
 # 5. AdapterDrop leaves the lowest layers bare, and tasks on the same text then share them.
 #

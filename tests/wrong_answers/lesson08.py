@@ -1,8 +1,22 @@
 import copy
+from collections import defaultdict
 from functools import partial
 from itertools import groupby
 
+import numpy
 import torch
+
+from .fusing import (
+    einstein,
+    fusing,
+    in_place,
+    mixes_keys,
+    scores,
+    token_by_token,
+    value_last,
+    with_attention,
+    without_gradient,
+)
 
 # --- 8.1 ------------------------------------------------------------------------------------------------------------
 
@@ -161,6 +175,17 @@ def one_switch(model):
     return lambda name: (off_and_on(model, name), set_head(model, name))
 
 
+class Switch:
+    """Something to call, that is no function."""
+
+    def __init__(self, model, name):
+        self.model, self.name = model, name
+
+    def __call__(self):
+        off_and_on(self.model, self.name)
+        set_head(self.model, self.name)
+
+
 def default_argument(model):
     switches = {}
     for name in model.heads:
@@ -215,6 +240,22 @@ def with_a_mask(x, names, tasks):
             for i, answer in zip(mask.nonzero().flatten().tolist(), task(x[mask]).unbind()):
                 answers[i] = answer
     return tuple(answers)
+
+
+def with_a_dictionary(x, names, tasks):
+    rows = defaultdict(list)
+    for i, name in enumerate(names):
+        if name is not None:
+            rows[name].append(i)
+    answers = {
+        i: row for name, own in rows.items() for i, row in zip(own, tasks[name](torch.stack([x[i] for i in own])))
+    }
+    return list(map(answers.get, range(len(x))))
+
+
+def sorts_the_names(x, names, tasks):
+    names.sort(key=lambda name: name or "")
+    return right_mixed(x, names, tasks)
 
 
 def group_order(x, names, tasks):
@@ -326,62 +367,6 @@ def overwritten(x, names, tasks):
     return answers
 
 
-# --- 8.4 ------------------------------------------------------------------------------------------------------------
-
-
-def fusing(weigh=None, mix=None):
-    """A family that differs in the weights (adapters, tokens), or in the mixture."""
-
-    def fuse(h, updates, query, key, value):
-        weights = (weigh or (lambda q, k, h, a: (q(h) * k(a)).sum(-1).softmax(0)))(query, key, h, updates)
-        mixed = (mix or (lambda w, v, h, a: (w[..., None] * v(a)).sum(0)))(weights, value, h, updates)
-        return mixed, weights
-
-    return fuse
-
-
-def scores(q, k, h, a):
-    return (q(h) * k(a)).sum(-1)
-
-
-def mixes_keys(h, updates, query, key, value):
-    _, weights = fusing()(h, updates, query, key, value)
-    return (weights[..., None] * key(updates)).sum(0), weights
-
-
-def in_place(h, updates, query, key, value):
-    mixed, weights = fusing()(h, updates, query, key, value)
-    updates *= weights.detach()[..., None]
-    return mixed, weights
-
-
-def without_gradient(h, updates, query, key, value):
-    with torch.no_grad():
-        return fusing()(h, updates, query, key, value)
-
-
-def token_by_token(h, updates, query, key, value):
-    mixed, weights = [], []
-    for t in range(len(h)):
-        w = (key(updates[:, t]) @ query(h[t])).softmax(0)
-        weights.append(w)
-        mixed.append(w @ value(updates[:, t]))
-    return torch.stack(mixed), torch.stack(weights, dim=1)
-
-
-def einstein(h, updates, query, key, value):
-    weights = torch.einsum("td,atd->at", query(h), key(updates)).softmax(dim=0)
-    return torch.einsum("at,atd->td", weights, value(updates)), weights
-
-
-def value_last(h, updates, query, key, value):
-    """V multiplies once a token: the same, for V has no bias."""
-    wanted = query(h) @ key.weight
-    weights = (updates * wanted).sum(-1).exp()
-    weights = weights / weights.sum(0, keepdim=True)
-    return value((updates * weights.unsqueeze(-1)).sum(0)), weights
-
-
 WRONG = {
     "check_disk": [
         (formula(copies=lambda n, b, a, h: n * b), "the copies lack their heads"),
@@ -404,6 +389,7 @@ WRONG = {
         (lambda *sizes: formula()(*sizes)[::-1], "the two are swapped"),
         (lambda *sizes: formula()(*sizes)[1], "must return two numbers"),
         (lambda *sizes: None, "return missing"),
+        (formula(lambda n, b, a, h: (n + 1) * (b + h)), "the first is not", False),
     ],
     "check_switches": [
         (as_it_was, "the loop's last task"),
@@ -442,6 +428,7 @@ WRONG = {
         (stacked, "not a Tensor"),
         (by_task, "not a dict"),
         (overwritten, "has no answer"),
+        (sorts_the_names, "were changed"),
         (lambda *inputs: right_mixed(*inputs) and None, "return missing"),
     ],
     "check_fusion": [
@@ -483,11 +470,26 @@ WRONG = {
         (without_gradient, "no gradient reaches query, key and value"),
         (fusing(mix=lambda w, v, h, a: (w.detach()[..., None] * v(a)).sum(0)), "no gradient reaches query:"),
         (lambda *x: None, "return missing"),
+        (lambda h, a, q, k, v: (q(h) @ k(a).mT.flatten(0, 1), h), "h is (tokens, d)", False),
     ],
 }
 RIGHT = {
-    "check_disk": [formula(), by_adding_up],
-    "check_switches": [switching(off_and_on, set_head), default_argument, partials],
-    "check_mixed": [right_mixed, by_sorting, with_a_mask],
-    "check_fusion": [fusing(), token_by_token, einstein, value_last],
+    "check_disk": [
+        formula(),
+        by_adding_up,
+        lambda n, b, a, h: (4 * sum([b, h] * n), 4 * sum([b] + [a, h] * n)),
+        lambda n, b, a, h: tuple(numpy.array([[n, 0, n], [1, n, n]]) @ [b, a, h] * 4),
+        lambda n, b, a, h: [torch.float32.itemsize * parameters for parameters in (n * b + n * h, b + n * a + n * h)],
+    ],
+    "check_switches": [
+        switching(off_and_on, set_head),
+        default_argument,
+        partials,
+        lambda model: {name: Switch(model, name) for name in model.heads},
+        lambda model: dict(
+            zip(model.heads, (lambda n=n: (off_and_on(model, n), set_head(model, n)) for n in model.heads))
+        ),
+    ],
+    "check_mixed": [right_mixed, by_sorting, with_a_mask, with_a_dictionary],
+    "check_fusion": [fusing(), token_by_token, einstein, value_last, with_attention],
 }

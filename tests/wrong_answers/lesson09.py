@@ -1,7 +1,10 @@
 import random
 import time
+from fractions import Fraction
+from functools import partial, reduce
 from statistics import mean, median
 
+import numpy
 import torch
 from torch import nn
 
@@ -113,6 +116,38 @@ def clock_started_once(contenders, rounds, warmup, clock):
     return {name: median(t) for name, t in times.items()}
 
 
+def start_before_the_loop_of_names(contenders, rounds, warmup, clock):
+    """The reading after a call, too, is taken for the whole round."""
+    times = {name: [] for name in contenders}
+    for call in contenders.values():
+        for _ in range(warmup):
+            call()
+    for _ in range(rounds):
+        start = clock()
+        for call in contenders.values():
+            clock()
+            call()
+        for name in contenders:
+            times[name].append((clock() - start) / len(contenders))
+    return {name: median(t) for name, t in times.items()}
+
+
+def readings_shared(contenders, rounds, warmup, clock):
+    """The end of a call is the start of the next."""
+    times = {name: [] for name in contenders}
+    for call in contenders.values():
+        for _ in range(warmup):
+            call()
+    last = clock()
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            call()
+            now = clock()
+            times[name].append(now - last)
+            last = now
+    return {name: median(t) for name, t in times.items()}
+
+
 def all_times(contenders, rounds, warmup, clock):
     return timing(list)(contenders, rounds, warmup, clock)
 
@@ -193,6 +228,13 @@ def by_probing(projection, adapter):
     """What comes out for the input 0, and for each unit vector."""
     bias = adapter(projection(torch.zeros(projection.in_features)))
     return (adapter(projection(torch.eye(projection.in_features))) - bias).T, bias
+
+
+@torch.no_grad()
+def in_double_precision(projection, adapter):
+    W, b, D, bd, U, bu, s = (p.double() if isinstance(p, torch.Tensor) else p for p in parts(projection, adapter))
+    M = torch.eye(len(b), dtype=torch.float64) + s * torch.einsum("om,mi->oi", U, D)
+    return M @ W, M @ b + s * (U @ bd + bu)
 
 
 @torch.no_grad()
@@ -280,6 +322,33 @@ def right_serve(x, blocks, adapters, n):
     return results
 
 
+def by_folding(x, blocks, adapters, n):
+    shared = reduce(lambda h, block: block(h), blocks[:n], x)
+    return {
+        task: reduce(lambda h, pair: pair[1](pair[0](h)), list(zip(blocks, own))[n:], shared)
+        for task, own in adapters.items()
+    }
+
+
+def with_memory(x, blocks, adapters, n):
+    """The loop over the tasks comes first; what the lowest blocks give is remembered."""
+    known, results = {}, {}
+    for task, own in adapters.items():
+        h = x
+        for i, (block, adapter) in enumerate(zip(blocks, own)):
+            h = adapter(block(h)) if i >= n else known[i] if i in known else known.setdefault(i, block(h))
+        results[task] = h
+    return results
+
+
+def pops(x, blocks, adapters, n):
+    for _ in range(n):
+        x = blocks.pop(0)(x)
+    return {
+        task: reduce(lambda h, pair: pair[1](pair[0](h)), zip(blocks, own[n:]), x) for task, own in adapters.items()
+    }
+
+
 def block_by_block(x, blocks, adapters, n):
     states = dict.fromkeys(adapters, x)
     for i, block in enumerate(blocks):
@@ -307,8 +376,9 @@ WRONG = {
         (mean_with_warmup, "the warm-up is among the times, and it is a mean"),
         (warms_only_the_first, "7, 5, 5 times"),
         (warms_once, "called 6 times, not 7"),
-        (start_before_the_round, "directly before and directly after each single call"),
-        (clock_started_once, "nor any preparation is inside"),
+        (start_before_the_round, "the clock is read 20 times for 15 timed calls"),
+        (clock_started_once, "the clock is read 16 times for 15 timed calls"),
+        (start_before_the_loop_of_names, "nor any preparation is inside"),
         (all_times, "it returns all times"),
         (no_return, "return missing"),
         (a_list, "dictionary"),
@@ -328,7 +398,8 @@ WRONG = {
         (lambda d, m, n, t: (block(d, t) + n * 2 * d * m) / block(d, t), "without the 1"),
         (lambda d, m, n, t: n * 2 * d * m, "divide by the block's own"),
         (lambda d, m, n, t: block(d, t) / (n * 2 * d * m), "upside down"),
-        (lambda d, m, n, t: n * 2 * d * m // block(d, t), "it gives 0"),
+        (lambda d, m, n, t: n * 2 * d * m // block(d, t), "rounds down"),
+        (lambda d, m, n, t: n * 2 * d * m / (16 * d * d + 2 * t * d), "it gives", False),
         (lambda d, m, n, t: None, "return missing"),
     ],
     "check_merge": [
@@ -340,7 +411,7 @@ WRONG = {
         (merging(lambda W, b, D, bd, U, bu, s: W + s * W @ U @ D), "wrong way round"),
         (merging(lambda W, b, D, bd, U, bu, s: (W + s * U @ D @ W).T), "transposed"),
         (merging(lambda W, b, D, bd, U, bu, s: torch.eye(len(b)) + s * U @ D), "the projection is missing"),
-        (merging(lambda W, b, D, bd, U, bu, s: W + s * D @ U @ W), "RuntimeError"),
+        (merging(lambda W, b, D, bd, U, bu, s: W + s * D @ U @ W), "up_project.weight @ down_project.weight"),
         (merging(right_weight, lambda W, b, *_: b), "the bias is the projection's"),
         (merging(right_weight, lambda W, b, D, bd, U, bu, s: b + s * U @ D @ b), "own two biases"),
         (merging(right_weight, lambda W, b, D, bd, U, bu, s: b + s * (U @ bd + bu)), "U·D·b is missing"),
@@ -370,16 +441,20 @@ WRONG = {
         (forgets_to_return, "return missing"),
         (adapters_from_the_bottom, "slice the list of adapters as well"),
         (twice_too_often, "but block 0 ran 4 times"),
+        (pops, "shorter afterwards"),
     ],
 }
 RIGHT = {
-    "check_timing": [timing(), shuffled, by_hand],
+    "check_timing": [timing(), shuffled, by_hand, timing(numpy.median), readings_shared, partial(timing())],
     "check_share": [
         lambda d, m, n, t: n * 2 * d * m / (12 * d**2 + 2 * t * d),
         lambda model_dim, bottleneck_dim, adapters, length: (
             adapters * bottleneck_dim / (6 * model_dim + length)
         ),  # cancelled
+        lambda d, m, n, t: Fraction(2 * n * d * m, 12 * d * d + 2 * t * d),
+        lambda d, m, n, t: numpy.float64(n * (d * m + m * d)) / sum([d * d] * 4 + [d * 4 * d] * 2 + [t * d] * 2),
+        lambda d, m, n, t: torch.tensor(2.0 * n * d * m, dtype=torch.float64) / block(d, t),
     ],
-    "check_merge": [merging(right_weight), with_identity, by_probing],
-    "check_sharing": [right_serve, block_by_block],
+    "check_merge": [merging(right_weight), with_identity, by_probing, in_double_precision],
+    "check_sharing": [right_serve, block_by_block, by_folding, with_memory],
 }

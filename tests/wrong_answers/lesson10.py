@@ -1,3 +1,7 @@
+from functools import partial
+from itertools import pairwise
+
+import numpy
 import torch
 
 # --- 10.1 -----------------------------------------------------------------------------------------------------------
@@ -123,6 +127,19 @@ def best_fit(lengths, room):
     return tuple(tuple(row) for row in rows)
 
 
+def with_arrays(lengths, room):
+    left, rows = numpy.full(len(lengths), room), [[] for _ in lengths]
+    for i in numpy.argsort(lengths)[::-1]:
+        row = int(numpy.argmax(left >= lengths[i]))
+        rows[row].append(i)
+        left[row] -= lengths[i]
+    return [row for row in rows if row]
+
+
+def first_two_alone(lengths, room):
+    return [[0], [1], *([i + 2 for i in row] for row in right_fill(lengths[2:], room))]
+
+
 def returns_lengths(lengths, room):
     return [[lengths[i] for i in row] for row in right_fill(lengths, room)]
 
@@ -221,6 +238,11 @@ def first_dialogue_only(position_ids):
     return (mine == 1) & (other == 1) & (j <= i)
 
 
+def by_blocks(position_ids):
+    starts = (position_ids == 0).nonzero().flatten().tolist() + [len(position_ids)]
+    return torch.block_diag(*(torch.ones(b - a, b - a).tril() for a, b in pairwise(starts))).bool()
+
+
 def window(position_ids):
     i, j, mine, other = grid(position_ids)
     return (mine == other) & (j <= i) & (i - j <= 1)
@@ -239,6 +261,10 @@ def in_rounds(trained, processes):
     for _ in range(2 * (processes - 1)):
         sent += piece
     return sent
+
+
+def divides_by_zero(trained, processes):
+    return 8 * trained / (processes / (processes - 1))
 
 
 def not_for_one(trained, processes):
@@ -269,12 +295,14 @@ WRONG = {
         (only_the_answer, "the prompt is missing from the token ids"),
         (labels_without_padding, "8 labels for 11 tokens"),
         (labels_of_the_answer_only, "4 labels for 11 tokens"),
+        (labels_with(lambda labels, *_: [None if x == -100 else x for x in labels]), "-100 is the label of"),
         (lambda *args: right_labels(*args)[1], "two lists"),
         (lambda *args: None, "return missing"),
     ],
     "check_fill": [
         (filling(), "take the longest texts first"),
-        (filling(lambda length: length), "longest text first"),
+        (filling(lambda length: length), "the shortest texts come first"),
+        (first_two_alone, "longest text first", False),
         (filling(lambda length: -length, lambda total, room: total < room), "exactly full"),
         (filling(first=lambda rows: rows[-1:]), "only the last row"),
         (filling(lambda length: -length, lambda total, room: False), "a row of its own"),
@@ -305,8 +333,9 @@ WRONG = {
         (lambda p: grid(p)[3] <= grid(p)[2], "earlier dialogues are visible"),
         (added_to_the_scores, "True and False"),
         (in_place, "changed in place"),
-        (first_dialogue_only, "other way round"),
-        (window, "other way round"),
+        (first_dialogue_only, "only the first dialogue"),
+        (window, "one step back only"),
+        (lambda p: right_look(p) & (grid(p)[0] - grid(p)[1] <= 2), "other way round", False),
         (lambda p: (p == 0).cumsum(0), "9 × 9"),
         (lambda p: right_look(p).tolist(), "a tensor"),
         (lambda p: None, "return missing"),
@@ -327,13 +356,27 @@ WRONG = {
         (lambda p, n: 2 * n / (n - 1) * 4 * p, "upside down"),
         (lambda p, n: 2 * (n - 1) // n * 4 * p, "the size of the gradients"),
         (not_for_one, "for 1 it must be 0"),
+        (divides_by_zero, "divides by zero"),
+        (lambda p, n: 3 * (n - 1) / n * 4 * p, "with a piece of 1 / N", False),
         (lambda p, n: str(right_bytes(p, n)), "a number"),
         (lambda p, n: None, "return missing"),
     ],
 }
 RIGHT = {
-    "check_labels": [right_labels, as_tensors, by_a_mask],
-    "check_fill": [right_fill, best_fit],
-    "check_looking": [right_look, by_distance, by_loops],
-    "check_bytes": [right_bytes, in_rounds, lambda trained, processes: 8 * trained - 8 * trained / processes],
+    "check_labels": [
+        right_labels,
+        as_tensors,
+        by_a_mask,
+        lambda *args: tuple(map(numpy.array, right_labels(*args))),
+        lambda *args: tuple(map(tuple, right_labels(*args))),
+    ],
+    "check_fill": [right_fill, best_fit, partial(filling(lambda length: 1 / length)), with_arrays],
+    "check_looking": [right_look, by_distance, by_loops, by_blocks],
+    "check_bytes": [
+        right_bytes,
+        in_rounds,
+        lambda p, n: numpy.float64(p) * 8 * (n - 1) / n,
+        lambda p, n: torch.tensor(8 * p - 8 * p / n),
+        lambda trained, processes: 8 * trained - 8 * trained / processes,
+    ],
 }
