@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin/python
 PEER := tests/benchmarks/peer-requirements
 
-.PHONY: help lab app llm test notebooks check-notebooks site lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app llm test notebooks check-notebooks assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -31,11 +31,14 @@ llm: .venv/.llm ## install the language model of lesson 10, SmolLM2-135M-Instruc
 test: .venv/.test ## run all tests; for instance ARGS='-m "not notebook and not browser"' for the fast ones
 	@exec $(BIN) -m pytest $(ARGS)
 
-notebooks: .venv/.test ## build and execute both editions of the lessons; ARGS="01 03" for some of them
-	@exec $(BIN) notebooks/build.py $(ARGS)
+notebooks: .venv/.test ## build both editions of the lessons; ARGS="01 03" for some, SOLUTIONS=no for hand-outs in dist
+	@exec $(BIN) notebooks/build.py $(if $(filter no,$(SOLUTIONS)),--no-solutions) $(ARGS)
 
 check-notebooks: .venv/.test ## say which notebooks are out of step with their source
 	@exec $(BIN) notebooks/build.py --check $(ARGS)
+
+assignment: .venv/.test ## build an nbgrader assignment, LESSON=01, in dist/assignments (see classroom/GRADING.md)
+	@exec $(BIN) classroom/assignment.py $(LESSON) $(ARGS)
 
 site: .venv/.test ## build the site of all lessons, for reading, in dist/site
 	@exec $(BIN) docs/build.py $(ARGS)

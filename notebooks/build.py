@@ -1,7 +1,10 @@
 """Build both editions of every lesson from its source: `python notebooks/build.py [01 …]`, or with `--check` compare.
 
+With `--no-solutions`, copy the learner editions to dist/notebooks, executed as they are, without their solutions.
+
 A source in notebooks/sources is a Python file in jupytext's percent format. Code between `### BEGIN SOLUTION` and
-`### END SOLUTION` (nbgrader's markers) is left out of the learner edition and put, collapsed, into a cell below.
+`### END SOLUTION` (nbgrader's markers) is left out of the learner edition and put, collapsed, into a cell below. What
+stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` is for grading: no edition has it.
 """
 
 from __future__ import annotations
@@ -22,8 +25,15 @@ from nbformat import NotebookNode
 HERE = Path(__file__).parent
 SOURCES = HERE / "sources"
 EDITIONS = {"learner": HERE, "solution": HERE / "solutions"}
+WITHOUT_SOLUTIONS = HERE.parent / "dist" / "notebooks"
 README_PICTURE = HERE / "figures" / "course.png"  # the first figure of lesson 03
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
+HIDDEN = re.compile(r"\n*^ *### BEGIN HIDDEN TESTS\n.*?^ *### END HIDDEN TESTS\n?", re.MULTILINE | re.DOTALL)
+FOLDED = "<details>\n<summary><b>Solution</b></summary>\n\n"
+OF_SOLUTIONS = {  # what the lessons say of them, and what they say where there are none
+    r"Hints\s+and\s+the\s+solution\s+are\s+folded": "Hints are folded",
+    r"(\n- | )The\s+finished\s+notebooks\b[^`]*`solutions`\.": "",
+}
 NOISE = re.compile(r"Warning|\d\d:\d\d<|/home/|/Users/|/tmp/|site-packages|\\\\Users")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_KEYS = {"id", "cell_type", "source", "metadata"}
@@ -52,20 +62,31 @@ def build(lesson: str, edition: str) -> NotebookNode:
 def _edit(original: NotebookNode, edition: str) -> list[NotebookNode]:
     if original.cell_type == "markdown":
         return [nbformat.v4.new_markdown_cell(original.source)]
-    text = original.source + "\n"
+    text = HIDDEN.sub("\n", original.source + "\n")
     solutions = [_dedent(match[2], len(match[1])) for match in SOLUTION.finditer(text)]
     if not solutions:
-        return [nbformat.v4.new_code_cell(original.source)]
+        return [nbformat.v4.new_code_cell(text.strip("\n"))]
     if edition == "solution":
         return [nbformat.v4.new_code_cell(SOLUTION.sub(lambda m: m[2], text).strip("\n"))]
     stub = SOLUTION.sub(r"\1# your code here\n\1raise NotImplementedError\n", text).strip("\n")
     answer = "\n\n".join(f"```python\n{solution.rstrip()}\n```" for solution in solutions)
-    details = f"<details>\n<summary><b>Solution</b></summary>\n\n{answer}\n\n</details>"
+    details = f"{FOLDED}{answer}\n\n</details>"
     return [nbformat.v4.new_code_cell(stub), nbformat.v4.new_markdown_cell(details)]
 
 
 def _dedent(text: str, width: int) -> str:
     return "".join(line[width:] if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def without_solutions(lesson: str) -> NotebookNode:
+    """The committed learner edition, with its outputs and hints, but without the folded solutions."""
+    notebook = nbformat.read(EDITIONS["learner"] / f"{lesson}.ipynb", as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith(FOLDED)]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            for said, instead in OF_SOLUTIONS.items():
+                cell.source = re.sub(said, instead, cell.source)
+    return notebook
 
 
 def execute(notebook: NotebookNode) -> NotebookNode:
@@ -79,8 +100,9 @@ def execute(notebook: NotebookNode) -> NotebookNode:
         extra_arguments=["--IPKernelApp.log_level=40"],  # it would warn about loopback connections
         resources={"metadata": {"path": str(HERE)}},
     )
-    # A progress bar is a widget, and a saved one is broken.
+    # A progress bar is a widget, and a saved one is broken. What the author has solved is not the learner's progress.
     ours = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    ours["ADAPTERS_LESSON_PROGRESS"] = ""
     with tempfile.TemporaryDirectory() as runs:  # of the laboratory, which would find earlier ones in its usual place
         client.execute(env={**os.environ, **ours, "ADAPTERS_LESSON_RUNS": runs})
     notebook.metadata["language_info"] = {"name": "python"}
@@ -136,9 +158,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("numbers", nargs="*", help="lessons by number, for instance 01 03; all by default")
     parser.add_argument("--check", action="store_true", help="change nothing, say what is out of step or noisy")
+    parser.add_argument("--no-solutions", action="store_true", help="write dist/notebooks, and execute nothing")
     arguments = parser.parse_args()
     problems = []
     for lesson in [name for name in lessons() if not arguments.numbers or name[:2] in arguments.numbers]:
+        if arguments.no_solutions:
+            if found := differences(lesson, "learner"):
+                problems += found
+                continue
+            WITHOUT_SOLUTIONS.mkdir(parents=True, exist_ok=True)
+            nbformat.write(without_solutions(lesson), WITHOUT_SOLUTIONS / f"{lesson}.ipynb")
+            print(f"wrote {WITHOUT_SOLUTIONS.relative_to(HERE.parent) / lesson}.ipynb")
+            continue
         for edition, folder in EDITIONS.items():
             path = folder / f"{lesson}.ipynb"
             if arguments.check:

@@ -8,6 +8,7 @@ OFFLINE = Path(__file__).parent / "offline"
 
 # Here rather than in a fixture: libraries read these when they are imported.
 os.environ.update(
+    ADAPTERS_LESSON_PROGRESS="",  # what the tests solve is nobody's progress
     HF_HUB_OFFLINE="1",
     HF_DATASETS_OFFLINE="1",
     MPLBACKEND="agg",
@@ -20,5 +21,5 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(OFFLINE), os.enviro
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))
 
 # A make that a test calls must not inherit the flags and arguments of the `make test` around it.
-for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "PYTHON"):
+for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "LESSON", "PYTHON", "SOLUTIONS"):
     os.environ.pop(name, None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser import CHROMIUM
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 spec = importlib.util.spec_from_file_location("build", NOTEBOOKS / "build.py")
@@ -86,6 +87,68 @@ def test_the_learner_edition_keeps_its_solutions_folded(lesson):
         assert answer.strip().splitlines()[0].strip() in cell.source
 
 
+HIDDEN_TESTS = """# %%
+def twice(x):
+    ### BEGIN SOLUTION
+    return 2 * x
+    ### END SOLUTION
+
+
+# %%
+print(twice(1))
+### BEGIN HIDDEN TESTS
+assert twice(4) == 8, "twice 4 is 8."
+
+assert twice(-1) == -2, "twice -1 is -2."
+### END HIDDEN TESTS
+"""
+
+
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_no_edition_has_the_hidden_tests(edition, tmp_path, monkeypatch):
+    (tmp_path / "01_hidden.py").write_text(HIDDEN_TESTS)
+    monkeypatch.setattr(build, "SOURCES", tmp_path)
+    code = [cell.source for cell in build.build("01_hidden", edition).cells if cell.cell_type == "code"]
+    assert code[1:] == ["print(twice(1))"]
+    assert "def twice" in code[0] and ("return 2 * x" in code[0]) == (edition == "solution")
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_the_edition_without_solutions_is_the_learners_without_them(lesson):
+    learner, without = committed(lesson, "learner"), build.without_solutions(lesson)
+    assert build.complaints(without) == []
+    assert [cell for cell in without.cells if cell.cell_type == "code"] == [
+        cell for cell in learner.cells if cell.cell_type == "code"
+    ]
+    ids, before = [cell.id for cell in without.cells], [cell.id for cell in learner.cells]
+    assert len(set(ids)) == len(ids) and ids == [i for i in before if i in ids]
+    text = "\n".join(cell.source for cell in without.cells)
+    assert text.count("<summary>Hint 1</summary>") == "\n".join(c.source for c in learner.cells).count(">Hint 1<")
+    assert not re.search(r"<b>Solution|`solutions`|the\s+solution", text)
+    source = (build.SOURCES / f"{lesson}.py").read_text()
+    for solution in build.SOLUTION.finditer(source):
+        assert solution[2].strip() not in text
+        assert build._dedent(solution[2], len(solution[1])).strip() not in text
+
+
+def test_the_edition_without_solutions_is_written_whole(tmp_path, monkeypatch):
+    folder = tmp_path / "dist" / "notebooks"
+    monkeypatch.setattr(build, "WITHOUT_SOLUTIONS", folder)
+    monkeypatch.setattr(build, "HERE", tmp_path / "notebooks")  # only for what is printed
+    monkeypatch.setattr("sys.argv", ["build.py", "--no-solutions"])
+    monkeypatch.setattr(build, "differences", lambda lesson, edition: [f"{lesson} is out of step"])
+    assert build.main() == 1 and not folder.exists()
+    monkeypatch.setattr(build, "differences", lambda lesson, edition: [])
+    assert build.main() == 0
+    written = {path.stem: nbformat.read(path, as_version=4) for path in folder.iterdir()}
+    assert sorted(written) == LESSONS
+    for lesson, notebook in written.items():
+        assert notebook == build.without_solutions(lesson)
+        text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+        for link in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (folder / link).exists(), link
+
+
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_lesson_has_the_frame(lesson):
     text = "\n".join(cell.source for cell in committed(lesson, "learner").cells if cell.cell_type == "markdown")
@@ -123,6 +186,8 @@ def test_the_readmes_picture_is_the_courses_own():
 @pytest.mark.notebook
 @every_edition
 def test_an_edition_runs_from_a_fresh_kernel(lesson, edition):
+    if edition == "learner" and CHROMIUM:
+        pytest.skip("test_browser.py runs it, in JupyterLab")
     notebook = build.execute(build.build(lesson, edition))
     assert build.complaints(notebook) == []
     marks = set(re.findall(r"^([✔✘○]) \d\.\d", output_text(notebook), re.MULTILINE))

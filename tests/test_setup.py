@@ -19,6 +19,7 @@ TARGETS = [
     "test",
     "notebooks",
     "check-notebooks",
+    "assignment",
     "site",
     "lesson-times",
     "lab-speed",
