@@ -6,7 +6,7 @@ ARGS ?=
 BIN := .venv/bin/python
 PEER := tests/benchmarks/peer-requirements
 
-.PHONY: help lab app llm test notebooks check-notebooks assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app llm test notebooks check-notebooks wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -36,6 +36,9 @@ notebooks: .venv/.test ## build both editions of the lessons; ARGS="01 03" for s
 
 check-notebooks: .venv/.test ## say which notebooks are out of step with their source
 	@exec $(BIN) notebooks/build.py --check $(ARGS)
+
+wrong-answers: .venv/.test ## print which wrong answers each exercise's check refuses, and which it names
+	@exec $(BIN) tests/wrong_answers/table.py
 
 assignment: .venv/.test ## build an nbgrader assignment, LESSON=01, in dist/assignments (see classroom/GRADING.md)
 	@exec $(BIN) classroom/assignment.py $(LESSON) $(ARGS)

@@ -19,6 +19,7 @@ TARGETS = [
     "test",
     "notebooks",
     "check-notebooks",
+    "wrong-answers",
     "assignment",
     "site",
     "lesson-times",

@@ -7,14 +7,16 @@ import json
 import random
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from ..checks.record import note_quiz
 from ..plots import Picture
 from ..plots.diagrams import NOTEBOOKS
 from ..plots.style import INK, course_style
@@ -160,6 +162,10 @@ class Quiz(Panel):
     Each option is a button and not a radio button: with the arrow keys one cannot reach the third radio button without
     choosing the second on the way, and the first choice counts.
 
+    Args:
+        on_finish: called when every question is answered, with how many were right at the first try, and how many
+            questions there are.
+
     Attributes:
         questions: what is asked.
         pages: a stack with one page for each question.
@@ -167,8 +173,14 @@ class Quiz(Panel):
         reasons: for each question, the text below the options.
     """
 
-    def __init__(self, title: str, questions: Sequence[Question]) -> None:
+    def __init__(
+        self,
+        title: str,
+        questions: Sequence[Question],
+        on_finish: Callable[[int, int], object] = lambda right, of: None,
+    ) -> None:
         super().__init__(title)
+        self._on_finish = on_finish
         self.questions = tuple(questions)
         self.picture = draw_quiz(title, questions)
         self._first: dict[int, Option] = {}
@@ -198,6 +210,7 @@ class Quiz(Panel):
 
     def choose(self, number: int, option: Option) -> None:
         """Answer question ``number`` (from 0) with one of its options; only the first answer counts."""
+        is_first = number not in self._first
         self._first.setdefault(number, option)
         verdict = "Right:" if option.right else "Not quite:"
         self.reasons[
@@ -206,6 +219,8 @@ class Quiz(Panel):
         chosen = self.options[number][self.questions[number].options.index(option)]
         chosen.icon = "check" if option.right else "times"
         self._say_score()
+        if is_first and self.score[1] == len(self.questions):
+            self._on_finish(*self.score)
 
     def turn_to(self, number: int) -> None:
         """Show question ``number``, counted from 0; after the last comes the first again."""
@@ -241,9 +256,9 @@ class Quiz(Panel):
 
 
 def quiz(lesson: str) -> Quiz:
-    """The quiz of a lesson, for instance ``quiz("01")``.
+    """The quiz of a lesson, for instance ``quiz("01")``; ``progress()`` knows the score when it is finished.
 
     Raises:
         ValueError: see ``load_quiz``.
     """
-    return Quiz(f"Check yourself: lesson {lesson}", load_quiz(lesson))
+    return Quiz(f"Check yourself: lesson {lesson}", load_quiz(lesson), partial(note_quiz, lesson))
