@@ -17,8 +17,8 @@ from .backdrop import Sheet, pixels_of, sheet_over
 from .curves import moving_mean
 from .style import INK, course_style
 
-# Here most runs are adapters, so colours tell settings apart, not methods. Okabe and Ito's palette again, its two lightest
-# colours made darker: a line needs a contrast of 3 with the paper (WCAG 2.2, 1.4.11).
+# Here most runs are adapters, so colours tell settings apart, not methods. Okabe and Ito's palette again, with the two
+# lightest made darker: a line needs a contrast of 3 with the paper (WCAG 2.2, 1.4.11).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B57A00", "#3C8DBC", "#222222", "#6A3D9A")
 SHAPES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
 # The knobs against which accuracy can be drawn, with the text below the axis; the first is no knob but a result.
