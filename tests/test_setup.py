@@ -15,6 +15,7 @@ TARGETS = [
     "help",
     "lab",
     "app",
+    "hub",
     "llm",
     "test",
     "notebooks",

@@ -1,0 +1,331 @@
+"""JupyterHub for a class: the trial of `make hub` with two made-up learners, and the files for other hubs."""
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from browser import CHROMIUM, browser_page, run_all, wait_for_notebook
+from packaging.specifiers import SpecifierSet
+from test_environment import PROJECT, locked
+
+ROOT = Path(__file__).parents[1]
+HUB = ROOT / "classroom" / "hub"
+LESSON = "01_the_bottleneck"
+NAMES = ["learner01", "learner02"]
+
+if sys.platform != "linux":
+    pytest.skip("the classroom's hub is made for Linux", allow_module_level=True)
+sys.path.append(str(HUB))
+import memory  # noqa: E402
+import psutil  # noqa: E402
+import requests  # noqa: E402
+import singleuser  # noqa: E402
+from learner import Learner  # noqa: E402
+from links import link  # noqa: E402
+from load_test import RESULTS, hold_minilm, report_class, report_each_lesson, visit  # noqa: E402
+from traitlets.config import Config  # noqa: E402
+from trial import CONFIG, INSTALL, PROXY, trial_hub  # noqa: E402
+
+
+def runs_a_hub(test):
+    """Not one of the fast tests: it starts servers and goes through a lesson."""
+    return pytest.mark.notebook(pytest.mark.skipif(not PROXY.exists(), reason=INSTALL)(test))
+
+
+def changed(folder, line):
+    """A copy of the hub's configuration with one change."""
+    ours = folder / "jupyterhub_config.py"
+    ours.write_text(f"load_subconfig({str(CONFIG)!r})\nget_config().{line}\n")
+    return ours
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A running hub for two learners and one in a browser. When it ends, all that it started has ended too."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("home")
+        patch.setenv("HOME", str(home))
+        ours = changed(tmp_path_factory.mktemp("config"), "Spawner.args += ['--LabApp.expose_app_in_browser=True']")
+        with trial_hub(tmp_path_factory.mktemp("hub"), len(NAMES) + 1, ours) as running:
+            patch.undo()  # only the hub gets that home
+            yield running
+            processes = psutil.Process(running.pid).children(recursive=True)
+        left = psutil.wait_procs(processes, timeout=30)[1]
+        assert not left, [process.cmdline() for process in left]
+        assert list(home.iterdir()) == [], "the trial keeps its things in one folder"
+
+
+@pytest.fixture(scope="module")
+def visits(hub):
+    """Both learners, after they have gone through lesson 01 at the same time."""
+    with ThreadPoolExecutor(len(NAMES)) as pool:
+        return list(pool.map(lambda name: visit(hub, name, LESSON), NAMES))
+
+
+@runs_a_hub
+def test_two_learners_go_through_lesson_01_side_by_side(hub, visits):
+    committed = nbformat.read(ROOT / "notebooks" / f"{LESSON}.ipynb", as_version=4)
+    cells = [cell for cell in committed.cells if cell.cell_type == "code" and cell.source.strip()]
+    for seen in visits:
+        assert seen.failed == ""
+        assert [source for source, _ in seen.cells] == [cell.source for cell in cells]
+        saved = nbformat.read(hub.state / "users" / seen.name / "notebooks" / f"{LESSON}.ipynb", as_version=4)
+        ran = [cell for cell in saved.cells if cell.cell_type == "code" and cell.source.strip()]
+        assert all(cell.execution_count for cell in ran)
+        assert sum(bool(cell.outputs) for cell in ran) >= sum(bool(cell.outputs) for cell in cells) > 5
+
+
+@runs_a_hub
+def test_learners_share_the_environment_and_have_notebooks_of_their_own(hub, visits):
+    for seen in visits:
+        inside = seen.kernel.run("import os, sys; print(sys.prefix, os.getcwd(), sep='\\n')").text
+        assert inside.splitlines() == [sys.prefix, str(hub.state / "users" / seen.name / "notebooks")]
+    lessons = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
+    for name in NAMES:
+        assert {path.name for path in (hub.state / "users" / name / "notebooks").glob("*.ipynb")} == lessons
+
+
+@runs_a_hub
+def test_a_kernel_gets_its_threads_and_a_limit_of_memory(visits):
+    kernel = visits[0].kernel
+    assert kernel.run("import torch; (torch.get_num_threads(), os.environ['RAYON_NUM_THREADS'])").text == "(1, '1')"
+    assert kernel.run("import resource; resource.getrlimit(resource.RLIMIT_DATA)").text == f"({2**32}, {2**32})"
+    assert kernel.run("many = bytearray(2**32)").complaints == ["MemoryError: "]
+    (complaint,) = kernel.run("many = torch.ones(2**30)").complaints
+    assert "can't allocate memory" in complaint
+    assert (
+        kernel.run("len(bytearray(2**29)), torch.ones(2**27).shape").complaints == []
+    )  # alive, and with room for work
+
+
+@runs_a_hub
+def test_weights_are_shared_among_the_learners(hub, visits):
+    for seen in visits:
+        hold_minilm(seen)
+        assert seen.failed == ""
+    processes = memory.learners_processes(hub.pid)
+    assert sorted(processes) == NAMES
+    for _, (kernel,) in processes.values():
+        weights = memory.of_file(kernel, "model.safetensors")
+        assert weights["Rss"] > 80e6  # all of it is there
+        assert weights["Pss"] < 0.55 * weights["Rss"]  # and is the other's too
+        assert weights["Private"] == weights["Written"] == 0
+        assert memory.of_process(kernel)["Rss"] > memory.of_process(kernel)["Pss"] > weights["Pss"]
+
+
+@runs_a_hub
+def test_a_learner_cannot_read_what_is_another_s(hub, visits):
+    first, second = (seen.learner for seen in visits)
+    first.api("PUT", "contents/diary.txt", {"type": "file", "format": "text", "content": "my own"})
+    assert first.api("GET", "contents/diary.txt")["content"] == "my own"
+    guest, stranger = Learner(hub.address, first.name), Learner(hub.address, first.name)
+    guest.session = second.session  # the second learner, at the addresses of the first
+    assert guest.session.get(f"{first.home}/lab", timeout=30).status_code == 403
+    for path in ("contents/diary.txt", f"contents/notebooks/{LESSON}.ipynb", "kernels"):
+        assert first.api("GET", path)
+        with pytest.raises(requests.HTTPError, match="403"):
+            guest.api("GET", path)
+    server, _ = memory.learners_processes(hub.pid)[first.name]
+    ports = {place.laddr.port for place in psutil.Process(server).net_connections() if place.status == "LISTEN"}
+    path = f"user/{first.name}/api/contents/diary.txt"
+    past_the_hub = [stranger.session.get(f"http://127.0.0.1:{port}/{path}", timeout=30) for port in ports]
+    assert [answer.status_code for answer in past_the_hub] == [403]
+
+
+@runs_a_hub
+def test_only_the_learners_get_in_and_only_with_the_password(hub):
+    with pytest.raises(PermissionError, match="does not let a_stranger in: 403"):
+        hub.learner("a_stranger")
+    with pytest.raises(PermissionError, match="does not let learner01 in: 403"):
+        Learner(hub.address, "learner01").login("guessed")
+
+
+@runs_a_hub
+def test_the_hub_listens_on_this_machine_only(hub):
+    everything = [psutil.Process(hub.pid), *psutil.Process(hub.pid).children(recursive=True)]
+    places = [place.laddr.ip for process in everything for place in process.net_connections("inet")]
+    assert len(places) > 3
+    assert set(places) <= {"127.0.0.1", "::ffff:127.0.0.1"}
+
+
+@runs_a_hub
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: sudo apt install chromium, or install Google Chrome")
+def test_a_learner_in_a_real_browser(hub):
+    seen, name = [], "learner03"
+    with browser_page(seen) as page:
+        page.goto(hub.address)
+        page.fill("[name=username]", name)
+        page.fill("[name=password]", (hub.state / "password").read_text())
+        page.click("[type=submit]")
+        wait_for_notebook(page, "notebooks/00_start_here.ipynb")
+        page.goto(f"{hub.address}/user/{name}/lab/tree/notebooks/{LESSON}.ipynb")
+        wait_for_notebook(page, f"notebooks/{LESSON}.ipynb")
+        run_all(page)
+    assert seen == []
+
+
+@runs_a_hub
+def test_lab_asks_for_no_news_and_installs_no_extensions(visits):
+    learner = visits[0].learner
+    address = f"{learner.home}/lab/api/settings/@jupyterlab/apputils-extension:notification"
+    settings = learner.session.get(address).json()["schema"]["properties"]
+    assert (settings["fetchNews"]["default"], settings["checkForUpdates"]["default"]) == ("false", False)
+    assert '"extensionManager": {"can_install": false' in learner.session.get(f"{learner.home}/lab").text
+
+
+@runs_a_hub
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_link_brings_the_lessons_and_keeps_what_the_learner_changed(hub, visits, tmp_path):
+    origin, learner = tmp_path / "origin", visits[0].learner
+    lesson, other = origin / "notebooks" / "01_one.ipynb", origin / "notebooks" / "02_two.ipynb"
+    lesson.parent.mkdir(parents=True)
+    lesson.write_text("the lesson")
+
+    def git(*arguments):
+        name = ["-c", "user.name=A teacher", "-c", "user.email=teacher@example.org"]
+        subprocess.run(["git", *name, *arguments], cwd=origin, check=True, capture_output=True)
+
+    def click():
+        page = learner.session.get(link(hub.address, f"file://{origin}", "main", "01_one"))
+        assert page.url.startswith(f"{learner.home}/git-pull?"), "the hub sends the learner to their own server"
+        assert "lab/tree/adapters-lesson/notebooks/01_one.ipynb" in page.text
+        wanted = {"repo": f"file://{origin}", "branch": "main", "targetpath": "adapters-lesson"}
+        return learner.session.get(f"{learner.home}/git-pull/api", params=wanted).text
+
+    git("init", "-b", "main")
+    git("add", ".")
+    git("commit", "-m", "one")
+    assert '{"phase": "finished"}' in click()
+    copy = hub.state / "users" / learner.name / "adapters-lesson" / "notebooks"
+    assert (copy / "01_one.ipynb").read_text() == "the lesson"
+    (copy / "01_one.ipynb").write_text("the lesson, with my answers")
+    lesson.write_text("the lesson, corrected")
+    other.write_text("another")
+    git("add", ".")
+    git("commit", "-m", "two")
+    assert '{"phase": "finished"}' in click()
+    assert (copy / "01_one.ipynb").read_text() == "the lesson, with my answers"
+    assert (copy / "02_two.ipynb").read_text() == "another"
+
+
+@runs_a_hub
+def test_idle_servers_are_stopped(tmp_path):
+    ours = changed(tmp_path, "JupyterHub.services[0]['command'][-2:] = ['--timeout=2', '--cull-every=1']")
+    with trial_hub(tmp_path / "hub", 1, ours) as hub:
+        hub.learner("learner01").spawn()
+        server, _ = memory.learners_processes(hub.pid)["learner01"]
+        psutil.Process(server).wait(60)
+        said = (hub.state / "hub.log").read_text()
+    assert "Traceback" not in said
+    assert re.search(r"IdleCuller.*\] Culling server learner01", said)
+
+
+def test_lessons_are_copied_once_and_never_overwritten(tmp_path):
+    copies = singleuser.copy_lessons(tmp_path / "notebooks")
+    assert [copy.name for copy in copies] == sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    mine, lost = copies[1], copies[2]
+    mine.write_text("my answers")
+    lost.unlink()
+    assert singleuser.copy_lessons(tmp_path / "notebooks") == [lost]
+    assert mine.read_text() == "my answers"
+    assert lost.read_bytes() == (ROOT / "notebooks" / lost.name).read_bytes()
+
+
+def test_a_copy_can_be_written_where_the_course_cannot(tmp_path, monkeypatch):
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course" / "01.ipynb").write_text("a lesson")
+    (tmp_path / "course" / "01.ipynb").chmod(0o444)
+    monkeypatch.setattr(singleuser, "LESSONS", tmp_path / "course")
+    (copy,) = singleuser.copy_lessons(tmp_path / "home")
+    assert copy.stat().st_mode & 0o200
+
+
+def configuration(path, monkeypatch, **variables):
+    """What a configuration of JupyterHub sets."""
+    for name in ("ADAPTERS_LESSON_HUB", "ADAPTERS_LESSON_HUB_STATE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config = Config()
+    runpy.run_path(str(path), init_globals={"get_config": lambda: config})
+    return config
+
+
+def test_a_class_gets_nothing_of_the_trial(tmp_path, monkeypatch):
+    state = {"ADAPTERS_LESSON_HUB_STATE": str(tmp_path)}
+    ours = configuration(CONFIG, monkeypatch, **state)
+    trial = configuration(CONFIG, monkeypatch, ADAPTERS_LESSON_HUB="trial", **state)
+    assert ours.JupyterHub.authenticator_class == "pam"
+    assert ours.JupyterHub.spawner_class in ("localprocess", "systemdspawner.SystemdSpawner")
+    assert trial.JupyterHub.authenticator_class == "shared-password"
+    assert trial.JupyterHub.spawner_class == "simple"
+    assert not {"SharedPasswordAuthenticator", "SimpleLocalProcessSpawner"} & set(ours)
+    for name in ("cmd", "args", "environment", "mem_limit"):
+        assert ours.Spawner[name] == trial.Spawner[name], "what holds for learners is tried in the trial"
+    assert ours.JupyterHub.services == trial.JupyterHub.services
+
+
+def test_other_hubs_start_learners_servers_as_the_trial_does(tmp_path, monkeypatch):
+    trial = configuration(CONFIG, monkeypatch, ADAPTERS_LESSON_HUB_STATE=str(tmp_path))
+    tljh = configuration(HUB / "tljh_config.py", monkeypatch)
+    values = yaml.safe_load((HUB / "values.yaml").read_text())["singleuser"]
+    variables = dict(trial.Spawner.environment)
+    assert variables.pop("ADAPTERS_LESSON_NOTEBOOKS") == "notebooks"  # what singleuser.py takes, too
+    assert tljh.Spawner.environment == values["extraEnv"] == variables
+    assert tljh.Spawner.default_url == values["defaultUrl"] == trial.Spawner.default_url
+    assert values["memory"]["limit"] == trial.Spawner.mem_limit
+    for python, script in (tljh.Spawner.cmd, values["cmd"]):
+        assert Path(python).name == "python"
+        assert (ROOT / Path(script).relative_to("/srv/adapters-lesson")).is_file()
+
+
+def test_the_image_is_made_of_files_and_versions_that_are_there():
+    text = (HUB / "Dockerfile").read_text()
+    python = re.search(r"^FROM python:(\S+)-slim$", text, re.MULTILINE)[1]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    assert re.search(r"^ARG JUPYTERHUB=(\S+)$", text, re.MULTILINE)[1] == version("jupyterhub")
+    assert [str(found) for found in locked()["jupyterhub"]] == [version("jupyterhub")]
+    copied = [name for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for name in line.split()]
+    assert all((ROOT / name).exists() for name in copied)
+    needed = {"pyproject.toml", "requirements.lock", "adapters_lesson", "data", "notebooks", PROJECT["readme"]}
+    assert needed | set(PROJECT["license-files"]) <= set(copied)
+    image = yaml.safe_load((HUB / "values.yaml").read_text())["singleuser"]["image"]
+    assert image["tag"] == PROJECT["version"]
+    assert f"-t {image['name']}:{image['tag']} ." in text
+
+
+def test_nobody_gets_into_the_cluster_s_hub_before_an_authenticator_is_chosen():
+    config = yaml.safe_load((HUB / "values.yaml").read_text())["hub"]["config"]
+    assert config["JupyterHub"]["authenticator_class"] == "null"
+
+
+def test_a_link_can_be_clicked_by_every_learner():
+    address = link("https://hub.example.org/", "https://git.example.org/a course", "main", LESSON)
+    assert address == (
+        "https://hub.example.org/hub/user-redirect/git-pull?repo=https%3A%2F%2Fgit.example.org%2Fa+course&branch=main"
+        "&targetpath=adapters-lesson&urlpath=lab%2Ftree%2Fadapters-lesson%2Fnotebooks%2F01_the_bottleneck.ipynb"
+    )
+
+
+def test_nobody_failed_in_the_committed_measurements_and_the_readme_shows_them():
+    load, lessons = (json.loads((RESULTS / name).read_text()) for name in ("hub_load.json", "hub_lessons.json"))
+    assert (load["learners"], load["finished"], load["cores"], load["failed"]) == (20, 20, 2, {})
+    weights = load["memory_mb"]["each with all of MiniLM"]["weights"]
+    assert weights["Rss"]["median"] > 80
+    assert weights["Pss"]["worst"] < weights["Rss"]["median"] / 10
+    assert weights["Written"]["worst"] == 0
+    assert lessons["failed"] == {}
+    assert list(lessons["lessons"]) == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    readme = (HUB / "README.md").read_text()
+    assert "\n".join(report_class(load)) in readme
+    assert "\n".join(report_each_lesson(lessons)) in readme
