@@ -24,7 +24,7 @@ from browser import (
 
 pytestmark = NEEDED
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
-PICTURES = f"{VISIBLE} .jp-OutputArea-output img"
+PICTURES = f"{VISIBLE} .jp-OutputArea-output img:visible"  # a tab that is not in front has some, too
 SHOWN = "images => images.every(image => image.complete && image.naturalWidth > 0)"
 
 
@@ -49,7 +49,8 @@ def test_run_all_in_jupyterlab(address, screenshots, lesson):
     committed = {path: path.read_bytes() for path in (ROOT / "notebooks").rglob("*.ipynb")}
     seen = []
     with browser_page(seen) as page:
-        open_notebook(page, address, lesson)
+        # Without the lesson before, whose widgets have lost their kernel.
+        open_notebook(page, address + "&reset", lesson)
         assert page.locator(POP_UPS).count() == 0, "a pop-up greets the learner"
         run_all(page, timeout=600)
         said = "".join("".join(o.get("text", "")) for cell in code_cells(page) for o in cell["outputs"])
