@@ -175,6 +175,14 @@ def state_of_the_kernel():
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """As in a kernel: a process that a shell starts in the background ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(report, "SECONDS", 0.3)
