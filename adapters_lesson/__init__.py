@@ -1,53 +1,27 @@
 """Adapters, from scratch: the helper package of the course.
 
-A task and a pretrained model go in; a method prepares the model; training makes a History; plots draws it.
+A task and a pretrained model go in; a method prepares the model; training makes a History; course/ teaches with them.
 Names are imported when they are first used, so that ``import adapters_lesson`` costs nothing.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-_HOME = {
-    "Adapter": "adapter",
-    "AdapterConfig": "adapter",
-    "SmallTransformer": "transformer",
-    "SmallTransformerConfig": "transformer",
-    "Classifier": "transformer",
-    "Architecture": "architectures",
-    "insert_adapters": "insertion",
-    "remove_adapters": "insertion",
-    "set_active_adapter": "insertion",
-    "drop_adapters": "insertion",
-    "set_trainable": "insertion",
-    "freeze": "insertion",
-    "prepare": "methods",
-    "print_trainable_parameters": "methods",
-    "load_minilm": "pretrained",
-    "load_tokenizer": "pretrained",
-    "load_task": "tasks",
-    "encode": "tasks",
-    "train": "training",
-    "evaluate": "training",
-    "predict": "training",
-    "History": "history",
-    "AdapterBank": "bank",
-    "stack_adapters": "composition",
-    "average_adapters": "composition",
-    "fuse_adapters": "composition",
-    "fusion_attention": "composition",
-    "save_adapter": "storage",
-    "load_adapter": "storage",
-    "list_adapters": "storage",
-    "rename_adapter": "storage",
-    "delete_adapter": "storage",
-    "export_adapterhub": "adapterhub",
-    "import_adapterhub": "adapterhub",
-    "why_not_training": "inspector",
+_MODULES = {
+    "adapter": "Adapter AdapterConfig",
+    "transformer": "SmallTransformer SmallTransformerConfig Classifier",
+    "architectures": "Architecture",
+    "insertion": "insert_adapters remove_adapters set_active_adapter drop_adapters set_trainable freeze",
+    "methods": "prepare print_trainable_parameters",
+    "data": "load_minilm load_tokenizer load_task encode",
+    "training": "train evaluate predict",
+    "history": "History",
+    "bank": "AdapterBank",
+    "composition": "stack_adapters average_adapters fuse_adapters fusion_attention",
+    "storage": "save_adapter load_adapter list_adapters",
 }
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = list(_HOME)
-
-if TYPE_CHECKING:  # type checkers would take the module `train`, which is only to be run, for the function
-    from .training import train as train
 
 
 def __getattr__(name: str) -> Any:

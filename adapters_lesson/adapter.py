@@ -1,13 +1,13 @@
 """The bottleneck adapter (Houlsby et al. 2019, arXiv 1902.00751, section 2) and the settings for putting it in."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import torch
-from torch import nn
+from torch import Tensor, nn
+
+from .guards import config_guard as guard
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -16,16 +16,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "identity": nn.Identity,  # without a non-linearity the adapter is a low-rank linear map
 }
-PLACEMENTS = ("houlsby", "pfeiffer", "parallel")
-INITS = ("zero", "bert", "houlsby")
-_DEFAULT_STD = {"bert": 0.02, "houlsby": 0.01}
 
 
 class Adapter(nn.Module):
     """A small trainable module: ``h + scaling * up_project(activation(down_project(h)))``.
 
     Args:
-        model_dim: width d of the hidden states that come in and go out.
+        model_dim: width d of the hidden states ``(..., model_dim)`` that come in and go out.
         bottleneck_dim: width m of the bottleneck, usually much smaller than d (8 to 128).
         activation: the non-linearity in the bottleneck.
         init: "zero" (up_project is zero, so the adapter is exactly the identity), "bert" (both weights from
@@ -35,10 +32,7 @@ class Adapter(nn.Module):
         scaling: factor s on the update (He et al. 2021, arXiv 2110.04366, use 4 beside the FFN).
         dropout: probability of dropping an element of the update while training.
 
-    Shapes: input and output ``(..., model_dim)``.
-
-    Raises:
-        ValueError: for a width below 1, or an unknown ``init``.
+    Raises ValueError for a width below 1, an unknown ``init``, a number that makes no sense.
     """
 
     def __init__(
@@ -53,8 +47,8 @@ class Adapter(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_width("model_dim", model_dim)
-        _check_width("bottleneck_dim", bottleneck_dim)
+        model_dim = guard.check_whole("model_dim", model_dim)
+        bottleneck_dim = guard.check_whole("bottleneck_dim", bottleneck_dim)
         if bottleneck_dim > model_dim:
             warnings.warn(
                 f"bottleneck_dim={bottleneck_dim} is wider than model_dim={model_dim}: that is no bottleneck, "
@@ -62,10 +56,10 @@ class Adapter(nn.Module):
                 stacklevel=2,
             )
         self.down_project = nn.Linear(model_dim, bottleneck_dim)
-        self.activation = activation
+        self.activation = guard.check_activation(activation)
         self.up_project = nn.Linear(bottleneck_dim, model_dim)
-        self.dropout = nn.Dropout(dropout)
-        self.scaling = scaling
+        self.dropout = nn.Dropout(guard.check_dropout(dropout))
+        self.scaling = guard.check_scaling(scaling)
         self.reset_parameters(init, init_std)
 
     @staticmethod
@@ -75,27 +69,31 @@ class Adapter(nn.Module):
 
     def reset_parameters(self, init: str = "zero", init_std: float | None = None) -> None:
         """Draw the weights anew; see the class for the choices."""
-        check_init(init, init_std)
+        init, init_std = guard.check_init(init, init_std)
         nn.init.zeros_(self.down_project.bias)
         nn.init.zeros_(self.up_project.bias)
         if init == "zero":
             nn.init.kaiming_uniform_(self.down_project.weight, a=math.sqrt(5))  # as in nn.Linear
             nn.init.zeros_(self.up_project.weight)
             return
-        std = _DEFAULT_STD[init] if init_std is None else init_std
-        for projection in (self.down_project, self.up_project):
+        for weight in (self.down_project.weight, self.up_project.weight):
             if init == "bert":
-                nn.init.normal_(projection.weight, std=std)
+                nn.init.normal_(weight, std=init_std or 0.02)
             else:
-                nn.init.trunc_normal_(projection.weight, std=std, a=-2 * std, b=2 * std)
+                std = init_std or 0.01
+                nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
-    def update(self, h: torch.Tensor) -> torch.Tensor:
+    def update(self, h: Tensor) -> Tensor:
         """What the adapter adds to the hidden states, ``scaling * up(f(down(h)))``: shape of ``h``."""
         x = h.to(self.down_project.weight.dtype)  # a frozen base may be in half precision, the adapter is not
         update = self.up_project(self.activation(self.down_project(x)))
-        return self.dropout(update if self.scaling == 1.0 else self.scaling * update).to(h.dtype)
+        if self.scaling != 1.0:
+            update = self.scaling * update
+        if self.training:  # when serving one text, even a call that does nothing can be measured
+            update = self.dropout(update)
+        return update.to(h.dtype)
 
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: Tensor) -> Tensor:
         return h + self.update(h)
 
     def extra_repr(self) -> str:
@@ -109,17 +107,19 @@ class AdapterConfig:
     Args:
         bottleneck_dim: width m of every adapter.
         reduction_factor: d/m instead of m; then m = int(d // reduction_factor), and at least 1.
-        placement: "houlsby" (after attention and after the FFN: Houlsby et al. 2019), "pfeiffer" (after the FFN only:
-            Pfeiffer et al. 2020, arXiv 2005.00247) or "parallel" (beside the FFN: He et al. 2021).
+        placement: a name in ``placements.PLACEMENTS``: "houlsby" (after attention and after the FFN), "pfeiffer" (after
+            the FFN only) or "parallel" (beside the FFN).
         activation: a name in ``ACTIVATIONS``.
         init, init_std, scaling, dropout: as for ``Adapter``.
-        layers: indices of the blocks that get adapters, counted from 0 at the bottom; None for all of them.
-        train_layer_norms: train the LayerNorms of those blocks as well, as Houlsby et al. do. The base model's own
-            are kept: the adapter brings trained copies, which are switched and removed together with it.
+        layers: numbers of the blocks that get adapters, counted from 0 at the bottom; None for all of them.
+        train_layer_norms: train copies of those blocks' LayerNorms as well, as Houlsby et al. do. They are switched and
+            removed together with the adapter; the base model's own stay as they are.
 
-    Raises:
-        ValueError: for a setting that makes no sense; the message says what is allowed.
+    Numbers of NumPy and PyTorch become plain ones, so that a file brings them back equal. Raises ValueError for a
+    setting that makes no sense; the message says what is allowed.
     """
+
+    kind: ClassVar[str] = "bottleneck"
 
     bottleneck_dim: int | None = None
     reduction_factor: float | None = None
@@ -133,66 +133,20 @@ class AdapterConfig:
     train_layer_norms: bool = False
 
     def __post_init__(self) -> None:
-        if (self.bottleneck_dim is None) == (self.reduction_factor is None):
-            raise ValueError(
-                "give either bottleneck_dim (the width m, for instance 16) or reduction_factor (d/m), "
-                f"not {'neither' if self.bottleneck_dim is None else 'both'}"
-            )
-        if self.bottleneck_dim is not None:
-            _check_width("bottleneck_dim", self.bottleneck_dim)
-        if self.reduction_factor is not None and not self.reduction_factor > 0:
-            raise ValueError(f"reduction_factor must be above 0 (d/m, for instance 16), not {self.reduction_factor}")
-        check_choice("placement", self.placement, PLACEMENTS)
-        check_choice("activation", self.activation, tuple(ACTIVATIONS))
-        check_init(self.init, self.init_std)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a probability in [0, 1), not {self.dropout}")
-        if not math.isfinite(self.scaling) or self.scaling == 0:
-            raise ValueError(f"scaling must be a finite number other than 0, not {self.scaling}")
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
-            if not self.layers or len(set(self.layers)) < len(self.layers) or min(self.layers) < 0:
-                raise ValueError(
-                    f"layers must name different blocks, counted from 0, or be None for all; not {self.layers}"
-                )
+        guard.check_adapter_config(self, ACTIVATIONS)
 
     def bottleneck_for(self, model_dim: int) -> int:
         """The width m in a model of width ``model_dim``."""
-        if self.bottleneck_dim is not None:
-            return self.bottleneck_dim
-        assert self.reduction_factor is not None
-        return max(1, int(model_dim // self.reduction_factor))
+        return self.bottleneck_dim or max(1, int(model_dim // self.reduction_factor))  # type: ignore[operator]
 
     def build(self, model_dim: int) -> Adapter:
         """A new adapter with these settings for hidden states of width ``model_dim``."""
-        return Adapter(
-            model_dim,
-            self.bottleneck_for(model_dim),
-            ACTIVATIONS[self.activation](),
-            init=self.init,
-            init_std=self.init_std,
-            scaling=self.scaling,
-            dropout=self.dropout,
-        )
+        width, activation = self.bottleneck_for(model_dim), ACTIVATIONS[self.activation]()
+        more: dict[str, Any] = {key: getattr(self, key) for key in ("init", "init_std", "scaling", "dropout")}
+        return Adapter(model_dim, width, activation, **more)
 
 
-def check_init(init: str, init_std: float | None) -> None:
-    """Raise ValueError unless ``init`` is known and ``init_std`` fits it."""
-    check_choice("init", init, INITS)
-    if init_std is None:
-        return
-    if init == "zero":
-        raise ValueError('init="zero" has no standard deviation: leave init_std out, or use init="houlsby" or "bert"')
-    if not (math.isfinite(init_std) and init_std > 0):
-        raise ValueError(f"init_std must be a finite number above 0 (for instance 0.01), not {init_std}")
-
-
-def _check_width(name: str, width: int) -> None:
-    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {width!r}")
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise ValueError unless ``value`` is among ``allowed``."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+# A new kind of module is one entry here: a frozen dataclass with ``kind``, ``placement``, ``layers``,
+# ``train_layer_norms`` (see ``check_sites`` in guards/config_guard.py) and ``build(model_dim)``; its fields are saved.
+# The module that it builds has ``update(h)``, what it adds to hidden states ``(..., model_dim)``, and ``forward(h)``.
+KINDS: dict[str, Any] = {AdapterConfig.kind: AdapterConfig}

@@ -1,181 +1,193 @@
 """Where each architecture keeps what an adapter needs: one table of names, no code per model."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
+
+from .guards.base_guard import check_names, unknown_architecture
 
 
 @dataclass(frozen=True)
 class Architecture:
     """Names of modules: ``layers`` within the base model, the others within one of its blocks.
 
-    Args:
-        layers: the stack of blocks.
-        attention_output: the projection that ends the attention sub-layer.
-        ffn_output: the projection that ends the FFN.
-        ffn_input: the first module that the residual stream meets on its way into the FFN.
-        norms: the block's LayerNorms, the one after (post-LN) or before (pre-LN) the FFN last.
-        norm: "post" (LayerNorm after each residual sum, as in BERT) or "pre" (before each sub-layer, as in GPT-2).
-        lora_targets: the attention projections that LoRA changes (query and value, Hu et al. 2021, section 4.2).
-        attention_inputs: the projections that begin the attention sub-layer (for ``costs.memory_ledger``).
-        ffn_inputs: those that begin the FFN; two of them if one gates the other, as in Llama, the gate first.
-        attention_dropout: the dropout on the attention weights, if the architecture has one.
-        model_dim: width d of the hidden states; None to read it off ``ffn_output``.
+    A name may be a regular expression. Where several modules match, the last is meant; in ``layers`` and ``norms`` all.
     """
 
-    layers: str
-    attention_output: str
-    ffn_output: str
-    ffn_input: str
-    norms: tuple[str, ...]
-    norm: str
-    lora_targets: tuple[str, ...] = ()
-    attention_inputs: tuple[str, ...] = ()
-    ffn_inputs: tuple[str, ...] = ()
-    attention_dropout: str = ""
-    model_dim: int | None = None
+    layers: str  # the stack of blocks; an encoder-decoder's two stacks are counted through, the encoder's first
+    attention_output: str  # the projection that ends the attention sub-layer
+    ffn_output: str  # the projection that ends the FFN
+    ffn_input: str  # the first module that the residual stream meets on its way into the FFN
+    norms: tuple[str, ...]  # the block's LayerNorms, the one after (post-LN) or before (pre-LN) the FFN last
+    norm: str  # "post" (LayerNorm after each residual sum, as in BERT) or "pre" (before each sub-layer, as in GPT-2)
+    lora_targets: tuple[str, ...] = ()  # the projections that LoRA changes (query, value: Hu et al. 2021, section 4.2)
+    model_dim: int | None = None  # width d of the hidden states; None to read it off ``ffn_output``
 
     def __post_init__(self) -> None:
-        if self.norm not in ("post", "pre"):
-            raise ValueError(f'norm must be "post" or "pre", not {self.norm!r}')
+        check_names(self)
 
 
-_BERT = Architecture(
-    layers="encoder.layer",
-    attention_output="attention.output.dense",
-    ffn_output="output.dense",
-    ffn_input="intermediate",
-    norms=("attention.output.LayerNorm", "output.LayerNorm"),
-    norm="post",
-    lora_targets=("query", "value"),
-    attention_inputs=("attention.self.query", "attention.self.key", "attention.self.value"),
-    ffn_inputs=("intermediate.dense",),
-    attention_dropout="attention.self.dropout",
-)
-_LLAMA = Architecture(
-    layers="layers",
-    attention_output="self_attn.o_proj",
-    ffn_output="mlp.down_proj",
-    ffn_input="post_attention_layernorm",
-    norms=("input_layernorm", "post_attention_layernorm"),
-    norm="pre",
-    lora_targets=("q_proj", "v_proj"),
-    attention_inputs=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    ffn_inputs=("mlp.gate_proj", "mlp.up_proj"),
-)
+# fmt: off
+# Each row: layers, attention_output, ffn_output, ffn_input, norms, norm, lora_targets.
+_SMALL = Architecture("blocks", "attention.output", "ffn.contract", "ffn",
+                      ("attention_norm", "ffn_norm"), "post", ("query", "value"))
+_BERT = Architecture("encoder.layer", "attention.output.dense", "output.dense", "intermediate",
+                     ("attention.output.LayerNorm", "output.LayerNorm"), "post", ("query", "value"))
+_LLAMA = Architecture("layers", "self_attn.o_proj", "mlp.down_proj", "post_attention_layernorm",
+                      ("input_layernorm", "post_attention_layernorm"), "pre", ("q_proj", "v_proj"))
+_GEMMA2 = Architecture(  # a sub-layer ends with a norm of its own
+    "layers", "post_attention_layernorm", "post_feedforward_layernorm", "pre_feedforward_layernorm",
+    (r"(input|post_attention|post_feedforward)_layernorm", "pre_feedforward_layernorm"), "pre", ("q_proj", "v_proj"))
+_OPT = Architecture(r"(decoder\.)?layers", "self_attn.out_proj", "fc2", "final_layer_norm",
+                    ("self_attn_layer_norm", "final_layer_norm"), "pre", ("q_proj", "v_proj"))
 
 # The key is config.model_type, transformers' name for an architecture.
 ARCHITECTURES: dict[str, Architecture] = {
-    "small_transformer_post": Architecture(
-        layers="blocks",
-        attention_output="attention.output",
-        ffn_output="ffn.contract",
-        ffn_input="ffn",
-        norms=("attention_norm", "ffn_norm"),
-        norm="post",
-        lora_targets=("query", "value"),
-        attention_inputs=("attention.query", "attention.key", "attention.value"),
-        ffn_inputs=("ffn.expand",),
-    ),
-    "small_transformer_pre": Architecture(
-        layers="blocks",
-        attention_output="attention.output",
-        ffn_output="ffn.contract",
-        ffn_input="ffn_norm",
-        norms=("attention_norm", "ffn_norm"),
-        norm="pre",
-        lora_targets=("query", "value"),
-        attention_inputs=("attention.query", "attention.key", "attention.value"),
-        ffn_inputs=("ffn.expand",),
-    ),
-    "bert": _BERT,
-    "roberta": _BERT,
-    "distilbert": Architecture(
-        layers="transformer.layer",
-        attention_output="attention.out_lin",
-        ffn_output="ffn.lin2",
-        ffn_input="ffn",
-        norms=("sa_layer_norm", "output_layer_norm"),
-        norm="post",
-        lora_targets=("q_lin", "v_lin"),
-        attention_inputs=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-        ffn_inputs=("ffn.lin1",),
-        attention_dropout="attention.dropout",
-    ),
-    "gpt2": Architecture(
-        layers="h",
-        attention_output="attn.c_proj",
-        ffn_output="mlp.c_proj",
-        ffn_input="ln_2",
-        norms=("ln_1", "ln_2"),
-        norm="pre",
-        lora_targets=("c_attn",),  # query, key and value in one matrix
-        attention_inputs=("attn.c_attn",),
-        ffn_inputs=("mlp.c_fc",),
-        attention_dropout="attn.attn_dropout",
-    ),
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "vit": Architecture(
-        layers="layers",
-        attention_output="attention.o_proj",
-        ffn_output="mlp.fc2",
-        ffn_input="layernorm_after",
-        norms=("layernorm_before", "layernorm_after"),
-        norm="pre",
-        lora_targets=("q_proj", "v_proj"),
-        attention_inputs=("attention.q_proj", "attention.k_proj", "attention.v_proj"),
-        ffn_inputs=("mlp.fc1",),
-    ),
+    "small_transformer_post": _SMALL,
+    "small_transformer_pre": replace(_SMALL, norm="pre", ffn_input="ffn_norm"),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), _BERT),
+    "deberta": replace(_BERT, lora_targets=("in_proj",)),  # query, key and value in one matrix
+    "deberta-v2": replace(_BERT, lora_targets=("query_proj", "value_proj")),
+    "albert": Architecture(  # few blocks, each called many times: so is an adapter in it
+        r"encoder\.albert_layer_groups\.\d+\.albert_layers", "attention.dense", "ffn_output", "ffn",
+        ("attention.LayerNorm", "full_layer_layer_norm"), "post", ("query", "value")),
+    "distilbert": Architecture("transformer.layer", "attention.out_lin", "ffn.lin2", "ffn",
+                               ("sa_layer_norm", "output_layer_norm"), "post", ("q_lin", "v_lin")),
+    "modernbert": Architecture("layers", "attn.Wo", "mlp.Wo", "mlp_norm", ("attn_norm", "mlp_norm"), "pre", ("Wqkv",)),
+    "gpt2": Architecture("h", "attn.c_proj", "mlp.c_proj", "ln_2", ("ln_1", "ln_2"), "pre", ("c_attn",)),
+    "gpt_neox": Architecture("layers", "attention.dense", "mlp.dense_4h_to_h", "post_attention_layernorm",
+                             ("input_layernorm", "post_attention_layernorm"), "pre", ("query_key_value",)),
+    "opt": _OPT,
+    "opt_post": replace(_OPT, norm="post", ffn_input="fc1"),  # with do_layer_norm_before=False, as opt-350m
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma"), _LLAMA),
+    **dict.fromkeys(("qwen2_moe", "qwen3_moe"), replace(_LLAMA, ffn_output="mlp")),  # after all experts together
+    **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA2),
+    "gemma3": replace(_GEMMA2, layers="language_model.layers"),
+    "phi": Architecture("layers", "self_attn.dense", "mlp.fc2", "input_layernorm",  # attention and FFN side by side
+                        ("input_layernorm",), "pre", ("q_proj", "v_proj")),
+    "phi3": replace(_LLAMA, lora_targets=("qkv_proj",)),
+    "t5": Architecture(
+        r"((encoder|decoder)\.)?block", "layer.0.SelfAttention.o", r"layer\.\d\.DenseReluDense\.wo",
+        r"layer\.\d\.layer_norm", (r"layer\.\d\.layer_norm",), "pre", ("q", "v")),
+    "bart": Architecture(r"((encoder|decoder)\.)?layers", "self_attn.out_proj", "fc2", "fc1",
+                         (r"(self_attn|encoder_attn|final)_layer_norm",), "post", ("q_proj", "v_proj")),
+    "vit": Architecture("layers", "attention.o_proj", "mlp.fc2", "layernorm_after",
+                        ("layernorm_before", "layernorm_after"), "pre", ("q_proj", "v_proj")),
 }
+# fmt: on
 
 
 def base_model_of(model: nn.Module) -> nn.Module:
-    """The encoder or decoder inside a model with a head; the model itself if it has none."""
+    """What ``model.base_model`` says, or the only pretrained model inside; the model itself if there is none."""
     inner = getattr(model, "base_model", model)
-    return model if inner is model or not isinstance(inner, nn.Module) else base_model_of(inner)
+    if inner is not model and isinstance(inner, nn.Module):
+        return base_model_of(inner)
+    if _fits(model) or (_is_pretrained(model) and _entry(model) is None):
+        return model
+    inside = list(base_models_in(model).values())
+    return base_model_of(inside[0]) if len(inside) == 1 else model
 
 
-def architecture_of(model: nn.Module) -> Architecture:
-    """The table's entry for ``model``.
+def base_models_in(model: nn.Module, path: str = "") -> dict[str, nn.Module]:
+    """The pretrained models inside ``model``, by their paths; not what is inside of those."""
+    found: dict[str, nn.Module] = {}
+    for name, child in model.named_children():
+        ours = _fits(child) or _is_pretrained(child)
+        found |= {f"{path}{name}": child} if ours else base_models_in(child, f"{path}{name}.")
+    return found
 
-    Raises:
-        ValueError: for an architecture that is not in the table.
-    """
-    model_type = getattr(getattr(base_model_of(model), "config", None), "model_type", None)
-    if model_type in ARCHITECTURES:
-        return ARCHITECTURES[model_type]
-    what = f"the architecture {model_type!r} of {type(model).__name__}" if model_type else type(model).__name__
-    raise ValueError(
-        f"{what} is not in the table of architectures ({', '.join(ARCHITECTURES)}): say where its sub-layers end with "
-        'insert_adapters(..., architecture=Architecture(layers="blocks", attention_output="attn.proj", ...))'
-    )
+
+def architecture_of(model: nn.Module, given: Any = None) -> Architecture:
+    """What ``given`` says, or what was given with the adapters in ``model``, or the table's entry; else ValueError."""
+    base = base_model_of(model)
+    for said in (given, getattr(model, "adapter_architecture", None), getattr(base, "adapter_architecture", None)):
+        if said is not None:
+            known = ARCHITECTURES.get(said) if isinstance(said, str) else said
+            if not isinstance(known, Architecture):
+                raise ValueError(f"architecture must be an Architecture, or a name in ARCHITECTURES, not {said!r}")
+            return known
+    if entry := _entry(base):
+        return entry
+    raise ValueError(unknown_architecture(model, base, base_models_in(base), len(ARCHITECTURES)))
 
 
 def blocks_of(model: nn.Module, architecture: Architecture | None = None) -> list[nn.Module]:
-    """The blocks of ``model``, from the bottom up.
+    """The blocks of ``model``, from the bottom up. Raises ValueError when ``layers`` names no list of them."""
+    layers, base = architecture_of(model, architecture).layers, base_model_of(model)
+    stacks = find_all(base if _matching(base, layers) or not _matching(model, layers) else model, layers)
+    if not all(isinstance(stack, (nn.ModuleList, nn.Sequential)) and len(stack) for stack in stacks):
+        raise ValueError(f"layers={layers!r} must name a ModuleList or Sequential of blocks")
+    return list(dict.fromkeys(block for stack in stacks for block in stack.children()))
 
-    Raises:
-        ValueError: when the architecture's name for them does not fit the model.
-    """
-    architecture = architecture or architecture_of(model)
-    blocks = find(base_model_of(model), architecture.layers)
-    if not isinstance(blocks, (nn.ModuleList, nn.Sequential)):
-        raise ValueError(f"layers={architecture.layers!r} must name a ModuleList or Sequential of blocks")
-    return list(blocks)
+
+def width_of(model: nn.Module, architecture: Architecture | None = None) -> int:
+    """The width of the hidden states that ``model``'s base model returns."""
+    config = getattr(base_model_of(model), "config", None)  # opt-350m makes them narrower at the end
+    if width := getattr(config, "word_embed_proj_dim", None) or getattr(config, "hidden_size", None):
+        return width
+    at = architecture_of(model, architecture)
+    return model_dim_of(blocks_of(model, at)[0], at)
+
+
+def model_dim_of(block: nn.Module, at: Architecture, hosts: Iterable[str] = ()) -> int:
+    """The width d of the hidden states in ``block`` and behind its projections ``hosts``; ValueError if they differ."""
+    widths = {"model_dim": at.model_dim} if at.model_dim else {}
+    for name in ("ffn_output", *(host for host in hosts if hasattr(at, host))):
+        module = find(block, getattr(at, name))
+        width = getattr(module, "out_features", getattr(module, "nf", None))  # of a Linear, of GPT-2's Conv1D
+        widths |= {f"{name}={getattr(at, name)!r}": width} if isinstance(width, int) else {}
+    norm = getattr(find(block, at.norms[-1]), "weight", None)  # others may be of a head's width
+    if isinstance(norm, nn.Parameter) and norm.ndim == 1:
+        widths[f"norms[-1]={at.norms[-1]!r}"] = len(norm)
+    if not widths:
+        raise ValueError(f"cannot read the width off {at.ffn_output!r}: give Architecture(model_dim=…)")
+    if len(set(widths.values())) > 1:
+        said = ", ".join(f"{name} says {width}" for name, width in widths.items())
+        raise ValueError(
+            f"the hidden states of {type(block).__name__} have one width, but {said}: mend the Architecture"
+        )
+    return next(iter(widths.values()))
 
 
 def find(module: nn.Module, name: str) -> nn.Module:
-    """``module.get_submodule(name)`` with an error that shows what there is instead."""
+    """The module in ``module`` that ``name`` names. Raises ValueError as ``find_all``."""
+    return find_all(module, name)[-1]
+
+
+def find_all(module: nn.Module, name: str) -> list[nn.Module]:
+    """All that ``name`` names in ``module``. Raises ValueError when there is none, and shows what there is instead."""
+    if found := _matching(module, name):
+        return found
+    names = [n for n, _ in module.named_modules() if n][:12]
+    raise ValueError(
+        f"{type(module).__name__} has no module {name!r}, it has {', '.join(names)}, …: "
+        "mend the Architecture's names (or, for a model of transformers, check its version)"
+    )
+
+
+def _matching(module: nn.Module, name: str) -> list[nn.Module]:
     try:
-        return module.get_submodule(name)
+        return [module.get_submodule(name)]
     except AttributeError:
-        names = [n for n, _ in module.named_modules() if n][:12]
-        raise ValueError(
-            f"{type(module).__name__} has no module {name!r}, it has {', '.join(names)}, …: "
-            "mend the Architecture's names (or, for a model of transformers, check its version)"
-        ) from None
+        return [one for path, one in module.named_modules() if re.fullmatch(name, path)]
+
+
+def _entry(model: nn.Module) -> Architecture | None:
+    """What the table says of ``model`` itself, None if nothing."""
+    config = getattr(model, "config", None)
+    after = "_post" if getattr(config, "do_layer_norm_before", True) is False else ""
+    return ARCHITECTURES.get(f"{getattr(config, 'model_type', None)}{after}")
+
+
+def _fits(model: nn.Module) -> bool:
+    """Whether the table's names for its type are there, and not further inside."""
+    entry = _entry(model)
+    return entry is not None and bool(_matching(model, entry.layers))
+
+
+def _is_pretrained(model: nn.Module) -> bool:
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    return hasattr(model, "save_pretrained") and isinstance(model_type, str)

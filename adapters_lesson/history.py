@@ -1,38 +1,27 @@
 """The record of one training run."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import PretrainedFileError, write_atomically
+from .data import DATA
+from .guards.safe_files import PretrainedFileError, write_atomically
 
-RESULTS = Path(__file__).parents[1] / "data" / "results"
+RESULTS = DATA / "results"
 
 
 @dataclass
 class History:
-    """What happened in a run, step by step; plain numbers, so that it can be saved as JSON.
+    """What happened in a run, step by step; plain numbers, so that it can be saved as JSON."""
 
-    Attributes:
-        settings: the arguments of ``train``, the seed among them.
-        trainable: how many parameters were trained.
-        loss: training loss of every step.
-        learning_rate: learning rate of every step.
-        validation: after each epoch ``{"step", "loss", "accuracy"}``.
-        seconds: time spent on training steps, validation not included.
-        stopped: "" for a run that went to its end, else why it did not.
-    """
-
-    settings: dict[str, Any]
-    trainable: int = 0
-    loss: list[float] = field(default_factory=list)
+    settings: dict[str, Any]  # the arguments of ``train``, the seed among them
+    trainable: int = 0  # how many parameters were trained
+    loss: list[float] = field(default_factory=list)  # of every training step, as the next
     learning_rate: list[float] = field(default_factory=list)
-    validation: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-    stopped: str = ""
+    validation: list[dict[str, float]] = field(default_factory=list)  # after each epoch {"step", "loss", "accuracy"}
+    seconds: float = 0.0  # spent on training steps, validation not included
+    stopped: str = ""  # why it did not go to its end
 
     @property
     def steps(self) -> int:
@@ -41,7 +30,7 @@ class History:
 
     @property
     def accuracy(self) -> float:
-        """The last validation accuracy; not a number if there was none."""
+        """The last validation accuracy, as ``evaluate`` says what it is; not a number if there was none."""
         return self.validation[-1]["accuracy"] if self.validation else float("nan")
 
     def save(self, path: str | Path) -> None:
@@ -50,20 +39,16 @@ class History:
         write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
     @classmethod
-    def load(cls, path: str | Path) -> History:
+    def load(cls, path: str | Path) -> "History":
         """Read what ``save`` wrote."""
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def load_results(name: str) -> dict[str, Any]:
-    """The committed results of a script in ``data``, with the command that made them.
-
-    Raises:
-        PretrainedFileError: when there are none of that name.
-    """
+    """The committed results of a script in ``data``. Raises PretrainedFileError when there are none of that name."""
     path = RESULTS / f"{name}.json"
     if not path.exists():
-        own = path.parents[1] / f"run_{name}.py"
-        command = f"data/{own.name}" if own.exists() else f"data/run_experiments.py {name}"
-        raise PretrainedFileError(f"{path} is missing: python {command} makes it")
+        own = (DATA / f"run_{name}.py").exists()
+        command = f"run_{name}.py" if own else f"run_experiments.py {name}"
+        raise PretrainedFileError(f"{path} is missing: python data/{command} makes it")
     return json.loads(path.read_text(encoding="utf-8"))

@@ -1,14 +1,16 @@
 """The fine-tuning methods compared in the course: each prepares a model, so that the same loop can train it."""
 
-from __future__ import annotations
-
+import warnings
 from dataclasses import dataclass
 
 from torch import nn
 
 from .adapter import AdapterConfig
-from .architectures import architecture_of, base_model_of
-from .insertion import adapter_names, freeze, head_parameters, insert_adapters, set_trainable
+from .architectures import Architecture, architecture_of, base_model_of
+from .guards.bank_guard import check_no_bank
+from .guards.base_guard import check_head
+from .guards.config_guard import check_choice
+from .insertion import adapter_names, freeze, has_lm_head, head_parameters, insert_adapters, set_trainable
 
 METHODS = ("full", "head", "layer_norm", "bitfit", "adapter", "lora")
 
@@ -25,7 +27,7 @@ class Trainable:
 
     @property
     def without_head(self) -> int:
-        """Trainable parameters that are not the head's: the method's own."""
+        """The method's own trainable parameters."""
         return self.trainable - self.head
 
     def __str__(self) -> str:
@@ -40,34 +42,36 @@ def prepare(
     *,
     lora_rank: int = 8,
     lora_alpha: float = 16.0,
-    head: bool = True,
+    head: bool | None = None,
+    architecture: Architecture | None = None,
 ) -> Trainable:
     """Make ``model`` ready to be trained with ``method``, in place; everything else in it is frozen.
 
     Args:
-        model: a model with a head, as for ``insert_adapters``.
+        model: as for ``insert_adapters``.
         method: "full" (every parameter), "head" (only the head), "layer_norm" (the LayerNorms: Houlsby et al. 2019,
             section 3.5), "bitfit" (the biases: Ben Zaken et al. 2021, arXiv 2106.10199), "adapter" or "lora" (on query
             and value: Hu et al. 2021, arXiv 2106.09685, by the library peft).
         config: the adapters, for "adapter" only; m = 16 in Houlsby's places by default.
         lora_rank, lora_alpha: for "lora" only.
-        head: train the head as well.
+        head: train the head as well; None: yes, but of a language model's ``lm_head`` with "full" and "head" only.
 
-    Raises:
-        ValueError: for an unknown method, a config that the method does not take, or a model prepared before.
+    Raises ValueError for an unknown method, a config that the method does not take, or a model prepared before.
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, METHODS))}, not {method!r}")
+    check_choice("method", method, METHODS)
+    check_no_bank(model, "bank.add(name, config, 2) adds a task, and train(bank, data) trains it alone")
     if config is not None and method != "adapter":
         raise ValueError(f'an AdapterConfig belongs to method="adapter", not {method!r}')
     base = base_model_of(model)
     if adapter_names(model) or any("lora_" in name for name, _ in base.named_parameters()):
         raise ValueError("the model has adapters or LoRA already: prepare a fresh one, or remove_adapters(model) first")
+    if method != "full":
+        check_head(model, bool(head_parameters(model)), True if method == "head" else head)
     if method == "adapter":
-        insert_adapters(model, config or AdapterConfig(bottleneck_dim=16))
-        set_trainable(model)
+        insert_adapters(model, config or AdapterConfig(bottleneck_dim=16), architecture=architecture)
+        set_trainable(model, head=False)
     elif method == "lora":
-        _add_lora(base, lora_rank, lora_alpha)
+        _add_lora(base, architecture_of(model, architecture), lora_rank, lora_alpha)
     else:
         freeze(model)
         for name, parameter in base.named_parameters():
@@ -77,6 +81,10 @@ def prepare(
                 or (method == "layer_norm" and type(owner).__name__.endswith("Norm"))  # RMSNorms too
                 or (method == "bitfit" and name.endswith("bias"))
             )
+        if not any(p.requires_grad for p in base.parameters()) and method != "head":
+            warnings.warn(f"method={method!r} finds nothing to train in a {type(base).__name__}", stacklevel=2)
+    if head is None:
+        head = method in ("full", "head") or not has_lm_head(model)
     for parameter in head_parameters(model):
         parameter.requires_grad_(head)
     return trainable(model, method)
@@ -99,15 +107,14 @@ def print_trainable_parameters(model: nn.Module) -> None:
     print(trainable(model))
 
 
-def _add_lora(base: nn.Module, rank: int, alpha: float) -> None:
+def _add_lora(base: nn.Module, at: Architecture, rank: int, alpha: float) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
-    targets = list(architecture_of(base).lora_targets)
+    targets = list(at.lora_targets)
     if not targets:
         raise ValueError("this Architecture names no lora_targets (the attention's query and value projections)")
     transposed = any(type(m).__name__ == "Conv1D" for m in base.modules())  # GPT-2 keeps its matrices the other way
-    inject_adapter_in_model(
-        LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, fan_in_fan_out=transposed), base
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, fan_in_fan_out=transposed)
+    inject_adapter_in_model(config, base)
     for name, parameter in base.named_parameters():
         parameter.requires_grad_("lora_" in name)

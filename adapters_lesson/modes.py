@@ -1,9 +1,9 @@
 """Training and evaluation mode, module by module."""
 
-from __future__ import annotations
-
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -21,12 +21,19 @@ def training_mode(model: nn.Module) -> None:
             module.train()
 
 
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+
+
 @contextmanager
 def kept_modes(model: nn.Module) -> Iterator[None]:
-    """Change modes in the ``with`` block as you like: afterwards every module is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    """Change modes in the ``with`` block as you like: afterwards every module is in the mode it was in.
+
+    Threads that do so with one model take turns.
+    """
+    with _LOCKS.setdefault(model, threading.RLock()):
+        modes = {module: module.training for module in model.modules()}
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode

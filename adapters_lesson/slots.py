@@ -1,143 +1,140 @@
 """The places for adapters in a model, and what each computes there: for the whole batch, or for groups of its rows.
 
-A slot hangs below one of the base model's own modules, its host, and is called by forward hooks.
+A slot hangs below one of the base model's own modules, its host, and is called by forward hooks. It is named by how
+its adapters are called there. What holds for one forward pass only is kept by thread, not in the slot: so one model
+serves several threads at once.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
-
-from .adapter import AdapterConfig
+from torch import Tensor, nn
 
 # Groups of rows that follow one another in a batch: the name of their adapter, or None, and how many they are.
 Routing = Sequence[tuple[str | None, int]]
+# For peft: LoraConfig(target_modules="all-linear", exclude_modules=PEFT_EXCLUDE) takes no adapters' projections.
+PEFT_EXCLUDE = r".*\.(adapters_(after|beside|before_norm)|trained_norms)\..*"
+
+
+class _Pass(threading.local):
+    """What holds for the forward pass that this thread is in. (torch.compile cannot follow a ContextVar.)"""
+
+    routing: Routing | None = None
+    residual: Tensor | None = None
+    attention: dict[nn.Module, Tensor] | None = None  # of each fusion, while somebody looks
+
+
+_PASS = _Pass()
+
+
+def _after(attribute: str, host: nn.Module, args: tuple, output: Any) -> Any:
+    """The forward hook of every host. It finds the slot on the host, so that a copy or a replica calls its own."""
+    return host._modules[attribute].after(host, args, output)  # type: ignore[union-attr, operator]
 
 
 class AdapterSlot(nn.ModuleDict):
-    """The adapters of one place by name.
+    """The adapters of one place by name."""
 
-    Attributes:
-        active: the one that works on all rows; None when the place is switched off.
-        routing: while ``routed``, which one works on which rows instead.
-        configs: the settings with which each was put in.
-    """
+    attribute: str  # the slot's own name on its host, by how the adapters are called there
+    _first = False  # whether its hook is called before those of other slots on the same host
+    called = False  # whether a forward pass has come by
+    generation = object()  # another one whenever adapters come or go, anywhere: who remembers slots looks again
 
     def __init__(self) -> None:
         super().__init__()
-        self.active: str | None = None
-        self.routing: Routing | None = None
-        self.configs: dict[str, AdapterConfig] = {}
+        self.active: str | None = None  # the one that works on all rows; None when the place is switched off
+        self.configs: dict[str, Any] = {}  # the settings with which each was put in, see adapter.KINDS
         self.handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __getitem__(self, name: str | None) -> Any:
+        return self._modules[name]  # type: ignore[index]
 
     @property
     def current(self) -> nn.Module | None:
         """The active adapter; None when the place is switched off."""
         return None if self.active is None else self[self.active]
 
-    @property
-    def has_work(self) -> bool:
-        """Whether any row of the batch meets an adapter here."""
-        if self.routing is None:
-            return self.active is not None
-        return not self.keys().isdisjoint(name for name, _ in self.routing)
-
-    # The hooks are bound methods, not closures: a deep copy of the model then calls its own adapters.
     def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
-        """Register the hooks."""
-        self.handles = [host.register_forward_hook(self.after)]
+        host.add_module(self.attribute, self)
+        self.handles = [host.register_forward_hook(partial(_after, self.attribute), prepend=self._first)]
 
     def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
         """Forward hook of the host: returns what stands in for its output, None to leave it."""
-        if not self.has_work:
+        if not self.called and not torch.compiler.is_compiling():
+            self.called = True
+        routing = _PASS.routing
+        if self.active is None if routing is None else not any(name and name in self for name, _ in routing):
             return None
         h = output[0] if isinstance(output, tuple) else output  # some blocks return caches beside the hidden states
-        inputs = self.inputs(h, args)
-        if self.routing is None:
-            adapted = self.adapt(self.active, host, inputs)
+        x = args[0] if args else h
+        if routing is None:
+            adapted = self.adapt(self.active, host, h, x)
         else:
-            counts = [count for _, count in self.routing]
-            groups = zip(self.routing, *(tensor.split(counts) for tensor in inputs), strict=True)
-            adapted = torch.cat(
-                [self.adapt(name, host, rows) if name in self else rows[0] for (name, _), *rows in groups]
-            )
+            # OPT's FFN lays the rows end to end, (rows · tokens, d).
+            each = len(h) // sum(count for _, count in routing) if h.ndim == 2 else 1
+            counts = [count * each for _, count in routing]
+            groups = zip(routing, h.split(counts), x.split(counts), strict=True)
+            adapted = torch.cat([self.adapt(n, host, h, x) if n and n in self else h for (n, _), h, x in groups])
         return (adapted, *output[1:]) if isinstance(output, tuple) else adapted
 
-    def inputs(self, h: torch.Tensor, args: tuple) -> Sequence[torch.Tensor]:
-        """What ``adapt`` is given: the host's output ``h`` first. All have the rows of the batch."""
-        return [h]
-
-    def adapt(self, name: Any, host: nn.Module, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What the adapter called ``name`` makes of the rows in ``inputs``: it stands in for ``inputs[0]``."""
-        raise NotImplementedError
+    def adapt(self, name: str | None, host: nn.Module, h: Tensor, x: Tensor) -> Tensor:
+        """What the adapter ``name`` makes of some rows, of which the host made ``h`` from ``x``: by default A(h)."""
+        # Without gradients nobody needs the update afterwards: its memory takes the sum, and none is fetched for it.
+        return self[name](h) if torch.is_grad_enabled() else self[name].update(h).add_(h)
 
 
 class SequentialSlot(AdapterSlot):
-    """A(h), for a projection or a whole block."""
+    """After a projection or a whole block."""
 
-    def adapt(self, name: Any, host: nn.Module, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        adapter: Any = self[name]
-        (h,) = inputs
-        # Without gradients nobody needs the update afterwards: its memory takes the sum, and none is fetched for it.
-        return adapter(h) if torch.is_grad_enabled() else adapter.update(h).add_(h)
+    attribute = "adapters_after"
 
 
 class BeforeNormSlot(AdapterSlot):
     """Pfeiffer's place in a post-LN block. The host is the LayerNorm: it was given h + r and returned LN(h + r)."""
 
-    def inputs(self, h: torch.Tensor, args: tuple) -> Sequence[torch.Tensor]:
-        return h, args[0]
+    attribute = "adapters_before_norm"
 
-    def adapt(self, name: Any, host: nn.Module, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        adapter: Any = self[name]
-        normed, total = inputs
-        norms = getattr(host, "trained_norms", None)
-        norm = norms[name] if isinstance(norms, NormSlot) and name in norms else host
-        return norm.forward(adapter.update(normed) + total)
+    def adapt(self, name: str | None, host: nn.Module, h: Tensor, x: Tensor) -> Tensor:
+        norms = getattr(host, NormSlot.attribute, None)
+        norm = norms[name] if norms is not None and name in norms else host
+        return norm.forward(self[name].update(h) + x)
+
+
+def _before_ffn(ffn_input: nn.Module, args: tuple) -> None:
+    _PASS.residual = args[0]
 
 
 class ParallelSlot(AdapterSlot):
     """Beside the FFN: the host is its last projection, r is picked up where the FFN begins."""
 
-    residual: torch.Tensor | None = None
+    attribute = "adapters_beside"
 
     def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
         super().attach(host, ffn_input)
-        self.handles.append(ffn_input.register_forward_pre_hook(self.before))
+        self.handles.append(ffn_input.register_forward_pre_hook(_before_ffn))
 
-    def before(self, ffn_input: nn.Module, args: tuple) -> None:
-        if self.has_work:
-            self.residual = args[0]
+    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
+        adapted = super().after(host, (_PASS.residual,), output)
+        _PASS.residual = None  # also when the place is switched off: nothing outlives the FFN
+        return adapted
 
-    def inputs(self, h: torch.Tensor, args: tuple) -> Sequence[torch.Tensor]:
-        residual, self.residual = self.residual, None
-        assert residual is not None, "the FFN ended without having begun"
-        return h, residual
-
-    def adapt(self, name: Any, host: nn.Module, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        adapter: Any = self[name]
-        h, residual = inputs
-        return h + adapter.update(residual)
+    def adapt(self, name: str | None, host: nn.Module, h: Tensor, x: Tensor) -> Tensor:
+        return h + self[name].update(x)
 
 
 class NormSlot(AdapterSlot):
     """Trained copies of a LayerNorm, so that the base model's own stays as it was."""
 
-    def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
-        # First in line: an adapter at the same LayerNorm must see the trained copy's output.
-        self.handles = [host.register_forward_hook(self.after, prepend=True)]
+    attribute = "trained_norms"
+    _first = True  # an adapter at the same LayerNorm must see the trained copy's output
 
-    def inputs(self, h: torch.Tensor, args: tuple) -> Sequence[torch.Tensor]:
-        return h, args[0]
-
-    def adapt(self, name: Any, host: nn.Module, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        h, x = inputs
-        weight = next(self[name].parameters())  # trained in single precision even if the base is in half
-        return self[name](x.to(weight.dtype)).to(h.dtype)
+    def adapt(self, name: str | None, host: nn.Module, h: Tensor, x: Tensor) -> Tensor:
+        norm = self[name]  # trained in single precision even if the base is in half
+        return norm(x.to(getattr(norm, "weight", x).dtype)).to(h.dtype)
 
 
 def slots_of(model: nn.Module) -> list[AdapterSlot]:
@@ -146,17 +143,15 @@ def slots_of(model: nn.Module) -> list[AdapterSlot]:
 
 
 @contextmanager
-def routed(slots: Iterable[AdapterSlot], routing: Routing) -> Iterator[None]:
+def routed(routing: Routing, attention: dict[nn.Module, Tensor] | None = None) -> Iterator[None]:
     """In the ``with`` block the batch's first rows meet the adapter that ``routing`` names first, and so on.
 
-    Which adapters are active does not matter then, and stays as it is. A None, or a name that a place does not have,
-    leaves the rows there as the base model makes them.
+    Which adapters are active does not matter then. A None, or a name that a place does not have, leaves the rows there
+    as the base model makes them. What each fusion attends to is put into ``attention``. Other threads see none of it.
     """
-    slots = list(slots)
-    for slot in slots:
-        slot.routing = routing
+    before = _PASS.routing, _PASS.attention
+    _PASS.routing, _PASS.attention = routing, attention
     try:
         yield
     finally:
-        for slot in slots:
-            slot.routing = None
+        _PASS.routing, _PASS.attention = before

@@ -1,123 +1,80 @@
-"""Adapters saved and loaded: a small file for each task, tied to the base model that it was trained on.
+"""Adapters saved and loaded: one safetensors file for each, tied to the base model that it was trained on.
 
-A saved adapter is a folder with two files (see ``storage_files``): JSON with everything that is needed to build it
-again, and safetensors with its weights, its trained LayerNorms and the head. Files get damaged, mixed up or forged, so
-all of it is checked, and the adapter built, before the model is touched.
+The settings travel in the file's own header (see ``storage_file``), so one rename commits everything. All that a file
+says is checked before the model is touched. To rename or delete a saved adapter, rename or delete its file.
 """
 
-from __future__ import annotations
-
+import json
+import re
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
-from . import storage_files as files
-from .adapter import AdapterConfig
-from .architectures import Architecture, base_model_of
+from . import storage_file as files
+from .architectures import Architecture, architecture_of, base_model_of, blocks_of, model_dim_of, width_of
 from .bank import AdapterBank
 from .composition import Composed, Fusion, Stack, fuse_adapters, stack_adapters
-from .insertion import build_places, check_known, check_new_name, put_in
-from .storage_format import DTYPES, StorageError, read_tensors
-from .storage_parts import (
-    adapter_tensors,
-    check_base,
-    check_head,
-    check_members,
-    check_settings,
-    description,
-    digest,
-    fingerprint,
-    head_tensors,
-    library_version,
-    slot_dtype,
-    slots_with,
-    spec,
-)
+from .guards.bank_guard import warn_of_another_head
+from .guards.base_parts import base_tensors, check_same_base, head_class, parts_of, unwrapped, warn_of_unsaved_head
+from .guards.foreign import check_tensors, decoded, explained, place, what_is_there
+from .guards.label_names import labels_of, set_labels
+from .guards.safe_files import StorageError
+from .insertion import adapter_names, build_places, check_new_name, head_parameters, put_in, slots_with
+from .modes import kept_modes
+from .storage_file import Settings, list_adapters
+from .transformer import Classifier
 
-
-@dataclass(frozen=True)
-class SavedAdapter:
-    """What ``list_adapters`` says of one.
-
-    Attributes:
-        path: its folder.
-        bytes: size of its two files.
-        parameters: of adapters, trained LayerNorms and head together.
-        config: with which the adapters were inserted.
-        labels: names of the head's labels, where it was saved from a bank.
-        architecture: of its base model.
-        members: the adapters of which a stack or a fusion is made; they are saved apart.
-        library: by which it was written.
-        problem: why it cannot be read; None if it can. The rest is unknown then.
-    """
-
-    name: str
-    path: Path
-    bytes: int = 0
-    parameters: int = 0
-    config: AdapterConfig | None = None
-    labels: tuple[str, ...] | None = None
-    architecture: str = ""
-    members: tuple[str, ...] = ()
-    library: str = ""
-    problem: str | None = None
-
-    def __str__(self) -> str:
-        if self.config is None:
-            return f"{self.name}: cannot be read: {self.problem}"
-        what = f"made of {', '.join(self.members)}" if self.members else self.config.placement
-        return f"{self.name}: {what}, {self.parameters:,} parameters, {self.bytes:,} bytes, for {self.architecture}"
+__all__ = ["StorageError", "fingerprint", "list_adapters", "load_adapter", "save_adapter"]
 
 
 def save_adapter(
     model: nn.Module, folder: str | Path, name: str = "default", *, architecture: Architecture | None = None
 ) -> Path:
-    """Save the adapters called ``name`` in ``folder/NAME``, with their trained LayerNorms and the head.
+    """Save the adapters called ``name`` in ``folder/NAME.safetensors``, with their trained LayerNorms and the head.
 
-    What was saved there before is replaced, wholly or not at all, whatever happens meanwhile. The base model is not
-    saved, only its fingerprint: so not while it computes in another type (``train(..., base_dtype=…)``). Nor are the
-    members of a stack or a fusion, which are adapters of their own.
+    An adapter that was saved there is replaced, wholly or not at all. The names of the labels travel with the head. The
+    base model is not saved, only its fingerprint: so not while it computes in another type
+    (``train(..., base_dtype=…)``). Nor are the members of a stack or a fusion, which are adapters of their own.
 
-    Args:
-        model: a model with adapters, or an ``AdapterBank``.
-        architecture: as for ``insert_adapters``.
-
-    Returns:
-        ``folder/NAME``. The tensors take 4 bytes a parameter (2 in half precision) and a small header.
-
-    Raises:
-        StorageError: for weights that are not finite or of an odd type, adapters that were changed after they were
-            inserted, or when something else is there.
-        ValueError: when there are no adapters of that name, or the architecture is unknown.
+    Returns the file, of 4 bytes a parameter (2 in half precision) and a header. Raises StorageError for what
+    ``load_adapter`` could not bring back equal (weights that are not finite, adapters that were changed since, settings
+    or labels that are no plain values), another tool's files, a full disk; ValueError when there are no adapters of
+    that name.
     """
-    check_known(model, name)
-    slots, head = slots_with(model, name), head_tensors(model, name)
-    for path, slot in slots.items():
-        check_settings(path, slot[name], slot.configs[name])
-    tensors = {f"adapters.{key}": tensor for key, tensor in adapter_tensors(slots, name).items()}
-    tensors |= {f"head.{key}": tensor for key, tensor in head.items()}
-    for key, tensor in tensors.items():
-        if spec(tensor)["dtype"] not in DTYPES:
-            raise StorageError(f"{key!r} is of type {tensor.dtype}: only {', '.join(DTYPES)} are saved")
-        if not tensor.isfinite().all():
-            raise StorageError(f"{key!r} has values that are not finite: train again, with a lower learning rate")
-    labels = list(model.labels[name]) if isinstance(model, AdapterBank) else None
+    model = unwrapped(model)
+    slots, path = slots_with(model, name), place(folder, name)
     module, config = next((slot[name], slot.configs[name]) for slot in slots.values())
-    content = {
-        "library": f"adapters-lesson {library_version()}",
-        **description(model, architecture),
-        "base_sha256": fingerprint(model),
-        "config": asdict(config),
-        "slots": {path: slot_dtype(path, slot[name]) for path, slot in slots.items()},
-        "composition": _composition(model, module) if isinstance(module, Composed) else None,
-        "head": {"labels": labels, "tensors": {key: spec(t) for key, t in head.items()}} if head else None,
-    }
-    return files.write(folder, name, content, tensors)
+    settings = Settings(
+        files.FORMAT, "adapters-lesson", *_description(model, architecture), fingerprint(model), config.kind,
+        asdict(config),
+        labels=model.labels.get(name) if isinstance(model, AdapterBank) else labels_of(model),
+        composition=type(module).__name__ if isinstance(module, Composed) else None,
+        members=tuple((member, digest(model, member)) for member in getattr(module, "names", ())),
+        head_of=head_class(model),
+        base_parts=parts_of(base_tensors(model)),
+    )  # fmt: skip
+    tensors = {f"head.{key}": tensor for key, tensor in _head_tensors(model, name).items()}
+    tensors |= {f"adapters.{at}.{key}": t for at, slot in slots.items() for key, t in slot[name].state_dict().items()}
+    tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
+    try:
+        back = decoded(Settings, json.loads(json.dumps(asdict(settings))), "the header")
+        if back.build_config() != config or back.labels != settings.labels:
+            raise StorageError(f"{config} would come back as {back.build_config()}")
+        modules, _ = _build(model, back, tensors, architecture)
+        for at, slot in slots.items():
+            if repr(slot[name]) != repr(modules[at]):
+                raise StorageError(f"the adapter at {at} was changed after it was inserted with {config}: {slot[name]}")
+    except (TypeError, StorageError) as error:
+        raise StorageError(f"{name!r} cannot be saved, because it could not be loaded again: {error}") from error
+    warn_of_unsaved_head(model, bool(_below("head.", tensors)))
+    files.write(path, settings, tensors)
+    return path
 
 
 def load_adapter(
@@ -130,166 +87,167 @@ def load_adapter(
     or a fusion is loaded after its members.
 
     Args:
-        model: with the same base model, or an ``AdapterBank`` on it.
-        folder: in which it was saved.
+        model: with the same base model, or an ``AdapterBank`` on it. The base may be in another floating-point type,
+            have more tokens, or a pooler that is not used: a warning says so where it matters.
+        folder: in which it was saved, or the file itself.
         name: which; None for the only one in the folder.
-        architecture: as for ``insert_adapters``.
 
-    Returns:
-        The name.
-
-    Raises:
-        StorageError: when the files are missing, damaged, forged or of a later version, or do not fit the model:
-            another base model, width, number of layers or head, or a name that is taken. The model is then as it was.
+    Returns the name. Raises StorageError when the file is missing, damaged, forged or of another version, or does not
+    fit the model, or the name is taken. The model is then as it was.
     """
-    if name is None:
-        name = _only_name(folder)
-    with files.locked(files.place(folder, name), shared=True):
-        content, path = files.read(folder, name)
-        try:
-            check_new_name(model, name)
-            check_base(model, content, architecture)
-            modules, insert = _build(model, content, name, path.stat().st_size, architecture)
-            tensors = read_tensors(path, _expected(model, content, modules))
-            _put_in(model, name, content, tensors, insert)
-        except StorageError:
-            raise
-        except (ValueError, OverflowError) as error:
-            raise StorageError(f"{path.parent} does not fit: {error}") from error
-    if content["head"] is None and head_tensors(model, name):
-        warnings.warn(f"{name!r} was saved without a head: the model's own stays as it is", stacklevel=2)
+    model = unwrapped(model)
+    bank = model if isinstance(model, AdapterBank) else None
+    if name is None and str(folder).endswith(".safetensors"):
+        folder, name = Path(folder).parent, Path(folder).stem
+    elif name is None:
+        names = [one.name for one in list_adapters(folder)]
+        if len(names) != 1:
+            raise StorageError(what_is_there(folder))
+        name = names[0]
+    with explained(path := place(folder, name)):
+        settings, tensors = files.read(path)
+        check_new_name(model, name)
+        for what, here in zip(("architecture", "model_dim", "layers"), _description(model, architecture), strict=True):
+            if (there := getattr(settings, what)) != here:
+                raise StorageError(f"the adapter is of a model with {what}={there!r:.60}, and this one has {here!r}")
+        means = bank or isinstance(model, Classifier)  # over hidden states, without a pooler
+        notes = check_same_base(model, settings.base_sha256, fingerprint(model), settings.base_parts, pools=not means)
+        saved_head = _below("head.", tensors)
+        if None not in (settings.head_of, ours := head_class(model)) and settings.head_of != ours:
+            notes.append(f"its head is that of a {settings.head_of} and left aside, the {ours} keeps its own")
+            tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("head.")}
+        if notes and not bank:  # a base in another type has such a head, too
+            for key, parameter in _head_tensors(model, "").items():
+                if (weight := tensors.get(f"head.{key}")) is not None and weight.is_floating_point():
+                    tensors[f"head.{key}"] = weight.to(parameter.dtype)
+        _, insert = _build(model, settings, tensors, architecture)
+        tensors = {key: tensor.clone() for key, tensor in tensors.items()}
+        # All has been checked: only ``insert`` and a taken name may still refuse, and leave the model as it is.
+        if bank:
+            bank._add(name, settings.labels or len(saved_head["head.bias"]), partial(insert, name))
+            bank.heads[name].to(saved_head["head.bias"].dtype)
+        else:
+            insert(name)
+    own = _head_tensors(model, name)
+    head = {key: tensor for key, tensor in _below("head.", tensors).items() if key in own}
+    if not bank and any(not torch.equal(own[key].cpu(), tensor) for key, tensor in head.items()):
+        warn_of_another_head(model, name)
+    with torch.no_grad():
+        for key, tensor in head.items():
+            own[key].copy_(tensor)
+    for at, slot in slots_with(model, name).items():
+        device = next(base_model_of(model).get_submodule(at.rpartition(".")[0]).parameters()).device
+        weights = {key: tensor.to(device) for key, tensor in _below(f"adapters.{at}.", tensors).items()}
+        slot[name].load_state_dict(weights, assign=True)
+    if head and settings.labels and not bank:
+        notes += set_labels(model, settings.labels)
+    elif own and not saved_head:
+        notes.append("it was saved without a head: the model's own stays as it is")
+    if notes:
+        warnings.warn(f"{name!r} is loaded, but {'; '.join(notes)}", stacklevel=2)
     return name
 
 
-def list_adapters(folder: str | Path) -> list[SavedAdapter]:
-    """What is saved in ``folder``, in alphabetical order; those that cannot be read with their ``problem``.
-
-    Raises:
-        StorageError: when there is no such folder.
-    """
-    return [_listed(Path(folder), name) for name in files.names_in(folder)]
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the base model's own tensors, whatever adapters are in it; StorageError on the meta device."""
+    return files.sha256_of(base_tensors(model))
 
 
-def rename_adapter(folder: str | Path, old: str, new: str) -> Path:
-    """Give a saved adapter another name, and return its folder.
-
-    Raises:
-        StorageError: when there is none called ``old``, or something called ``new``.
-    """
-    return files.rename(folder, old, new)
-
-
-def delete_adapter(folder: str | Path, name: str) -> None:
-    """Delete a saved adapter, damaged or not: what ``save_adapter`` wrote, and nothing else.
-
-    Raises:
-        StorageError: when there is none of that name, or it is another library's.
-    """
-    files.delete(folder, name)
+def digest(model: nn.Module, name: str) -> str:
+    """SHA-256 over the adapters ``name``: weights and settings, and in a stack or a fusion those of its members."""
+    slots = slots_with(model, name)
+    module, config = next((slot[name], slot.configs[name]) for slot in slots.values())
+    members = [(member, digest(model, member)) for member in getattr(module, "names", ())]
+    tensors = {f"{path}.{key}": t for path, slot in slots.items() for key, t in slot[name].state_dict().items()}
+    return files.sha256_of({repr((type(module).__name__, *slots, config, members)): torch.empty(0)} | tensors)
 
 
-def _composition(model: nn.Module, module: Composed) -> dict[str, Any]:
-    members = [{"name": member, "sha256": digest(model, member)} for member in module.names]
-    return {"kind": type(module).__name__, "members": members}
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
-def _listed(folder: Path, name: str) -> SavedAdapter:
-    path = folder / name
-    try:
-        with files.locked(files.place(folder, name), shared=True):
-            content, tensors = files.read(folder, name)
-            config = AdapterConfig(**content["config"])
-            size = tensors.stat().st_size + (path / files.CONFIG).stat().st_size
-    except (ValueError, OverflowError, OSError) as error:
-        return SavedAdapter(name, path, problem=str(error))
-    return SavedAdapter(
-        name, path, size, content["tensors"]["parameters"], config,
-        labels=tuple(content["head"]["labels"]) if content["head"] and content["head"]["labels"] else None,
-        architecture=content["architecture"],
-        members=tuple(member["name"] for member in (content["composition"] or {"members": ()})["members"]),
-        library=content["library"],
-    )  # fmt: skip
+def _description(model: nn.Module, architecture: Architecture | None) -> tuple[str, int, int]:
+    """Architecture, model_dim and layers: compared before the fingerprint, because they say more."""
+    base, at = base_model_of(model), architecture_of(model, architecture)
+    blocks = blocks_of(model, at)
+    model_type = getattr(getattr(base, "config", None), "model_type", type(base).__name__)
+    return str(model_type), model_dim_of(blocks[0], at), len(blocks)
 
 
-def _only_name(folder: str | Path) -> str:
-    names = files.names_in(folder)
-    if len(names) > 1:
-        raise StorageError(f"{folder} has {', '.join(map(repr, names))}: say which, load_adapter(model, folder, name)")
-    if not names:
-        raise StorageError(f"{folder} has no adapters: save_adapter(model, folder, name) makes a folder in it for each")
-    return names[0]
+def _head_tensors(model: nn.Module, name: str) -> dict[str, torch.Tensor]:
+    """The head's own tensors. A bank's are called as those of a ``Classifier``: each can load what the other saved."""
+    if isinstance(model, AdapterBank):
+        if name not in model.heads:
+            raise StorageError(f"{name!r} is no task of the bank and has no head there: save it from bank.base_model")
+        return {f"head.{key}": tensor for key, tensor in model.heads[name].state_dict().items()}
+    own = {id(parameter) for parameter in head_parameters(model)}
+    named = {key: parameter for key, parameter in model.named_parameters() if id(parameter) in own}
+    return {re.sub(r"^((_orig_mod|module)\.)+", "", key): p for key, p in named.items()}  # compiled, or replicated
 
 
 def _build(
-    model: nn.Module, content: dict[str, Any], name: str, size: int, architecture: Architecture | None
-) -> tuple[dict[str, nn.Module], Callable[[], object]]:
-    """Outlines of the saved modules by their slots, and what will put such modules in."""
-    base, composition = base_model_of(model), content["composition"]
-    config = AdapterConfig(**content["config"] | {"scaling": float(content["config"]["scaling"])})
-    if composition is None:
-        if (width := config.bottleneck_for(content["model_dim"])) > size:
-            raise StorageError(f"bottleneck_dim is {width:.4g}, but all tensors together take {size:,} bytes")
-        places = build_places(model, config, architecture, outline=True)
-        paths = {module: path for path, module in base.named_modules()}
-        modules = {f"{paths[place.host]}.{place.attribute}": place.module for place in places}
-        return modules, lambda: put_in(model, places, config, name)
-    names = [member["name"] for member in composition["members"]]
-    check_members(model, composition)
-    if composition["kind"] == "Stack":
-        modules = {path: Stack(names, ()) for path in slots_with(model, names[0])}
-        return modules, lambda: stack_adapters(base, names, name)
-    with torch.device("meta"):
-        modules = {path: Fusion(content["model_dim"], names, ()) for path in slots_with(model, names[0])}
-    return modules, lambda: fuse_adapters(base, names, name)
-
-
-def _expected(
-    model: nn.Module, content: dict[str, Any], modules: dict[str, nn.Module]
-) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of each tensor that the file has to have."""
-    slots, head = content["slots"], content["head"]
-    if modules.keys() != slots.keys():
-        raise StorageError(f"it is for other places: {', '.join(sorted(modules.keys() ^ slots.keys())[:4])}")
-    expected = {
-        f"adapters.{path}.{key}": (slots[path], tuple(tensor.shape))
-        for path, module in modules.items()
-        for key, tensor in module.state_dict().items()
-    }
-    if head is not None:
-        check_head(model, head)
-        expected |= {f"head.{key}": (one["dtype"], tuple(one["shape"])) for key, one in head["tensors"].items()}
-    elif isinstance(model, AdapterBank):
-        raise StorageError("it was saved without a head, which every task of a bank needs")
-    for dtype, _ in expected.values():
-        if dtype not in DTYPES:
-            raise StorageError(f"{dtype!r} is no type of weights: one of {', '.join(DTYPES)} is expected")
-    return expected
-
-
-def _put_in(
-    model: nn.Module,
-    name: str,
-    content: dict[str, Any],
-    tensors: dict[str, torch.Tensor],
-    insert: Callable[[], object],
-) -> None:
-    """All has been checked: only ``insert`` may still refuse, and leaves the model as it is then."""
-
-    def below(prefix: str, device: torch.device) -> dict[str, torch.Tensor]:
-        return {k.removeprefix(prefix): t.to(device) for k, t in tensors.items() if k.startswith(prefix)}
-
-    base = base_model_of(model)
-    if isinstance(model, AdapterBank):
-        labels = content["head"]["labels"] or len(tensors["head.head.bias"])
-        model._add(name, labels, insert)
-        device = next(model.heads[name].parameters()).device
-        model.heads[name].load_state_dict(below("head.head.", device), assign=True)
+    model: nn.Module, settings: Settings, tensors: dict[str, torch.Tensor], architecture: Architecture | None
+) -> tuple[dict[str, nn.Module], Callable[[str], object]]:
+    """Outlines of the modules by the paths of their slots, and what puts them in. The tensors are checked for them."""
+    config = settings.build_config()
+    if settings.composition is None:
+        try:
+            places = build_places(model, config, architecture, outline=True)
+        except (RuntimeError, TypeError, OverflowError) as error:
+            raise StorageError(f"no module can be built with {config}: {error}") from error
+        paths = {module: path for path, module in base_model_of(model).named_modules()}
+        modules = {f"{paths[one.host]}.{one.slot_type.attribute}": one.module for one in places}
+        insert: Callable[[str], object] = partial(put_in, model, places, config, architecture=architecture)
     else:
-        insert()
-        with torch.no_grad():
-            for key, parameter in head_tensors(model, name).items():
-                if f"head.{key}" in tensors:
-                    parameter.copy_(tensors[f"head.{key}"])
-    for path, slot in slots_with(model, name).items():
-        device = next(base.get_submodule(path.rpartition(".")[0]).parameters()).device
-        slot[name].load_state_dict(below(f"adapters.{path}.", device), assign=True)
+        modules, insert = _composed(model, settings)
+    _check_head(model, settings, head := _below("head.", tensors))
+    shapes = {f"head.{key}": tuple(tensor.shape) for key, tensor in head.items()}
+    for at, module in modules.items():
+        shapes |= {f"adapters.{at}.{key}": tuple(t.shape) for key, t in module.state_dict().items()}
+    check_tensors("the file", tensors, shapes)
+    for at, module in modules.items():
+        own = _below(f"adapters.{at}.", tensors)
+        if len(types := {tensor.dtype for tensor in own.values()}) > 1:
+            raise StorageError(f"the weights at {at} are of several types: {', '.join(sorted(map(str, types)))}")
+        if settings.composition is None:
+            with torch.no_grad(), kept_modes(module):
+                x = torch.ones(1, settings.model_dim, dtype=next(iter(own.values())).dtype)
+                if not functional_call(module.eval(), own, x).isfinite().all():
+                    raise StorageError(f"the module at {at} makes values that are not finite, with {config}")
+    return modules, insert
+
+
+def _composed(model: nn.Module, settings: Settings) -> tuple[dict[str, nn.Module], Callable[[str], object]]:
+    """Outlines of a stack or a fusion by their slots, and the function that makes one. Its members are checked."""
+    names, makes = [name for name, _ in settings.members], {"Stack": stack_adapters, "Fusion": fuse_adapters}
+    if settings.composition not in makes or not names:
+        raise StorageError(f"there is no {settings.composition!r:.40} of {names}")
+    for member, sha256 in settings.members:
+        if member not in adapter_names(model):
+            raise StorageError(f"it is made of {member!r:.40} among others: load that one first")
+        if sha256 != digest(model, member):
+            raise StorageError(f"it was made of another {member!r} than the model has now: load that one instead")
+    with torch.device("meta"):
+        one = Stack(names, ()) if settings.composition == "Stack" else Fusion(settings.model_dim, names, ())
+    make: Callable[..., object] = makes[settings.composition]
+    return dict.fromkeys(slots_with(model, names[0]), one), partial(make, base_model_of(model), names)
+
+
+def _check_head(model: nn.Module, settings: Settings, head: dict[str, torch.Tensor]) -> None:
+    """Raise StorageError unless ``model`` can take the saved head."""
+    saved = {key: (*tensor.shape, tensor.dtype) for key, tensor in head.items()}
+    if isinstance(model, AdapterBank):
+        if not saved:
+            raise StorageError("it was saved without a head, which every task of a bank needs")
+        rows, dtype = saved.get("head.bias", (0, None))[0], next(iter(saved.values()))[-1]
+        rows = len(settings.labels or range(rows))
+        here = {"head.weight": (rows, width_of(model), dtype), "head.bias": (rows, dtype)}
+    else:  # a bare base model takes any, and leaves it aside
+        here = {key: (*p.shape, p.dtype) for key, p in _head_tensors(model, "").items() if saved} or saved
+    if here != saved:
+        key = min(key for key in here.keys() | saved.keys() if here.get(key) != saved.get(key))
+        whose = f", that of a {settings.head_of}" if settings.head_of else ""
+        raise StorageError(
+            f"the saved head is another than the model's{whose}: {key!r} is {saved.get(key, 'not there')}, here "
+            f"{here.get(key, 'not there')}. Make the model with the same head, or load into its base model"
+        )

@@ -1,0 +1,208 @@
+"""Columns of data are what they seem: tables, token ids, labels, lines of a CSV file. Each refusal names the row."""
+
+from __future__ import annotations
+
+import csv
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .plain_values import check_whole, listed, number
+
+NOT_COUNTED = -100  # the label of a token that the loss leaves out, in PyTorch's cross_entropy and in transformers
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """A ValueError in the ``with`` block says which data it is about."""
+    try:
+        yield
+    except ValueError as error:
+        error.args = (f"{what}: {error}",)
+        raise
+
+
+def table_of(data: Any) -> Any:
+    """``data`` as plain values, if they are columns: a datasets.Dataset, or what looks like one; else ValueError."""
+    if isinstance(getattr(data, "column_names", None), (list, tuple)) and hasattr(data, "__len__"):
+        return data.with_format(None) if hasattr(data, "with_format") else data  # a format may hide columns
+    kind = type(data).__name__
+    if splits := splits_of(data):
+        mend = f'give one of its splits, data["{splits[0]}"]'
+    elif hasattr(data, "column_names"):  # a stream
+        mend = "keep its rows, datasets.Dataset.from_list(list(data))"
+    elif isinstance(data, list) and data and isinstance(data[0], str):
+        mend = 'datasets.Dataset.from_dict({"text": data})'
+    else:
+        make = {"DataFrame": "from_pandas", "dict": "from_dict", "list": "from_list"}.get(kind)
+        mend = f"datasets.Dataset.{make}(data)" if make else "make one with the library datasets"
+    raise ValueError(f"the data must be one datasets.Dataset, not a {kind}: {mend}")
+
+
+def splits_of(data: Any) -> list[str]:
+    """The names of the datasets in a dict of them, such as a DatasetDict."""
+    return [name for name in data if hasattr(data[name], "column_names")] if isinstance(data, dict) else []
+
+
+def list_of(values: Any, what: str) -> list[Any]:
+    """``values`` of any kind of sequence; ValueError for one text, which is a sequence of letters."""
+    if (found := listed(values)) is None:
+        raise ValueError(f"{what} must be a list of strings, not {values!r:.60}")
+    return found
+
+
+def checked_length(tokenizer: Any, max_length: Any) -> int:
+    """``max_length``, if it leaves room for a word beside the tokenizer's own tokens; else ValueError."""
+    if not callable(tokenizer):
+        raise ValueError(f"tokenizer must be one of transformers', as load_tokenizer() gives, not {tokenizer!r:.60}")
+    return check_whole("max_length", max_length, getattr(tokenizer, "num_special_tokens_to_add", int)() + 1)
+
+
+def check_texts(texts: Sequence[Any]) -> None:
+    for row, text in enumerate(texts):
+        wrong = ""
+        if not isinstance(text, str):
+            mend = 'leave the row out, data.filter(lambda row: isinstance(row["text"], str))'
+            wrong = f"{text!r:.60}, not a string: {mend}"
+        elif not text.strip():
+            wrong = "empty: leave the row out"
+        elif not text.isascii() and text.encode(errors="replace").decode() != text:  # half of a pair of code units
+            wrong = f"no Unicode, {text!r:.60}: read its file with encoding='utf-8'"
+        if wrong:
+            raise ValueError(f"the text in row {row} is {wrong}")
+
+
+def _tensor(values: Any) -> torch.Tensor | None:
+    """Values of any library as real numbers in a tensor; None when they are none."""
+    try:
+        tensor = values.detach().cpu() if isinstance(values, torch.Tensor) else torch.tensor(values, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        return None
+    return None if tensor.is_complex() else tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def is_list(value: Any) -> bool:
+    """Whether it holds several values, and is no text."""
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
+
+
+def token_rows(values: Sequence[Any], name: str, ids: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+    """Each row's whole numbers ``(tokens,)``, at least one, and as many as ``ids`` has in that row."""
+    rows = []
+    for row, numbers in enumerate(values):
+        tensor = _tensor(numbers)
+        if tensor is not None and not tensor.numel():
+            raise ValueError(f"row {row} has no tokens in {name}: leave the row out")
+        if tensor is None or tensor.is_floating_point() or (ids is None and tensor.ndim != 1):
+            raise ValueError(f"{name} in row {row} must be a list of whole numbers for its tokens, not {numbers!r:.60}")
+        if ids is not None and tensor.shape != ids[row].shape:
+            more = "; a label for the whole text is a number" if name == "labels" else ""
+            raise ValueError(f"row {row} has {len(ids[row])} input_ids but {name} of shape {(*tensor.shape,)}{more}")
+        rows.append(tensor)
+    return rows
+
+
+def cut_masked(ids: list[torch.Tensor], along: dict[str, list[torch.Tensor]]) -> None:
+    """Take the padding behind the last word out of each row, in place; and a mask that then hides nothing."""
+    masks = along.get("attention_mask", [])
+    for row, mask in enumerate(masks):
+        if int(mask.min()) == int(mask.max()) == 1:
+            continue
+        if not ((mask == 0) | (mask == 1)).all() or not mask.any():
+            raise ValueError(f"attention_mask in row {row} must be 1 for words, at least one, and 0 for padding")
+        if "labels" in along and (along["labels"][row][mask == 0] != NOT_COUNTED).any():
+            raise ValueError(f"row {row} has labels where attention_mask is 0: put {NOT_COUNTED} in their place")
+        end = int(mask.nonzero()[-1]) + 1
+        for column in (ids, *along.values()):
+            column[row] = column[row][:end]
+    if all(mask.all() for mask in masks):
+        along.pop("attention_mask", None)
+    elif {"position_ids", "labels"} <= along.keys():
+        raise ValueError("texts packed by position_ids take no attention_mask with 0 before the last word")
+    if not any(types.any() for types in along.get("token_type_ids", [])):
+        along.pop("token_type_ids", None)  # a model takes the first segment by itself
+
+
+def labels_of(values: Any, name: str = "label") -> torch.Tensor:
+    """One label for each row ``(rows,)``: the number of a class, from 0, or a finite float that is to be learnt."""
+    labels = _tensor(values)
+    if labels is None or labels.ndim != 1:
+        bad = (i for i, value in enumerate(values) if number(value) is None and str(value) not in ("True", "False"))
+        value = values[row := next(bad, 0)]
+        mend = "give the number of the class, from 0"
+        if value is None:
+            mend = f'leave the row out, data.filter(lambda row: row["{name}"] is not None)'
+        elif isinstance(value, str):
+            mend = f'number the classes, data.class_encode_column("{name}")'
+        elif is_list(value):
+            mend = f'give the number of the class, data.map(lambda row: {{"{name}": row["{name}"].index(1)}})'
+    else:
+        floats = labels.is_floating_point()
+        wrong = ~labels.isfinite() if floats else labels < 0
+        if not wrong.any():
+            return labels
+        value = labels[row := int(wrong.long().argmax())].item()
+        keep = f'abs(row["{name}"]) < float("inf")' if floats else f'row["{name}"] >= 0'
+        mend = f"leave the row out, data.filter(lambda row: {keep})"
+    raise ValueError(f"row {row} has the {name} {value!r:.60}: {mend}")
+
+
+def check_labels(labels: torch.Tensor, outputs: int, name: str = "label") -> None:
+    """Raise ValueError unless a model with that many outputs for each text can learn all of these labels."""
+    floats, most = labels.is_floating_point(), int(labels.max())
+    if floats != (outputs == 1):
+        kind = (
+            "floats are for a model with one output, not {}" if floats else "whole numbers are classes, not {} output"
+        )
+        cast = f'data.cast_column("{name}", datasets.Value("{"int64" if floats else "float32"}"))'
+        raise ValueError(f"the {name} in row 0 is {labels[0].item()}, and {kind.format(outputs)}: {cast}")
+    if not floats and most >= outputs:
+        what = f"row {int(labels.argmax())} has the {name} {most}, but this model tells {outputs} classes apart, from 0"
+        raise ValueError(f"{what}: make it with at least {most + 1} labels, or mend the row")
+
+
+def csv_rows(path: Path) -> list[tuple[int, str, str]]:
+    """(line, text, label) of each row of a CSV file with the columns text and label; or ValueError, with the line."""
+    lines: list[tuple[int, list[str]]] = []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader, line = csv.reader(file, strict=True), 1
+        try:
+            for fields in reader:
+                if fields or not lines:
+                    lines.append((line, fields))
+                line = reader.line_num + 1
+        except (csv.Error, UnicodeDecodeError) as error:
+            mend = 'save it as UTF-8; is a quote open? Inside a text, write ""'
+            raise ValueError(f"{path}, line {line} is no CSV in UTF-8 ({error}): {mend}") from error
+    names = [name.strip() for name in lines[0][1]] if lines else []
+    if names.count("text") != 1 or names.count("label") != 1 or len(lines) == 1:
+        what = "a first line with the columns text and label, once each, separated by a comma, and a line for each text"
+        raise ValueError(f"{path} needs {what}; its first line is {','.join(names)!r:.60}")
+    found: list[tuple[int, str, str]] = []
+    spelt: dict[str, str] = {}
+    for line, fields in lines[1:]:
+        row = dict(zip(names, fields, strict=False))
+        text, label, wrong = row.get("text", ""), row.get("label", "").strip(), ""
+        other = spelt.setdefault(label.casefold(), label)
+        if len(fields) != len(names):
+            wrong = f'{len(fields)} fields, the first line has {len(names)}: use quotes, "well, it is good",pos'
+        elif not text.strip() or not label:
+            wrong = f"no {'label' if text.strip() else 'text'}: leave the line out"
+        elif re.fullmatch(r"[-+]?\d*\.\d*(e[-+]?\d+)?", label):
+            wrong = f"the label {label}, which is no class: name it, or give a whole number"
+        elif other != label:
+            wrong = f"the label {label!r}, another {other!r}: write it one way"
+        if wrong:
+            raise ValueError(f"{path}, line {line} has {wrong}")
+        found.append((line, text, label))
+    counts = Counter(label for _, _, label in found)
+    for line, _, label in found if len(found) >= 20 else []:
+        if counts[label] == 1:
+            warnings.warn(f"{path}: only line {line} has the label {label!r}; is it one?", stacklevel=3)
+    return found
