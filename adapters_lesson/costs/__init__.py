@@ -1,47 +1,10 @@
-"""What fine-tuning costs: parameters, memory, time. Predicted by a formula, then measured beside it."""
+"""What fine-tuning costs: parameters, memory, time. Predicted first, then measured beside it."""
 
-from .latency import Latency, LatencyTable, measure_latency
-from .measurement import measure_memory
-from .memory import OPTIMIZERS, MemoryLedger, memory_ledger
-from .outlines import OUTLINES, outline
-from .parameters import Count, ParameterCount, count_parameters
-from .serving import (
-    ADAPTERS_PER_BLOCK,
-    LORA_RANK,
-    Overhead,
-    Served,
-    extra_multiply_adds,
-    measure_overhead,
-    measure_serving,
-    multiply_adds,
-    serve_together,
-    shared_work,
-)
-from .traffic import gradient_bytes, ring_bytes
-
-__all__ = [
-    "ADAPTERS_PER_BLOCK",
-    "LORA_RANK",
-    "OPTIMIZERS",
-    "OUTLINES",
-    "Count",
-    "Latency",
-    "LatencyTable",
-    "MemoryLedger",
-    "Overhead",
-    "ParameterCount",
-    "Served",
-    "count_parameters",
-    "extra_multiply_adds",
-    "gradient_bytes",
-    "measure_latency",
-    "measure_memory",
-    "measure_overhead",
-    "measure_serving",
-    "memory_ledger",
-    "multiply_adds",
-    "outline",
-    "ring_bytes",
-    "serve_together",
-    "shared_work",
-]
+from .latency import measure_latency as measure_latency
+from .memory import measure_memory as measure_memory
+from .memory import memory_ledger as memory_ledger
+from .outlines import OUTLINES as OUTLINES
+from .outlines import outline as outline
+from .parameters import count_parameters as count_parameters
+from .serving import Overhead as Overhead
+from .serving import serve_together as serve_together

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
+
+from adapters_lesson.guards.plain_values import check_whole
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What one contender took.
-
-    Attributes:
-        times: seconds of every timed call, in the order of the rounds.
-        median, interval: seconds, with a 95 % bootstrap interval.
-        ratio, ratio_interval: the median over the rounds of this contender's time by the first one's in the same round.
-    """
+    """What one contender took; the intervals are 95 % bootstrap intervals."""
 
     name: str
-    times: tuple[float, ...]
-    median: float
+    times: tuple[float, ...]  # seconds of every timed call, in the order of the rounds
+    median: float  # seconds
     interval: Interval
-    ratio: float
+    ratio: float  # the median over the rounds of this contender's time by the first one's in the same round
     ratio_interval: Interval
 
     @property
@@ -55,16 +51,14 @@ class LatencyTable:
         return self.rows[name]
 
     def __str__(self) -> str:
-        width = max(len("contender"), *map(len, self.rows))
-        first = next(iter(self.rows))
+        first, width = next(iter(self.rows)), max(map(len, ("contender", *self.rows)))
         lines = [f"{'contender':{width}}  median, ms      95 % interval   against {first}      95 % interval"]
         for row in self.rows.values():
             median, low, high = (f"{1000 * value:.2f}" for value in (row.median, *row.interval))
-            line = f"{row.name:{width}}  {median:>10}  {low:>8} – {high:>8}"
+            lines.append(f"{row.name:{width}}  {median:>10}  {low:>8} – {high:>8}")
             if row.name != first:
-                low, high = (f"{value:+.1f} %" for value in row.overhead_interval)
-                line += f"  {f'{row.overhead:+.1f} %':>{8 + len(first)}}  {low:>8} – {high:>8}"
-            lines.append(line)
+                more, low, high = (f"{value:+.1f} %" for value in (row.overhead, *row.overhead_interval))
+                lines[-1] += f"  {more:>{8 + len(first)}}  {low:>8} – {high:>8}"
         how = f"{self.repetitions} interleaved rounds after {self.warmup} for warming up, threads: {self.threads}"
         return "\n".join([*lines, how])
 
@@ -81,99 +75,63 @@ def measure_latency(
 ) -> LatencyTable:
     """Time the contenders against each other; the first is what the others are compared with.
 
-    Every round calls each contender once, in an order drawn anew, so that a slow spell of the machine hits all of them
-    alike. Rounds, not single calls, are resampled for the intervals, so a ratio compares calls that were neighbours.
-    The garbage collector rests meanwhile, and an accelerator's queue is waited for before each reading of the clock.
+    Every round calls each contender once, in an order drawn anew, so that a slow spell of the machine hits all alike.
+    Rounds, not single calls, are resampled for the intervals, so a ratio compares calls that were neighbours. The
+    garbage collector rests meanwhile, and an accelerator's queue is waited for before each reading of the clock.
 
     Args:
         contenders: functions of no arguments by name, all set-up done before.
-        repetitions: timed rounds.
-        warmup: rounds before them that are not timed.
+        repetitions, warmup: timed rounds, at least 5, and rounds before them that are not timed.
         threads: torch's threads during the measurement; None leaves them as they are.
         inference: call under ``torch.inference_mode``; False for training steps.
-        seed: of the orders and of the bootstrap.
-        on_round: called before every round, outside the timed calls, with the number of rounds timed so far. To show
-            progress, or to end the measurement by an exception.
+        on_round: called before every round with the number of rounds timed so far, to show progress or to end it all.
 
-    Raises:
-        ValueError: for no contenders, fewer than 5 repetitions, a negative warm-up, fewer than 1 thread, or a first
-            contender too short for the clock.
-        TypeError: for a contender that cannot be called.
+    Raises ValueError for senseless numbers, or a first contender too short for the clock, TypeError for no function.
     """
-    _check(contenders, repetitions, warmup, threads)
-    order, draw = list(contenders), random.Random(seed)
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    with _quiet(threads), torch.inference_mode(inference):
-        used = torch.get_num_threads()
-        for turn in range(-warmup, repetitions):
-            on_round(max(turn, 0))
-            draw.shuffle(order)
-            for name in order:
-                seconds = _timed(contenders[name])
-                if turn >= 0:
-                    times[name].append(seconds)
-    first, *_ = times.values()
-    if min(first) <= 0:
-        raise ValueError(f"{next(iter(times))!r} is too short for the clock: let one call do more work")
-    generator = torch.Generator().manual_seed(seed)
-    rows = {}
-    for name, seconds_of in times.items():
-        median, interval = _median(seconds_of, generator)
-        ratio, ratio_interval = _median([a / b for a, b in zip(seconds_of, first, strict=True)], generator)
-        rows[name] = Latency(name, tuple(seconds_of), median, interval, ratio, ratio_interval)
-    return LatencyTable(rows, repetitions, warmup, used)
-
-
-def _timed(call: Callable[[], object]) -> float:
-    _wait_for_accelerator()
-    start = perf_counter()
-    call()
-    _wait_for_accelerator()
-    return perf_counter() - start
-
-
-def _wait_for_accelerator() -> None:
-    """A GPU is only told what to do and works it off later: without waiting, one times the telling."""
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-
-
-def _median(values: Sequence[float], generator: torch.Generator, resamples: int = 2000) -> tuple[float, Interval]:
-    """The median and its 95 % percentile bootstrap interval."""
-    sample = torch.tensor(values, dtype=torch.float64)
-    rows = torch.randint(len(values), (resamples, len(values)), generator=generator)
-    medians = sample[rows].quantile(0.5, dim=1)
-    low, high = medians.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return sample.quantile(0.5).item(), (low, high)
-
-
-@contextmanager
-def _quiet(threads: int | None) -> Iterator[None]:
-    """The asked number of threads and no garbage collection; afterwards both as before, also after an error."""
-    threads_before, collecting = torch.get_num_threads(), gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        yield
-    finally:
-        torch.set_num_threads(threads_before)
-        if collecting:
-            gc.enable()
-
-
-def _check(contenders: Mapping[str, object], repetitions: int, warmup: int, threads: int | None) -> None:
     if not contenders:
         raise ValueError('there is nothing to measure: give functions by name, {"bare": lambda: model(x), ...}')
     for name, call in contenders.items():
         if not callable(call):
-            raise TypeError(
-                f"{name!r} is a {type(call).__name__} and cannot be called: give a function, lambda: model(x), "
-                "and not its result model(x)"
-            )
+            what = f"{name!r} is a {type(call).__name__} and cannot be called"
+            raise TypeError(f"{what}: give a function, lambda: model(x), and not its result model(x)")
+    threads = torch.get_num_threads() if threads is None else threads
     for label, value, least in (("repetitions", repetitions, 5), ("warmup", warmup, 0), ("threads", threads, 1)):
-        if label == "threads" and value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{label} must be a whole number of at least {least}, not {value!r}")
+        check_whole(label, value, least)
+    # A GPU is only told what to do: without waiting one times the telling.
+    wait = torch.accelerator.synchronize if torch.accelerator.is_available() else lambda: None
+    order, draw = list(contenders), random.Random(seed)
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    with ExitStack() as afterwards, torch.inference_mode(inference):
+        afterwards.callback(torch.set_num_threads, torch.get_num_threads())  # also after an error
+        torch.set_num_threads(threads)
+        if gc.isenabled():
+            afterwards.callback(gc.enable)
+        gc.collect()
+        gc.disable()
+        for turn in range(-warmup, repetitions):
+            on_round(max(turn, 0))
+            draw.shuffle(order)
+            for name in order:
+                wait()
+                start = perf_counter()
+                contenders[name]()
+                wait()
+                if turn >= 0:
+                    times[name].append(perf_counter() - start)
+    first, *_ = times.values()
+    if min(first) <= 0:
+        raise ValueError(f"{next(iter(times))!r} is too short for the clock: let one call do more work")
+    generator, rows = torch.Generator().manual_seed(seed), {}
+    for name, took in times.items():
+        ratios = [a / b for a, b in zip(took, first, strict=True)]
+        rows[name] = Latency(name, tuple(took), *_median(took, generator), *_median(ratios, generator))
+    return LatencyTable(rows, repetitions, warmup, threads)
+
+
+def _median(values: Sequence[float], generator: torch.Generator) -> tuple[float, Interval]:
+    """The median and its 95 % percentile bootstrap interval."""
+    sample = torch.tensor(values, dtype=torch.float64)
+    rows = torch.randint(len(values), (2000, len(values)), generator=generator)
+    medians = sample[rows].quantile(0.5, dim=1)
+    low, high = medians.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return sample.quantile(0.5).item(), (low, high)

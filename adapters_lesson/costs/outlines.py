@@ -1,7 +1,4 @@
-"""Big models as outlines: every tensor has its shape and no numbers (PyTorch's meta device), so nothing is downloaded.
-
-The sizes are those of the models' own config.json files.
-"""
+"""Big models as outlines, of the sizes in their config.json: every tensor has its shape and no numbers."""
 
 from __future__ import annotations
 
@@ -10,44 +7,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..transformer import Classifier
+from adapters_lesson.guards.plain_values import check_choice
+from adapters_lesson.transformer import Classifier
 
+# By name: the classes in transformers; width, number of blocks, heads, width of the FFN; and what else differs.
+_BERT, _LLAMA = ("BertConfig", "BertModel"), ("LlamaConfig", "LlamaForCausalLM")
 _LLAMA_3 = {"vocab_size": 128256, "num_key_value_heads": 8, "max_position_embeddings": 8192, "rope_theta": 500000.0}
-_MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "minilm": (
-        "BertConfig",
-        "BertModel",
-        {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    ),
-    "bert-base": ("BertConfig", "BertModel", {}),  # the config's defaults are this model
-    "bert-large": (
-        "BertConfig",
-        "BertModel",
-        {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
-    ),
-    "gpt2-xl": ("GPT2Config", "GPT2LMHeadModel", {"n_embd": 1600, "n_layer": 48, "n_head": 25}),
-    "llama-3-8b": (
-        "LlamaConfig",
-        "LlamaForCausalLM",
-        {
-            **_LLAMA_3,
-            "hidden_size": 4096,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "intermediate_size": 14336,
-        },
-    ),
-    "llama-3-70b": (
-        "LlamaConfig",
-        "LlamaForCausalLM",
-        {
-            **_LLAMA_3,
-            "hidden_size": 8192,
-            "num_hidden_layers": 80,
-            "num_attention_heads": 64,
-            "intermediate_size": 28672,
-        },
-    ),
+_MODELS: dict[str, tuple[tuple[str, str], tuple[int, int, int, int], dict[str, Any]]] = {
+    "minilm": (_BERT, (384, 6, 12, 1536), {}),
+    "bert-base": (_BERT, (768, 12, 12, 3072), {}),
+    "bert-large": (_BERT, (1024, 24, 16, 4096), {}),
+    "gpt2-xl": (("GPT2Config", "GPT2LMHeadModel"), (1600, 48, 25, 6400), {}),
+    "llama-3-8b": (_LLAMA, (4096, 32, 32, 14336), _LLAMA_3),
+    "llama-3-70b": (_LLAMA, (8192, 80, 64, 28672), _LLAMA_3),
 }
 OUTLINES = tuple(_MODELS)
 
@@ -55,23 +27,19 @@ OUTLINES = tuple(_MODELS)
 def outline(name: str, num_labels: int | None = None, *, layers: int | None = None) -> nn.Module:
     """The model called ``name`` without its numbers, as published; with ``num_labels`` as a ``Classifier`` instead.
 
-    Counts and ledgers of it are exact, but it cannot compute anything. ``layers`` gives it another number of blocks.
-
-    Raises:
-        ValueError: for an unknown name.
+    Counts and ledgers of it are exact. ``layers`` gives it another number of blocks. Raises ValueError for other names.
     """
-    if name not in _MODELS:
-        raise ValueError(f"there is no outline {name!r}: choose one of {', '.join(OUTLINES)}")
+    check_choice("name", name, OUTLINES)
     import transformers
 
-    config_class, model_class, sizes = _MODELS[name]
-    if layers is not None:
-        sizes = {**sizes, "num_hidden_layers": layers}  # a name that all configs understand
+    (config_class, model_class), (d, blocks, heads, ffn), more = _MODELS[name]
+    sizes = {"hidden_size": d, "num_hidden_layers": layers or blocks, "num_attention_heads": heads}
+    sizes["n_inner" if config_class == "GPT2Config" else "intermediate_size"] = ffn  # the one name that differs
+    config = getattr(transformers, config_class)(**sizes, **more, use_cache=False)  # a cache is for generating
     with torch.device("meta"):
-        model = getattr(transformers, model_class)(getattr(transformers, config_class)(**sizes))
+        model = getattr(transformers, model_class)(config)
         if num_labels is None:
             return model
-        base = model.base_model
-        if getattr(base, "pooler", None) is not None:
-            base.pooler = None  # the classifier takes the mean over the hidden states instead
-        return Classifier(base, num_labels)
+        if getattr(model.base_model, "pooler", None) is not None:
+            model.base_model.pooler = None  # the classifier takes the mean over the hidden states instead
+        return Classifier(model.base_model, num_labels)

@@ -2,112 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 from torch import nn
 
-from ..architectures import architecture_of, base_model_of, blocks_of
-from ..insertion import head_parameters
-from ..slots import AdapterSlot
+from adapters_lesson.architectures import base_model_of, blocks_of
+from adapters_lesson.insertion import head_parameters
+from adapters_lesson.slots import AdapterSlot
 
 PARTS = ("adapters", "LayerNorms", "LoRA", "head", "base model")
 
 
-@dataclass(frozen=True)
-class Count:
-    """The parameters of one part at one place of the model."""
+class Count(NamedTuple):
+    """How many parameters there are, and how many of them are trained."""
 
-    place: str
-    part: str
     total: int
     trainable: int
 
 
 @dataclass(frozen=True)
 class ParameterCount:
-    """All parameters of a model. ``entries`` are disjoint, so sums over them are exact."""
+    """All parameters of a model, a tied one once; every one is in one part, and in one layer."""
 
-    entries: tuple[Count, ...]
-
-    @property
-    def total(self) -> int:
-        """Every parameter, a tied one once."""
-        return sum(entry.total for entry in self.entries)
-
-    @property
-    def trainable(self) -> int:
-        """Those that require gradients."""
-        return sum(entry.trainable for entry in self.entries)
-
-    @property
-    def frozen(self) -> int:
-        """Those that do not."""
-        return self.total - self.trainable
-
-    @property
-    def by_part(self) -> dict[str, Count]:
-        """For each of ``PARTS`` that the model has: LayerNorms are the base model's own and their trained copies."""
-        return {part: self._sum(part=part) for part in PARTS if any(e.part == part for e in self.entries)}
-
-    @property
-    def by_layer(self) -> dict[str, Count]:
-        """From the embeddings through the blocks to the head."""
-        return {place: self._sum(place=place) for place in dict.fromkeys(e.place for e in self.entries)}
-
-    def _sum(self, place: str = "", part: str = "") -> Count:
-        chosen = [e for e in self.entries if e.place == (place or e.place) and e.part == (part or e.part)]
-        return Count(place, part, sum(e.total for e in chosen), sum(e.trainable for e in chosen))
+    total: int
+    trainable: int  # those that require gradients
+    by_part: dict[str, Count]  # of ``PARTS`` those that the model has: LayerNorms are its own and trained copies
+    by_layer: dict[str, Count]  # from the embeddings through the blocks to the head
 
     def __str__(self) -> str:
+        """By layer, with equal neighbours in one line; then what is trained, by part; and all."""
+        rows = []
+        for count, alike in groupby(self.by_layer.items(), lambda item: item[1]):
+            first, *others = [place for place, _ in alike]
+            rows.append((f"{first} to {others[-1].removeprefix('block ')}, each" if others else first, count))
+        rows += [(f"  of it {part}", count) for part, count in self.by_part.items() if count.trainable]
+        rows.append(("all", Count(self.total, self.trainable)))
+        lines = [f"{label:22}{count.total:>18,}{count.trainable:>18,}" for label, count in rows]
         share = f"{100 * self.trainable / self.total:.3f} %" if self.total else ""
-        rows = [(label, f"{e.total:,}", f"{e.trainable:,}") for label, e in self._lines()]
-        rows += [("all", f"{self.total:,}", f"{self.trainable:,}"), ("", "", share)]
-        return "\n".join(f"{label:22}{total:>18}{trained:>18}" for label, total, trained in [_HEADER, *rows]).rstrip()
-
-    def _lines(self) -> Iterator[tuple[str, Count]]:
-        """By layer, with equal neighbours in one line; then what is trained, by part."""
-        groups: list[tuple[list[str], Count]] = []
-        for place, count in self.by_layer.items():
-            if groups and (count.total, count.trainable) == (groups[-1][1].total, groups[-1][1].trainable):
-                groups[-1][0].append(place)
-            else:
-                groups.append(([place], count))
-        for places, count in groups:
-            same = len(places) > 1
-            yield (f"{places[0]} to {places[-1].removeprefix('block ')}, each" if same else places[0]), count
-        for part, count in self.by_part.items():
-            if count.trainable:
-                yield f"  of it {part}", count
-
-
-_HEADER = ("", "parameters", "trained")
+        return "\n".join([f"{'':22}{'parameters':>18}{'trained':>18}", *lines, f"{'':40}{share:>18}"]).rstrip()
 
 
 def count_parameters(model: nn.Module) -> ParameterCount:
-    """Count every parameter of ``model`` once; it may be an outline on the meta device.
-
-    Raises:
-        ValueError: for an architecture that is not in the table (see ``insert_adapters``).
-    """
-    base = base_model_of(model)
-    places: dict[int, str] = {}
-    parts: dict[int, str] = {id(p): "head" for p in head_parameters(model)}
-    for i, block in enumerate(blocks_of(base, architecture_of(base))):
-        places.update({id(p): f"block {i}" for p in block.parameters()})
-    for module in base.modules():
+    """Count every parameter of ``model``, which may be an outline. Raises ValueError for an unknown architecture."""
+    places = {id(p): f"block {i}" for i, block in enumerate(blocks_of(model)) for p in block.parameters()}
+    parts = {id(p): "head" for p in head_parameters(model)}
+    for module in base_model_of(model).modules():
         is_norm = type(module).__name__.endswith("Norm")  # RMSNorms too
         if is_norm or isinstance(module, AdapterSlot):
             # An adapter may hang below a LayerNorm: what is deeper is met later and has the last word.
             parts.update({id(p): "LayerNorms" if is_norm else "adapters" for p in module.parameters()})
-    named = list(model.named_parameters())
-    parts.update({id(p): "LoRA" for name, p in named if "lora_" in name})
-    entries: dict[tuple[str, str], tuple[int, int]] = {}
-    seen_block = False
-    for _, p in named:
+    parts.update({id(p): "LoRA" for name, p in model.named_parameters() if "lora_" in name})
+    by_part: dict[str, Count] = {}
+    by_layer: dict[str, Count] = {}
+    beyond = "embeddings"
+    for p in model.parameters():
         part = parts.get(id(p), "base model")
-        seen_block = seen_block or id(p) in places
-        place = places.get(id(p)) or ("head" if part == "head" else "after the blocks" if seen_block else "embeddings")
-        total, trained = entries.get((place, part), (0, 0))
-        entries[place, part] = (total + p.numel(), trained + p.numel() * p.requires_grad)
-    return ParameterCount(tuple(Count(*key, *numbers) for key, numbers in entries.items()))
+        beyond = "after the blocks" if id(p) in places else beyond
+        place = places.get(id(p)) or ("head" if part == "head" else beyond)
+        for counts, key in ((by_part, part), (by_layer, place)):
+            total, trainable = counts.get(key, (0, 0))
+            counts[key] = Count(total + p.numel(), trainable + p.numel() * p.requires_grad)
+    by_part = {part: by_part[part] for part in PARTS if part in by_part}
+    total, trainable = (sum(numbers) for numbers in zip(*by_part.values(), strict=True))
+    return ParameterCount(total, trainable, by_part, by_layer)

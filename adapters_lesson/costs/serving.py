@@ -1,7 +1,4 @@
-"""What adapters cost when serving MiniLM: multiply-adds by formula, time by measurement; many tasks on the same text.
-
-Only products are counted: biases, activations and LayerNorms add less than a hundredth to them.
-"""
+"""What adapters cost when serving MiniLM: multiply-adds and time; many tasks on the same text."""
 
 from __future__ import annotations
 
@@ -14,33 +11,35 @@ from typing import Any
 
 import torch
 
-from ..adapter import AdapterConfig
-from ..insertion import drop_adapters, insert_adapters, set_active_adapter
-from ..methods import prepare
-from ..slots import slots_of
-from ..transformer import Classifier, SmallTransformer
+from adapters_lesson.adapter import AdapterConfig
+from adapters_lesson.insertion import drop_adapters, insert_adapters, set_active_adapter, switch_slots
+from adapters_lesson.methods import prepare
+from adapters_lesson.placements import PLACEMENTS
+from adapters_lesson.slots import slots_of
+from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
+
 from .latency import Latency, measure_latency
 
-ADAPTERS_PER_BLOCK = {"houlsby": 2, "pfeiffer": 1, "parallel": 1}  # by placement
 LORA_RANK = 8  # with which adapters are compared, on query and value
+_minilm = cache(lambda layers: Classifier(SmallTransformer.from_minilm(layers), num_labels=2).eval())
 
 
-def multiply_adds(model_dim: int, bottleneck_dim: int, adapters: int, length: int) -> dict[str, int]:
-    """Multiply-adds for one token in one block with ``adapters`` adapters, by part; ``length`` tokens are attended to.
+def multiply_adds(length: int, config: AdapterConfig | None = None, lora_rank: int = 0) -> dict[str, int]:
+    """Multiply-adds for one token in one block of MiniLM, by part; ``length`` tokens are attended to.
 
-    A LoRA of rank r on query and value counts as two adapters of width r.
+    Only matrix products count: biases, activations and LayerNorms add less than a hundredth to them. "adapters" is what
+    comes on top: the adapters of ``config``, or LoRA of rank ``lora_rank`` on query and value.
     """
-    return {
-        "FFN": 8 * model_dim**2,  # d × 4d and back
-        "projections": 4 * model_dim**2,  # query, key, value and output
-        "attention": 2 * length * model_dim,  # each token is compared with all, and their values are mixed
-        "adapters": adapters * 2 * model_dim * bottleneck_dim,
-    }
+    d, ffn = SmallTransformerConfig.hidden_size, SmallTransformerConfig.intermediate_size
+    more = 2 * 2 * d * lora_rank
+    if config is not None:
+        more += 2 * d * config.bottleneck_for(d) * len(PLACEMENTS[config.placement].sites["post"])
+    return {"FFN": 2 * d * ffn, "projections": 4 * d**2, "attention": 2 * length * d, "adapters": more}
 
 
-def extra_multiply_adds(model_dim: int, bottleneck_dim: int, adapters: int, length: int) -> float:
-    """The adapters' multiply-adds as a share of the bare model's: 0.02 for 2 % more. Arguments as ``multiply_adds``."""
-    parts = multiply_adds(model_dim, bottleneck_dim, adapters, length)
+def extra_multiply_adds(length: int, config: AdapterConfig | None = None, lora_rank: int = 0) -> float:
+    """What comes on top, as a share of the bare model: 0.02 for 2 % more. Arguments as ``multiply_adds``."""
+    parts = multiply_adds(length, config, lora_rank)
     return parts["adapters"] / (sum(parts.values()) - parts["adapters"])
 
 
@@ -48,15 +47,9 @@ def shared_work(layers: int, dropped: int, tasks: int, extra: float) -> float:
     """Multiply-adds of ``tasks`` tasks served together, as a share of as many separate passes with all adapters.
 
     The lowest ``dropped`` layers have no adapters (AdapterDrop: Rücklé et al. 2021, arXiv 2010.11918) and are computed
-    once for all tasks, the others once for each. ``extra`` is what adapters add to a layer: ``extra_multiply_adds``.
-
-    Raises:
-        ValueError: for less than one task, or more dropped layers than there are.
+    once, the others once for each task. ``extra`` is what adapters add to a layer: ``extra_multiply_adds``.
     """
-    if tasks < 1 or not 0 <= dropped <= layers:
-        raise ValueError(f"tasks={tasks}, dropped={dropped}: serve at least 1 task, and drop 0 to {layers} layers")
-    with_adapters = 1 + extra
-    return (dropped + tasks * (layers - dropped) * with_adapters) / (tasks * layers * with_adapters)
+    return (dropped / (1 + extra) + tasks * (layers - dropped)) / (tasks * layers)
 
 
 def serve_together(
@@ -76,8 +69,7 @@ def serve_together(
         x = block(x, mask)
     results = {}
     for name in names:
-        for slot in slots:
-            slot.active = name if name in slot else None
+        switch_slots(slots, name)
         h = x
         for block in upper:
             h = block(h, mask)
@@ -100,18 +92,13 @@ class Overhead:
 
 @dataclass(frozen=True)
 class Served:
-    """What was measured for ``tasks`` tasks with the adapters of the lowest ``dropped`` layers left out.
-
-    Attributes:
-        full, thin: one task with all adapters, and with the lowest left out, against the bare model.
-        together: all tasks with the lower layers shared, against as many separate passes with all adapters.
-    """
+    """What was measured for ``tasks`` tasks with the adapters of the lowest ``dropped`` layers left out."""
 
     dropped: int
     tasks: int
-    full: Latency
-    thin: Latency
-    together: Latency
+    full: Latency  # one task with all adapters, against the bare model
+    thin: Latency  # one task with the lowest left out, against the bare model
+    together: Latency  # all tasks with the lower layers shared, against as many separate passes with all adapters
 
 
 def measure_overhead(
@@ -126,17 +113,14 @@ def measure_overhead(
 ) -> Overhead:
     """Time the lowest ``layers`` of MiniLM on ``batch`` texts of ``length`` words: bare, with adapters, with LoRA.
 
-    Args:
-        check: called in every block; what it raises ends the measurement.
-        say: called with the progress.
-        seconds: how long it should take; there are 5 rounds at least, and 60 at most.
+    It takes about so many ``seconds``, for 5 to 60 rounds. ``check`` is called in every block and may end it by what it
+    raises; ``say`` is called with the progress.
     """
     with torch.random.fork_rng(devices=[]):  # a click should not change what later cells draw
-        bare, adapted, lora = (_copy(_minilm(layers)) for _ in range(3))
+        bare, adapted, lora = (_minilm_copy(layers, check) for _ in range(3))
         insert_adapters(adapted, AdapterConfig(bottleneck_dim, placement=placement))
         prepare(lora, "lora", lora_rank=LORA_RANK)
     models = {"bare": bare, "adapters": adapted, "LoRA": lora}
-    _in_every_block([model.base_model for model in models.values()], check)
     calls = {name: partial(model.eval(), *_words(batch, length)) for name, model in models.items()}
     say("warming up …")
     with torch.inference_mode():
@@ -146,11 +130,9 @@ def measure_overhead(
                 call()
             a_round = perf_counter() - start
     rounds = min(max(5, int(seconds / a_round)), 60)
+    left = "round {} of {}, {:.0f} s left".format
     table = measure_latency(
-        calls,
-        rounds,
-        warmup=0,
-        on_round=lambda done: say(f"round {done + 1} of {rounds}, {a_round * (rounds - done):.0f} s left"),
+        calls, rounds, 0, on_round=lambda done: say(left(done + 1, rounds, a_round * (rounds - done)))
     )
     return Overhead(batch, length, bottleneck_dim, placement, layers, table["adapters"], table["LoRA"])
 
@@ -166,58 +148,38 @@ def measure_serving(
 ) -> Served:
     """Time one text of ``length`` words through MiniLM with Houlsby's adapters, as ``Served`` says.
 
-    Args:
-        check, say: as for ``measure_overhead``.
-        rounds: for one task, and for all of them.
+    ``rounds`` are those for one task, and for all of them; ``check`` and ``say`` as for ``measure_overhead``.
     """
     names = [f"task{i}" for i in range(tasks)]
 
     def with_adapters(some: Sequence[str]) -> SmallTransformer:
-        model = _copy(_minilm(6).base_model)
+        model = _minilm_copy(6, check).base_model
         for name in some:
             insert_adapters(model, AdapterConfig(bottleneck_dim), name)
         return model
 
     with torch.random.fork_rng(devices=[]):
         bare, full, thin, joint = (with_adapters(some) for some in ([], names[:1], names[:1], names))
-        apart = [with_adapters([name]) for name in names]  # models of their own, so that none has to be switched
+        apart = [with_adapters([name]) for name in names]  # so that none has to be switched
     drop_adapters(thin, range(dropped))
-    _in_every_block([bare, full, thin, joint, *apart], check)
     x = _words(1, length)
-    one = measure_latency(
-        {"bare": lambda: bare(*x), "full": lambda: full(*x), "thin": lambda: thin(*x)},
-        rounds[0],
-        on_round=lambda done: say(f"one task: round {done + 1} of {rounds[0]}"),
-    )
+    calls = {"bare": lambda: bare(*x), "full": lambda: full(*x), "thin": lambda: thin(*x)}
+    one = measure_latency(calls, rounds[0], on_round=lambda done: say(f"one task: round {done + 1} of {rounds[0]}"))
+    calls = {"apart": lambda: [m(*x) for m in apart], "together": lambda: serve_together(joint, names, dropped, *x)}
     many = measure_latency(
-        {
-            "apart": lambda: [model(*x) for model in apart],
-            "together": lambda: serve_together(joint, names, dropped, *x),
-        },
-        rounds[1],
-        warmup=1,
-        on_round=lambda done: say(f"all tasks: round {done + 1} of {rounds[1]}"),
+        calls, rounds[1], 1, on_round=lambda done: say(f"all tasks: round {done + 1} of {rounds[1]}")
     )
     return Served(dropped, tasks, one["full"], one["thin"], many["together"])
 
 
-@cache
-def _minilm(layers: int) -> Classifier:
-    return Classifier(SmallTransformer.from_minilm(layers), num_labels=2).eval()
-
-
-def _copy(model: Any) -> Any:
-    """A copy with modules of its own and the same tensors: twenty of them take no memory."""
-    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+def _minilm_copy(layers: int, check: Callable[[], object]) -> Any:
+    """A copy with modules of its own, which call ``check``, and the same tensors: twenty of them take no memory."""
+    model: Any = copy.deepcopy(_minilm(layers), {id(p): p for p in _minilm(layers).parameters()})
+    for block in model.base_model.blocks:
+        block.register_forward_pre_hook(lambda *_: check())
+    return model
 
 
 def _words(batch: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and mask; which words they are makes no difference to the time."""
-    ids = torch.randint(1000, 30000, (batch, length), generator=torch.Generator().manual_seed(0))
-    return ids, torch.ones_like(ids)
-
-
-def _in_every_block(models: Iterable[Any], call: Callable[[], object]) -> None:
-    for model in models:
-        for block in model.blocks:
-            block.register_forward_pre_hook(lambda *_: call())
+    return torch.arange(1000, 1000 + batch * length).view(batch, length), torch.ones(batch, length, dtype=torch.long)

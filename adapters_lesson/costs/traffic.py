@@ -13,12 +13,9 @@ def gradient_bytes(model: nn.Module) -> int:
 def ring_bytes(gradients: int, processes: int) -> float:
     """Bytes that each of N processes sends in order to average ``gradients`` bytes in a ring: 2 (N - 1) / N times that.
 
-    The gradients are cut into N pieces. In N - 1 rounds every process passes on one piece, to which the next adds its
-    own; in N - 1 more the sums go round (Patarasuk and Yuan 2009, J. Parallel Distrib. Comput. 69, section 4). It
-    receives as much as it sends. The headers of the network's packets come on top.
-
-    Raises:
-        ValueError: for less than one process.
+    Of N pieces every process passes on one in each of N - 1 rounds, to which the next adds its own; in N - 1 more the
+    sums go round (Patarasuk and Yuan 2009, J. Parallel Distrib. Comput. 69, section 4). The headers of the network's
+    packets come on top. Raises ValueError for no process.
     """
     if processes < 1:
         raise ValueError(f"processes must be at least 1, not {processes}")
