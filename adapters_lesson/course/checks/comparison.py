@@ -1,0 +1,190 @@
+"""How a check calls an answer, takes what came back, and finds out which likely mistake explains it."""
+
+import contextlib
+import inspect
+import math
+import statistics
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import nn
+
+from .check import Mistake, require
+
+T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t by the number of values
+NOTHING = "the function returns None: is the return missing?"
+
+
+def asked(function: Any, *arguments: Any, hint: str = "", changes: Collection[int] = ()) -> Any:
+    """What the learner's function returns. Only the arguments at the places ``changes`` may be changed.
+
+    The ``hint`` says what to do where tensors do not fit.
+    """
+    before = [_plain(argument) for argument in arguments]
+    try:
+        answer = function(*arguments)
+    except NotImplementedError:  # a RuntimeError, too
+        raise
+    except RuntimeError as error:
+        if not hint:
+            raise
+        raise Mistake(f"{hint}; your code raised {type(error).__name__}: {error}") from error
+    require(answer is not None, NOTHING)
+    for place, (argument, plain) in enumerate(zip(arguments, before, strict=True)):
+        if place not in changes and _plain(argument) != plain:
+            called = function.forward if isinstance(function, nn.Module) else function
+            name = f"number {place + 1}"
+            with contextlib.suppress(ValueError, TypeError, IndexError):  # how the learner calls it
+                name = list(inspect.signature(called).parameters)[place]
+            raise Mistake(f"its argument {name} was changed in place, as += and sort do: make a new one")
+    return answer
+
+
+def _plain(value: Any) -> Any:
+    """A copy to compare with ==."""
+    if isinstance(value, nn.Module):
+        value = dict(value.named_parameters())
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _expect(fits: bool, answer: Any, what: str) -> None:
+    require(answer is not None, NOTHING)
+    require(fits, f"it must return {what}, it returned a {type(answer).__name__}")
+
+
+def number(answer: Any) -> float:
+    """The answer as a number, from Python, numpy or torch."""
+    if isinstance(answer, torch.Tensor) and answer.numel() == 1:
+        return answer.item()
+    _expect(isinstance(answer, Real) and not isinstance(answer, bool), answer, "a number")
+    return float(answer)
+
+
+def verdict(answer: Any) -> bool:
+    """The answer as True or False, from Python, numpy or torch."""
+    kind = str(getattr(answer, "dtype", type(answer).__name__))
+    _expect(kind.endswith(("bool", "bool_")) and not getattr(answer, "shape", ()), answer, "True or False")
+    return bool(answer)
+
+
+def tensor(answer: Any) -> torch.Tensor:
+    """The answer, if it is a tensor."""
+    _expect(isinstance(answer, torch.Tensor), answer, "one tensor")
+    return answer
+
+
+def pair(answer: Any, what: str) -> tuple[Any, Any]:
+    """The two values of an answer."""
+    require(answer is not None, NOTHING)
+    with contextlib.suppress(TypeError):  # what has no length, a tensor without axes among it
+        if len(answer) == 2 and not isinstance(answer, (str, dict, set)):
+            return answer[0], answer[1]
+    raise Mistake(f"it must return two values: {what}")
+
+
+def table(answer: Any, keys: Collection[Any], what: str) -> dict:
+    """The answer, if it is a dict with these keys."""
+    _expect(isinstance(answer, dict), answer, f"a dict, {{{what}}}, with the keys {list(keys)}")
+    require(set(answer) == set(keys), f"it must return a dict with the keys {list(keys)}, not {list(answer)}")
+    return answer
+
+
+def learns(result: torch.Tensor, parts: Mapping[str, torch.Tensor]) -> None:
+    """Raise ``Mistake`` unless a gradient gets from the result to each of the parts, by name."""
+    gradients: Sequence[Any] = [None] * len(parts)
+    if result.requires_grad:
+        gradients = torch.autograd.grad(result.sum(), list(parts.values()), retain_graph=True, allow_unused=True)
+    for name, gradient in zip(parts, gradients, strict=True):
+        require(gradient is not None, f"no gradient reaches {name}: is there a detach, an item() or a no_grad?")
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal up to rounding."""
+    return a.shape == b.shape and torch.allclose(a, b, atol=1e-5, rtol=1e-4)
+
+
+def first_match(same: Callable[[Any], bool], right: Any, guesses: Mapping[Any, str], otherwise: str = "") -> None:
+    """Raise ``Mistake`` with the message of the first guess that is the ``same`` as the answer, if ``right`` is not."""
+    if same(right):
+        return
+    for guess, message in guesses.items():
+        require(not same(guess), message)
+    require(not otherwise, otherwise)
+
+
+def match_tensor(answer: torch.Tensor, right: torch.Tensor, guesses: Mapping[Any, str], otherwise: str) -> None:
+    """``first_match`` up to rounding."""
+    with _beside([("a value", f"{a:.4g}", f"{b:.4g}") for a, b in _first_apart(answer, right)]):
+        first_match(lambda guess: close(answer, guess), right, guesses, otherwise)
+
+
+def _first_apart(a: torch.Tensor, b: torch.Tensor) -> list[tuple[float, float]]:
+    """The first three pairs of values that differ."""
+    if a.shape != b.shape:
+        return []
+    pairs = torch.stack([a.detach().float().flatten(), b.detach().float().flatten()], dim=1)
+    return [(x, y) for x, y in pairs.tolist() if not math.isclose(x, y, rel_tol=1e-4, abs_tol=1e-5)][:3]
+
+
+@contextlib.contextmanager
+def _beside(numbers: Sequence[tuple[str, str, str]]) -> Iterator[None]:
+    """Give a mistake that is raised inside its numbers."""
+    try:
+        yield
+    except Mistake as mistake:
+        mistake.numbers = numbers
+        raise
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of the 95 % interval of the mean of 2, 3 or 5 values."""
+    middle, half = statistics.mean(values), T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    return middle - half, middle + half
+
+
+def formula(text: str, names: str, **known: Any) -> Callable[..., Any]:
+    """The function of ``names`` ("d m") that a text ("2*d*m + m + d") says; ``known`` are other names in it."""
+    return eval(f"lambda {', '.join(names.split())}: {text}", {**vars(math), **vars(statistics), **known})
+
+
+def match_formula(
+    answers: Sequence[float],
+    names: str,
+    cases: Sequence[tuple],
+    right: str,
+    guesses: Mapping[str, str],
+    hint: str = "",
+    *,
+    otherwise: str = "",
+    tolerance: float = 1e-6,
+    **known: Any,
+) -> None:
+    """``first_match`` for a function of numbers; ``right`` and the guesses are formulas of ``names`` and the ``known``.
+
+    To any other mistake it says ``otherwise``, or else the case that is farthest off, with the ``hint``.
+    """
+
+    def values(text: str) -> list[float]:
+        return [formula(text, names, **known)(*case) for case in cases]
+
+    def same(text: str) -> bool:
+        with contextlib.suppress(ArithmeticError):  # a guess may divide by zero where the right formula does not
+            return all(math.isclose(a, b, rel_tol=tolerance) for a, b in zip(answers, values(text), strict=True))
+        return False
+
+    results = list(zip(cases, answers, values(right), strict=True))
+    case, given, wanted = max(results, key=lambda result: abs(result[1] - result[2]) / (abs(result[2]) + 1e-9))
+
+    def of(case: tuple) -> str:
+        shown = [f"{value:,}" if isinstance(value, (int, float)) else f"{value}" for value in case]
+        return ", ".join(f"{name} = {value}" for name, value in zip(names.split(), shown, strict=True))
+
+    told = otherwise or f"for {of(case)} it gives {given:,.12g}, right is {wanted:,.12g}: {hint}"
+    with _beside([(of(case), f"{given:,.6g}", f"{wanted:,.6g}") for case, given, wanted in results]):
+        first_match(same, right, guesses, told)

@@ -1,0 +1,145 @@
+"""A learner's library without the course: it adapts MiniLM to the film reviews. Run by ``graduation``, as a script.
+
+    python alone.py TASK.json
+
+TASK.json says where the learner's file, MiniLM and the texts are, and what to do; the outcome goes beside it. Nothing
+of ``adapters_lesson`` is imported here, and nothing can be.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    """BERT's layer under the names that exercise 3.1 knows: ``attention.output`` and ``ffn.contract``."""
+
+    attention: Any
+    ffn: Any
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.attention, self.ffn = nn.Module(), nn.Module()
+        self.attention.output, self.ffn.contract = layer.attention.output.dense, layer.output.dense
+
+
+class Film(nn.Module):
+    """MiniLM, the mean over the words, and a head."""
+
+    base_model: Any
+
+    def __init__(self, my: Any, base_model: Any, width: int) -> None:
+        super().__init__()
+        self.my, self.base_model, self.head = my, base_model, nn.Linear(width, 2)
+        self.blocks = nn.ModuleList(map(Block, base_model.encoder.layer))
+        self.made: list[nn.Module] = []  # the adapters, in the order in which they come
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.base_model(input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.head(self.my.mean_over_words(hidden, attention_mask))  # (texts, 2)
+
+
+def adapted(my: Any, folder: str, width: int) -> Film:
+    """MiniLM with the learner's adapters, which are trained with the head; the rest is frozen."""
+    from transformers import AutoModel
+
+    base_model = AutoModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
+    model_dim = base_model.config.hidden_size
+
+    model = Film(my, base_model, model_dim)
+
+    def make_adapter() -> nn.Module:
+        adapter = my.Adapter(model_dim, width)
+        my.start_as_identity(adapter)
+        model.made.append(adapter)
+        return adapter
+
+    for block in model.blocks:
+        my.insert_into_block(block, make_adapter)
+    my.train_only_adapters(model)
+    return model
+
+
+def batches(tokenizer: Any, texts: Any, size: int) -> Any:
+    """Batches of token ids, mask and labels, in the texts' order."""
+    for start in range(0, len(texts), size):
+        part = texts[start : start + size]
+        tokens = tokenizer(part["text"], truncation=True, max_length=64, padding=True, return_tensors="pt")
+        yield tokens["input_ids"], tokens["attention_mask"], torch.tensor(part["label"])
+
+
+def main(task: dict[str, Any]) -> dict[str, Any]:
+    """Train and test; returns the outcome."""
+    from datasets import load_from_disk
+    from transformers import AutoTokenizer
+
+    spec = importlib.util.spec_from_file_location("adapters", task["mine"])
+    my = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    sys.modules["adapters"] = my
+    spec.loader.exec_module(my)  # type: ignore[union-attr]
+
+    torch.manual_seed(task["seed"])
+    texts = load_from_disk(task["texts"])
+    tokenizer = AutoTokenizer.from_pretrained(task["minilm"], local_files_only=True)
+    model = adapted(my, task["minilm"], task["width"])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    start = {"adapters": [adapter.state_dict() for adapter in model.made], "head": model.head.state_dict()}
+    torch.save(start, task["start"])  # the course begins its own run there
+    optimizer = torch.optim.AdamW(trained, lr=task["learning_rate"])
+    kept = kept_bytes(model, next(batches(tokenizer, texts["train"], task["batch_size"])))
+    began = time.perf_counter()
+    losses = [
+        my.training_step(model, optimizer, batch) for batch in batches(tokenizer, texts["train"], task["batch_size"])
+    ]
+    seconds = time.perf_counter() - began
+    state = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
+    standing = [*model.parameters(), *(p.grad for p in trained if p.grad is not None), *state]
+    with torch.no_grad():
+        answers = [model(*batch[:2]).argmax(-1) for batch in batches(tokenizer, texts["test"], 100)]
+    total, count = (sum(p.numel() for p in group) for group in (model.parameters(), trained))
+    texts_, length, model_dim = kept["shape"]
+    one = my.adapter_activations(texts_, length, model_dim, task["width"])
+    return {
+        "losses": losses,
+        "answers": torch.cat(answers).tolist(),
+        "seconds": seconds,
+        "trained": count,
+        "total": total,
+        "formula": 2 * len(model.blocks) * my.count_parameters(model_dim, task["width"]) + 2 * model_dim + 2,
+        "standing": [my.standing_bytes(total, count, 4), sum(t.numel() * t.element_size() for t in standing)],
+        "activations": [len(model.blocks) * one, kept["bytes"]],
+    }
+
+
+def kept_bytes(model: Film, batch: tuple) -> dict[str, Any]:
+    """The bytes that autograd keeps between forward and backward pass, and the hidden states' shape."""
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.no_grad():
+        hidden = model.base_model.embeddings(batch[0])
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(*batch[:2]).sum()
+    del loss
+    return {"shape": list(hidden.shape), "bytes": sum(kept.values())}
+
+
+if __name__ == "__main__":
+    sys.modules["adapters_lesson"] = None  # type: ignore[assignment]  # importing it fails from here on
+    task_file = Path(sys.argv[1])
+    outcome = main(json.loads(task_file.read_text(encoding="utf-8")))
+    task_file.with_name("outcome.json").write_text(json.dumps(outcome), encoding="utf-8")
