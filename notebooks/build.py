@@ -1,86 +1,97 @@
-"""Build both editions of every lesson from its source: `python notebooks/build.py [01 …]`, or with `--check` compare.
-
-With `--no-solutions`, copy the learner editions to dist/notebooks, executed as they are, without their solutions.
+"""Build both editions of every lesson from its source: `python notebooks/build.py [01 …]`.
 
 A source in notebooks/sources is a Python file in jupytext's percent format. Code between `### BEGIN SOLUTION` and
 `### END SOLUTION` (nbgrader's markers) is left out of the learner edition and put, collapsed, into a cell below. What
-stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` is for grading: no edition has it.
+stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` is for grading: no edition has it. A result that was
+to be predicted is folded in the learner edition.
+
+An edition whose code is that of the notebook there keeps its outputs, so that a text costs seconds. What changed in the
+package or in a data file cannot be seen from that: `--execute` runs it all the same. With `--no-solutions`, copy the
+learner editions to dist/notebooks, executed as they are, without their solutions.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import jupytext
 import nbformat
+import reference
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-HERE = Path(__file__).parent
-SOURCES = HERE / "sources"
-EDITIONS = {"learner": HERE, "solution": HERE / "solutions"}
+from adapters_lesson.course.lesson_source import LANGUAGE, SOLUTION, Cell, read_lesson
+
+HERE = Path(__file__).resolve().parent
+EDITIONS = {"learner": ".", "solution": "solutions"}  # and the folder of their notebooks
 WITHOUT_SOLUTIONS = HERE.parent / "dist" / "notebooks"
-README_PICTURE = HERE / "figures" / "course.png"  # the first figure of lesson 03
-SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
-HIDDEN = re.compile(r"\n*^ *### BEGIN HIDDEN TESTS\n.*?^ *### END HIDDEN TESTS\n?", re.MULTILINE | re.DOTALL)
+README_PICTURE = HERE / "figures" / "course.svg"  # the first drawing of lesson 03
 FOLDED = "<details>\n<summary><b>Solution</b></summary>\n\n"
 OF_SOLUTIONS = {  # what the lessons say of them, and what they say where there are none
     r"Hints\s+and\s+the\s+solution\s+are\s+folded": "Hints are folded",
     r"(\n- | )The\s+finished\s+notebooks\b[^`]*`solutions`\.": "",
 }
 NOISE = re.compile(r"Warning|\d\d:\d\d<|/home/|/Users/|/tmp/|site-packages|\\\\Users")
+COMPARES = re.compile(r"^compare\(", re.MULTILINE)  # a cell with a result that was to be predicted
+COVER = "Commit a prediction, then run this cell or open it.\n"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_KEYS = {"id", "cell_type", "source", "metadata"}
 
 
-def lessons() -> list[str]:
-    """The lessons that have a source, in order."""
-    return sorted(path.stem for path in SOURCES.glob("[0-9]*.py"))
+def sources(numbers: list[str] | None = None) -> list[Path]:
+    """The sources of the lessons with these numbers, by default of all, in order.
+
+    Raises:
+        ValueError: where no lesson has one of the numbers.
+    """
+    there = {path.stem[:2]: path for path in sorted((HERE / "sources").glob("[0-9]*.py"))}
+    if unknown := [number for number in numbers or () if number not in there]:
+        raise ValueError(f"there is no lesson {unknown[0]}; there are the lessons {', '.join(there)}")
+    return [there[number] for number in sorted(numbers or there)]
 
 
-def build(lesson: str, edition: str) -> NotebookNode:
+def notebook_of(source: Path, edition: str) -> Path:
+    """Where an edition's notebook stands."""
+    return source.parents[1] / EDITIONS[edition] / f"{source.stem}.ipynb"
+
+
+def build(source: Path, edition: str) -> NotebookNode:
     """The notebook of one edition, not executed."""
-    source = jupytext.read(SOURCES / f"{lesson}.py")
     notebook = nbformat.v4.new_notebook()
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        "language_info": dict(LANGUAGE),
     }
-    cells = [cell for original in source.cells for cell in _edit(original, edition)]
-    for number, cell in enumerate(cells):
-        cell.id = f"{lesson[:2]}-{number:03d}"  # stable, so that a rebuilt notebook differs only where its text does
-    notebook.cells = cells
+    notebook.cells = [made for cell in read_lesson(source).cells for made in _edit(cell, edition)]
+    for number, made in enumerate(notebook.cells):
+        made.id = f"{source.stem[:2]}-{number:03d}"  # stable: a rebuilt notebook differs only where its text does
     return notebook
 
 
-def _edit(original: NotebookNode, edition: str) -> list[NotebookNode]:
-    if original.cell_type == "markdown":
-        return [nbformat.v4.new_markdown_cell(original.source)]
-    text = HIDDEN.sub("\n", original.source + "\n")
-    solutions = [_dedent(match[2], len(match[1])) for match in SOLUTION.finditer(text)]
-    if not solutions:
-        return [nbformat.v4.new_code_cell(text.strip("\n"))]
+def _edit(cell: Cell, edition: str) -> list[NotebookNode]:
+    if cell.kind == "markdown":
+        return [nbformat.v4.new_markdown_cell(cell.source)]
     if edition == "solution":
-        return [nbformat.v4.new_code_cell(SOLUTION.sub(lambda m: m[2], text).strip("\n"))]
-    stub = SOLUTION.sub(r"\1# your code here\n\1raise NotImplementedError\n", text).strip("\n")
-    answer = "\n\n".join(f"```python\n{solution.rstrip()}\n```" for solution in solutions)
-    details = f"{FOLDED}{answer}\n\n</details>"
-    return [nbformat.v4.new_code_cell(stub), nbformat.v4.new_markdown_cell(details)]
+        code = SOLUTION.sub(lambda found: found[2], cell.shown + "\n").strip("\n")
+        return [nbformat.v4.new_code_cell(code)]
+    made = [nbformat.v4.new_code_cell(cell.stub)]
+    if COMPARES.search(cell.source):  # JupyterLab shows it when the cell is run, or opened
+        made[0].metadata["jupyter"] = {"outputs_hidden": True}
+    if cell.solutions:
+        answer = "\n\n".join(f"```python\n{solution.rstrip()}\n```" for solution in cell.solutions)
+        made.append(nbformat.v4.new_markdown_cell(f"{FOLDED}{answer}\n\n</details>"))
+    return made
 
 
-def _dedent(text: str, width: int) -> str:
-    return "".join(line[width:] if line.strip() else line for line in text.splitlines(keepends=True))
-
-
-def without_solutions(lesson: str) -> NotebookNode:
+def without_solutions(source: Path) -> NotebookNode:
     """The committed learner edition, with its outputs and hints, but without the folded solutions."""
-    notebook = nbformat.read(EDITIONS["learner"] / f"{lesson}.ipynb", as_version=4)
+    notebook = nbformat.read(notebook_of(source, "learner"), as_version=4)
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith(FOLDED)]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -89,105 +100,162 @@ def without_solutions(lesson: str) -> NotebookNode:
     return notebook
 
 
-def execute(notebook: NotebookNode) -> NotebookNode:
-    """Run all cells in a fresh kernel and keep what can be read without running: no widget state, no timings."""
-    client = NotebookClient(
+def keep_outputs(notebook: NotebookNode, path: Path) -> bool:
+    """Take over the outputs of the notebook at ``path`` if its code is the same and it has nothing to complain about.
+
+    All or none: a cell's output belongs to one run with those of the other cells, and the texts compare them.
+    """
+    if not path.exists():
+        return False
+    before = nbformat.read(path, as_version=4)
+    old, new = ([cell for cell in nb.cells if cell.cell_type == "code"] for nb in (before, notebook))
+    if [cell.source for cell in old] != [cell.source for cell in new] or complaints(before):
+        return False
+    for ours, theirs in zip(new, old, strict=True):
+        ours.outputs, ours.execution_count = theirs.outputs, theirs.execution_count
+    return True
+
+
+def client_of(notebook: NotebookNode, folder: Path = HERE) -> NotebookClient:
+    """What runs the cells of a notebook in a kernel of its own."""
+    return NotebookClient(
         notebook,
         timeout=600,
         kernel_name="python3",
         store_widget_state=False,
         record_timing=False,
         extra_arguments=["--IPKernelApp.log_level=40"],  # it would warn about loopback connections
-        resources={"metadata": {"path": str(HERE)}},
+        resources={"metadata": {"path": str(folder)}},
     )
+
+
+@contextmanager
+def environment(solved: bool = False) -> Iterator[dict[str, str]]:
+    """The environment of such a kernel."""
     # A progress bar is a widget, and a saved one is broken. What the author has solved is not the learner's progress.
     ours = {"TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     ours["ADAPTERS_LESSON_PROGRESS"] = ""
-    with tempfile.TemporaryDirectory() as runs:  # of the laboratory, which would find earlier ones in its usual place
-        client.execute(env={**os.environ, **ours, "ADAPTERS_LESSON_RUNS": runs})
-    notebook.metadata["language_info"] = {"name": "python"}
+    with tempfile.TemporaryDirectory() as own:  # also for the laboratory, which would find earlier runs in its place
+        if solved:
+            ours["ADAPTERS_LESSON_PROGRESS"] = f"{own}/progress.json"
+            reference.write_as_checked(Path(own) / "mine" / "adapters.py")
+        yield {**os.environ, **ours, "ADAPTERS_LESSON_RUNS": f"{own}/runs"}
+
+
+def execute(notebook: NotebookNode, folder: Path = HERE, solved: bool = False) -> NotebookNode:
+    """Run all cells in a fresh kernel and keep what can be read without running: no widget state, no timings.
+
+    ``solved``: as somebody who has solved all exercises, and whose pieces the lesson runs on.
+    """
+    with environment(solved) as surroundings:
+        client_of(notebook, folder).execute(env=surroundings)
+    notebook.metadata["language_info"] = dict(LANGUAGE)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(
-                WIDGET, None
-            )  # without a kernel it could not be shown: the picture beside it can
+            # Without a kernel the widget could not be shown: the picture beside it can.
+            output.get("data", {}).pop(WIDGET, None)
+        join_streams(cell)
+        cover(cell)
     return notebook
+
+
+def cover(cell: NotebookNode) -> None:
+    """Put a line above a folded result: JupyterLab shows the first line of what is folded, which may be the answer."""
+    if cell.metadata.get("jupyter", {}).get("outputs_hidden") and cell.outputs:
+        cell.outputs.insert(0, nbformat.v4.new_output("stream", name="stdout", text=COVER))
+
+
+def join_streams(cell: NotebookNode) -> None:
+    """Make one output of what a cell prints in a row: a kernel sends it in pieces, as it happens."""
+    joined: list[NotebookNode] = []
+    for output in cell.get("outputs", []):
+        if joined and output.output_type == "stream" and output.get("name") == joined[-1].get("name"):
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    if "outputs" in cell:
+        cell.outputs = joined
 
 
 def complaints(notebook: NotebookNode) -> list[str]:
     """What an executed notebook should not contain: errors, warnings, paths, widget state, cells that did not run."""
     found = ["widget state in its metadata"] if "widgets" in notebook.metadata else []
-    for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         if cell.execution_count is None:
             found.append(f"cell {cell.id} was not executed")
         for output in cell.outputs:
+            text, data = output.get("text", ""), output.get("data", {})
             if output.output_type == "error":
                 found.append(f"cell {cell.id} raises {output.ename}: {output.evalue}")
-            text = output.get("text", "") + output.get("data", {}).get("text/plain", "")
-            if WIDGET in output.get("data", {}):
+            if WIDGET in data:
                 found.append(f"cell {cell.id} has a widget that could not be shown")
-            if output.get("name") == "stderr" or NOISE.search(text):
-                found.append(f"cell {cell.id} is noisy: {text.strip()[:160]}")
+            kinds = [kind for kind in ("image/png", "image/svg+xml") if kind in data]
+            if not all(output.metadata.get(kind, {}).get("alt") for kind in kinds):
+                found.append(f"cell {cell.id} has a figure without alt text")
+            if output.get("name") == "stderr" or NOISE.search(text + data.get("text/plain", "")):
+                found.append(f"cell {cell.id} is noisy: {(text or data.get('text/plain', '')).strip()[:160]}")
     return found
 
 
 def first_figure(notebook: NotebookNode) -> bytes:
-    """The first picture among a notebook's outputs, as PNG."""
+    """The first drawing among a notebook's outputs, as SVG."""
     outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-    return next(base64.b64decode(o.data["image/png"]) for o in outputs if "image/png" in o.get("data", {}))
+    return next(o.data["image/svg+xml"].encode() for o in outputs if "image/svg+xml" in o.get("data", {}))
 
 
-def differences(lesson: str, edition: str) -> list[str]:
-    """How the committed notebook differs from what its source says, outputs aside."""
-    path = EDITIONS[edition] / f"{lesson}.ipynb"
-    if not path.exists():
-        return [f"{path.relative_to(HERE)} is missing"]
-    committed, expected = nbformat.read(path, as_version=4), build(lesson, edition)
-    pairs = [[{k: v for k, v in cell.items() if k in CELL_KEYS} for cell in nb.cells] for nb in (committed, expected)]
-    if pairs[0] != pairs[1] or committed.metadata != expected.metadata:
-        return [f"{path.relative_to(HERE)} is out of step with sources/{lesson}.py"]
+def in_step(committed: NotebookNode, expected: NotebookNode) -> bool:
+    """Whether a committed notebook is what its source says, outputs aside."""
+    ours, theirs = ([{k: cell.get(k) for k in CELL_KEYS} for cell in nb.cells] for nb in (committed, expected))
+    return ours == theirs and committed.metadata == expected.metadata
+
+
+def write(source: Path, edition: str, anyway: bool) -> list[str]:
+    """Build one edition, execute it if its code changed or ``anyway``, and write it; returns its complaints."""
+    path, notebook = notebook_of(source, edition), build(source, edition)
+    kept = not anyway and keep_outputs(notebook, path)
+    if not kept:
+        execute(notebook, source.parents[1], edition == "solution" and not source.stem.startswith("00"))
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, path)
+    if source.stem.startswith("03") and edition == "solution":
+        README_PICTURE.write_bytes(first_figure(notebook))
+    how = "its code is as before: outputs kept" if kept else "executed"
+    print(f"built {path.relative_to(HERE)} ({path.stat().st_size // 1024} KB), {how}", flush=True)
+    return [f"{path.relative_to(HERE)}: {complaint}" for complaint in complaints(notebook)]
+
+
+def write_without_solutions(source: Path) -> list[str]:
+    """Write the hand-out of a lesson, if its learner edition is in step; returns what is wrong."""
+    if not in_step(nbformat.read(notebook_of(source, "learner"), as_version=4), build(source, "learner")):
+        return [f"{source.stem}.ipynb is out of step with its source: make notebooks"]
+    WITHOUT_SOLUTIONS.mkdir(parents=True, exist_ok=True)
+    nbformat.write(without_solutions(source), WITHOUT_SOLUTIONS / f"{source.stem}.ipynb")
+    print(f"wrote dist/notebooks/{source.stem}.ipynb")
     return []
 
 
 def main() -> int:
-    """Build or check what the command line asks for; 1 when something is wrong."""
+    """Build what the command line asks for; 1 when something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("numbers", nargs="*", help="lessons by number, for instance 01 03; all by default")
-    parser.add_argument("--check", action="store_true", help="change nothing, say what is out of step or noisy")
+    parser.add_argument("--execute", action="store_true", help="execute also where the code is as before")
     parser.add_argument("--no-solutions", action="store_true", help="write dist/notebooks, and execute nothing")
     arguments = parser.parse_args()
+    try:
+        chosen = sources(arguments.numbers)
+    except ValueError as error:
+        parser.error(str(error))
     problems = []
-    for lesson in [name for name in lessons() if not arguments.numbers or name[:2] in arguments.numbers]:
+    if not arguments.no_solutions:
+        reference.write(HERE / "sources")
+    for source in chosen:
         if arguments.no_solutions:
-            if found := differences(lesson, "learner"):
-                problems += found
-                continue
-            WITHOUT_SOLUTIONS.mkdir(parents=True, exist_ok=True)
-            nbformat.write(without_solutions(lesson), WITHOUT_SOLUTIONS / f"{lesson}.ipynb")
-            print(f"wrote {WITHOUT_SOLUTIONS.relative_to(HERE.parent) / lesson}.ipynb")
-            continue
-        for edition, folder in EDITIONS.items():
-            path = folder / f"{lesson}.ipynb"
-            if arguments.check:
-                problems += differences(lesson, edition)
-                if path.exists():
-                    problems += [
-                        f"{path.relative_to(HERE)}: {c}" for c in complaints(nbformat.read(path, as_version=4))
-                    ]
-                continue
-            notebook = execute(build(lesson, edition))
-            problems += [f"{path.relative_to(HERE)}: {complaint}" for complaint in complaints(notebook)]
-            folder.mkdir(exist_ok=True)
-            nbformat.write(notebook, path)
-            if lesson.startswith("03") and edition == "solution":
-                README_PICTURE.parent.mkdir(exist_ok=True)
-                README_PICTURE.write_bytes(first_figure(notebook))
-            print(f"built {path.relative_to(HERE)} ({path.stat().st_size // 1024} KB)", flush=True)
-    print("\n".join(problems) or ("all notebooks are in step" if arguments.check else "no complaints"))
+            problems += write_without_solutions(source)
+        else:
+            problems += [found for edition in EDITIONS for found in write(source, edition, arguments.execute)]
+    print("\n".join(problems) or "no complaints")
     return 1 if problems else 0
 
 

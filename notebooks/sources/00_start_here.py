@@ -8,7 +8,7 @@
 # **Before you start.** Nothing. Choose *Run → Run All Cells* in the menu above, or press Shift-Enter in one cell after
 # the other.
 #
-# **Time.** 5 minutes.
+# **Time.** 8 minutes.
 
 # %% [markdown]
 # ## What an adapter is, in one paragraph
@@ -25,7 +25,7 @@
 # Which lesson answers which question?
 
 # %%
-from adapters_lesson.plots import course_map, show
+from adapters_lesson.course.figures import course_map, show
 
 show(
     course_map(),
@@ -48,8 +48,8 @@ from importlib.metadata import version
 
 import torch
 
-from adapters_lesson.pretrained import minilm_folder
-from adapters_lesson.tasks import TASKS, load_task
+from adapters_lesson import load_task
+from adapters_lesson.data import TASKS, minilm_folder
 
 print(f"Python {platform.python_version()} on {platform.system()}, {os.cpu_count()} cores")
 for package in ("torch", "transformers", "datasets", "peft", "jupyterlab", "ipywidgets"):
@@ -100,8 +100,10 @@ print("the same output, bit for bit:", torch.equal(before, after))
 # - **Exercises** have a card (what to write, how hard ◆◇◇, how long) and a stub. Replace `raise NotImplementedError`
 #   with your code and run the check below it. It tells you the first thing to fix. Hints and the solution are folded
 #   up under the card: click on them, or put the focus on one and press Enter.
-# - **A lesson runs as it is.** An exercise that you leave out says "not attempted yet", and the lesson goes on with the
-#   course's own implementation.
+# - **What you write goes to work.** A correct answer goes into a file of your own, `mine/adapters.py` beside this
+#   notebook. From there on the lessons run on it: by the end it is a library of adapters, and it is yours.
+# - **A lesson runs as it is.** For an exercise that you leave out, the course's own piece takes over.
+# - **Predictions** are asked for before a result. Commit one: it is kept, and compared.
 # - **Widgets** have knobs to turn, with the mouse or by keyboard: Tab leads to a knob, the arrow keys turn it, and Enter
 #   opens a list. Without a running kernel a picture stands in their place: run the cell to make it move.
 # - **Numbers** come from the cells that you see. What takes long was run beforehand by a script, and the lesson names
@@ -109,12 +111,69 @@ print("the same output, bit for bit:", torch.equal(before, after))
 # - The finished notebooks, with every exercise solved, are in the folder `solutions`.
 
 # %% [markdown]
+# ### Exercise 0.1 · The share that is trained
+#
+# **Write** how many per cent of a model's parameters are trained. Get it wrong first, to see what a check says: return
+# `trained / total`, and run the check. **Difficulty** ◆◇◇ · **1 minute**
+#
+# **Done** when 1 of 4 gives 25.0, and the check says ✔.
+#
+# <details><summary>Hint 1</summary>
+#
+# Per cent means: of a hundred.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# Divide `trained` by `total`, and multiply by 100.
+# </details>
+# <details><summary>I see "a share between 0 and 1"</summary>
+#
+# One of four is 0.25 as a share, and 25 per cent.
+# </details>
+# <details><summary>I see "not attempted yet"</summary>
+#
+# The stub is still there: put your line in the place of `raise NotImplementedError`, run that cell, then the check.
+# </details>
+
+# %%
+from adapters_lesson.course import mine
+from adapters_lesson.course.checks import lesson00 as checks
+from adapters_lesson.course.quiz import concept_test, quiz
+
+
+def trained_share(trained: int, total: int) -> float:
+    ### BEGIN SOLUTION
+    return 100 * trained / total
+    ### END SOLUTION
+
+
+# %%
+checks.check_trained_share(trained_share)
+### BEGIN HIDDEN TESTS
+assert abs(trained_share(1, 4) - 25) < 1e-9, "1 of 4 is 25 per cent."
+assert abs(trained_share(3, 200) - 1.5) < 1e-9, "3 of 200 is 1.5 per cent."
+### END HIDDEN TESTS
+
+# %% [markdown]
+# Your function goes to work at once, on the model above. The first line says whose it is.
+
+
+# %%
+def share(my):
+    trained, total = trainable.trainable, sum(p.numel() for p in model.parameters())
+    print(f"{trained:,} of {total:,} parameters are trained: {my.trained_share(trained, total):.2f} %")
+
+
+mine.run(share, "0.1")
+print(mine.shown("0.1"))
+
+# %% [markdown]
 # ## How far are you?
 #
 # The next cell tells it, in any notebook. `progress("03")` shows one lesson.
 
 # %%
-from adapters_lesson.checks import progress
+from adapters_lesson.course.record import progress
 
 progress()
 
@@ -122,13 +181,21 @@ progress()
 # Your results are kept in the file `progress.json` beside this notebook; nothing leaves this machine.
 
 # %% [markdown]
+# ## What do you know already?
+#
+# Twelve questions on the concepts of the course. Most of them you cannot know yet: answer all the same. Lesson 10 asks
+# twelve others of the same kind, and shows what you have gained.
+
+# %%
+concept_test("before")
+
+# %% [markdown]
 # ## Check yourself
 #
-# <details>
-# <summary>Which parts of a model with adapters are trained?</summary>
-#
-# The adapters, and the new **head** on top, the layer that gives the answer. The pretrained weights stay frozen.
-# </details>
+# Four questions. Run the cell to answer them: every answer gets its reason, and the first try counts.
+
+# %%
+quiz("00")
 
 # %% [markdown]
 # ## What we saw

@@ -16,11 +16,20 @@ import torch
 from torch import nn
 
 from adapters_lesson import Adapter
-from adapters_lesson.checks import lesson01 as checks
-from adapters_lesson.lab import anatomy_explorer, quiz
-from adapters_lesson.plots import adapter_diagram, distance_from_identity, show, update_spectrum
+from adapters_lesson.course import mine
+from adapters_lesson.course.checks import lesson01 as checks
+from adapters_lesson.course.explorers import anatomy_explorer
+from adapters_lesson.course.figures import adapter_diagram, distance_from_identity, show, update_spectrum
+from adapters_lesson.course.predictions import compare, prediction
+from adapters_lesson.course.quiz import quiz, review
 
 _ = torch.manual_seed(0)
+
+# %% [markdown]
+# First, five questions from earlier lessons: what was missed comes again.
+
+# %%
+review("01")
 
 # %% [markdown]
 # ## The problem that it solves
@@ -83,7 +92,7 @@ show(
 #
 # Your function returns the update. The adapter returns the input plus the update.
 # </details>
-# <details><summary>I see "forward changed its input in place"</summary>
+# <details><summary>I see "its argument h was changed in place"</summary>
 #
 # `h += …` writes into the tensor that the caller still needs. `h + …` makes a new one.
 # </details>
@@ -121,13 +130,19 @@ assert _h.grad is not None and _adapter.down_project.weight.grad is not None, "n
 # loses: we take 1,000 random vectors of width 384 and ask how well a bottleneck *could* reconstruct them, if it were
 # linear and perfect. The best that a linear bottleneck can do is to keep the *m* strongest directions (the singular
 # value decomposition gives them).
+#
+# What do you expect? Commit a guess before you run the cell below it: the course keeps it, and compares.
+
+# %%
+prediction("1a", "How much of the variance gets through m = 64 of 384 numbers, at most?", within=10, unit=" %")
 
 # %%
 hidden = torch.randn(1000, 384)
 strength = torch.linalg.svdvals(hidden).square()
-for m in (8, 64, 384):
-    kept = strength[:m].sum() / strength.sum()
-    print(f"m = {m:3}: at most {100 * kept:5.1f} % of the vectors' variance gets through the bottleneck")
+share = {m: 100 * (strength[:m].sum() / strength.sum()).item() for m in (8, 64, 384)}
+for m, kept in share.items():
+    print(f"m = {m:3}: at most {kept:5.1f} % of the vectors' variance gets through the bottleneck")
+compare("1a", share[64])
 
 # %% [markdown]
 # Random vectors are the worst case, real hidden states are more regular, but the lesson holds: a narrow bottleneck
@@ -181,14 +196,24 @@ print("exactly the identity:", torch.equal(adapter(probe), probe))
 # But can it learn, with half of its weights at zero? Look at the gradients of a loss.
 
 # %%
+prediction(
+    "1b",
+    "Which weights get a gradient in the first step?",
+    ["both", "only down_project's", "only up_project's", "none"],
+)
+
+# %%
 adapter(probe).square().mean().backward()
 for name, parameter in adapter.named_parameters():
     print(f"{name:20} gradient is {'zero' if not parameter.grad.any() else 'not zero'}")
+down, up = (bool(layer.weight.grad.any()) for layer in (adapter.down_project, adapter.up_project))
+compare("1b", "both" if down and up else "only up_project's" if up else "only down_project's" if down else "none")
 
 # %% [markdown]
 # In the first step only `up_project` gets a gradient; `down_project` gets none, because what it sends is multiplied
-# by zero. After that step `up_project` is no longer zero, and both learn. If *both* were zero, neither weight would
-# ever move.
+# by zero. After that step `up_project` is no longer zero, and both learn. One can also turn it round: `down_project` at
+# zero, weight and bias, and `up_project`'s bias. GELU(0) is 0, so the update is zero as well, and this time `down_project`
+# moves first. If *both* were zero, neither weight would ever move.
 
 # %% [markdown]
 # ### Exercise 1.2 · Start as the identity
@@ -196,7 +221,7 @@ for name, parameter in adapter.named_parameters():
 # **Write** a function that changes a given adapter, in place, so that it is exactly the identity and can still learn.
 # **Difficulty** ◆◇◇ · **4 minutes**
 #
-# **Done** when `adapter(h)` equals *h* exactly, and `up_project` gets a gradient.
+# **Done** when `adapter(h)` equals *h* exactly, and in training both projections begin to move.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -231,9 +256,47 @@ _adapter, _h = Adapter(6, 3, init="bert", init_std=2.0), torch.randn(5, 6)
 _ = nn.init.ones_(_adapter.down_project.bias), nn.init.ones_(_adapter.up_project.bias)
 start_as_identity(_adapter)
 assert torch.equal(_adapter(_h), _h), "the adapter is not the identity."
-_adapter(_h).square().sum().backward()
-assert _adapter.up_project.weight.grad.any(), "up_project gets no gradient."
+_old = _adapter.down_project.weight.detach().clone(), _adapter.up_project.weight.detach().clone()
+_optimizer = torch.optim.SGD(_adapter.parameters(), lr=0.01)
+for _step in range(3):
+    _optimizer.zero_grad()
+    (_adapter(_h) - 1).square().sum().backward()
+    _optimizer.step()
+assert not torch.equal(_adapter.up_project.weight, _old[1]), "up_project cannot learn."
+assert not torch.equal(_adapter.down_project.weight, _old[0]), "down_project cannot learn."
 ### END HIDDEN TESTS
+
+# %% [markdown]
+# ## Your module goes to work
+#
+# A correct answer is not put away. Its code goes into a file of your own, `mine/adapters.py` beside this notebook, and
+# from there on the lessons run on it. A line says whose code it was; for what you have left out, the course's takes over.
+#
+# The first job: your module (1.1), started your way (1.2), is to learn. We ask it to push every vector of `probe` towards
+# a target that bends with the vector, as a nonlinear task would.
+
+
+# %%
+def learn(my):
+    torch.manual_seed(1)
+    target = probe + torch.tanh(probe @ torch.randn(384, 8) / 384**0.5) @ torch.randn(8, 384)
+    adapter = my.Adapter(384, 16)
+    my.start_as_identity(adapter)
+    print("exactly the identity at the start:", torch.equal(adapter(probe), probe))
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=3e-3)
+    for step in range(301):
+        error = (adapter(probe) - target).square().mean()
+        if step % 100 == 0:
+            print(f"after {step:3} steps the mean squared error is {error:.3f}")
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+
+
+mine.run(learn, "1.1", "1.2")
+
+# %% [markdown]
+# It starts as the identity and learns all the same, with 16 numbers between *down* and *up*.
 
 # %% [markdown]
 # ## How many parameters?
@@ -280,13 +343,18 @@ assert count_parameters(1, 1) == 4, "d = 1 and m = 1 give two weights and two bi
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Predicted by formula, then measured on the module:
+# Predicted by your formula, then measured on your module:
+
 
 # %%
-print("  d    m   formula  measured   share of a full d × d layer")
-for d, m in ((384, 8), (384, 64), (768, 64), (1024, 256)):
-    measured = sum(p.numel() for p in Adapter(d, m).parameters())
-    print(f"{d:4} {m:4}  {Adapter.count(d, m):8,}  {measured:8,}   {100 * measured / (d * d + d):6.1f} %")
+def count(my):
+    print("  d    m   formula  measured   share of a full d × d layer")
+    for d, m in ((384, 8), (384, 64), (768, 64), (1024, 256)):
+        measured = sum(p.numel() for p in my.Adapter(d, m).parameters())
+        print(f"{d:4} {m:4}  {my.count_parameters(d, m):8,}  {measured:8,}   {100 * measured / (d * d + d):6.1f} %")
+
+
+mine.run(count, "1.1", "1.3")
 
 # %% [markdown]
 # For a small *m* the count grows in proportion to *m*: the width is the knob that sets the price. The formula also
@@ -337,6 +405,25 @@ assert widest_bottleneck(64, 6, 100) == 0, "a budget that is too small gives 0."
 ### END HIDDEN TESTS
 
 # %% [markdown]
+# How wide may adapters be, then? Two in each block, for one per cent of the model:
+
+
+# %%
+def one_per_cent(my):
+    print("model         parameters    d  adapters  widest m  trained")
+    for name, size, d, blocks in (
+        ("MiniLM", 22_713_216, 384, 6),
+        ("BERT-base", 109_482_240, 768, 12),
+        ("BERT-large", 335_141_888, 1024, 24),
+    ):
+        m = my.widest_bottleneck(d, 2 * blocks, size // 100)
+        trained = 2 * blocks * my.count_parameters(d, m)
+        print(f"{name:11} {size:12,} {d:4} {2 * blocks:9} {m:9}  {100 * trained / size:6.3f} %")
+
+
+mine.run(one_per_cent, "1.3", "1.4")
+
+# %% [markdown]
 # ## What can a bottleneck express?
 #
 # The third wish. The update ends with a matrix from *m* to *d*, so all updates lie in a space of *m* directions. We
@@ -345,9 +432,14 @@ assert widest_bottleneck(64, 6, 100) == 0, "a budget that is too small gives 0."
 # draw both weights at random (`init="bert"`).
 
 # %%
+prediction("1c", "In how many of its 48 directions can an update of width 8 push?", within=0.5)
+
+# %%
 small = Adapter(48, 8, init="bert", init_std=0.1)
 at = torch.randn(48)
-print("rank of the Jacobian:", torch.linalg.matrix_rank(torch.autograd.functional.jacobian(small.update, at)).item())
+rank = torch.linalg.matrix_rank(torch.autograd.functional.jacobian(small.update, at)).item()
+print("rank of the Jacobian:", rank)
+compare("1c", rank)
 show(
     update_spectrum(small, at),
     "Singular values of the update of an adapter with d = 48 and m = 8: eight bars, then nothing.",
@@ -388,15 +480,30 @@ with torch.no_grad():
 anatomy_explorer()
 
 # %% [markdown]
-# Guess first, then try:
+# Guess first, then turn, and only then open the answers:
 #
-# 1. Halve `bottleneck_dim`, again and again. Price and directions halve with it: one knob sets both.
-# 2. Leave *m* at 64 and widen the model from 384 to 4096. The share of a block falls from 5.6 % to 0.52 %: the adapter
-#    grows with *d*, the block with *d*². Large models are adapted more cheaply.
-# 3. Set the activation to `relu`. More than half of the directions vanish: where a unit of the bottleneck is negative,
-#    ReLU is flat, and a small change of *h* changes nothing there. At another hidden state other units are flat.
-# 4. Move `init_std` from 0.01 to 1. The update of *m* = 64 grows from 0.60 % of *h* to 84 times *h*. Then set `init` to
-#    `zero`: exactly 0, and for now no direction at all. The first training step opens them.
+# 1. Halve `bottleneck_dim`, again and again. What becomes of the price, and of the directions?
+# 2. Leave *m* at 64, where the adapter has 5.6 % of a block's parameters, and widen the model from 384 to 4096.
+# 3. Set the activation to `relu`. How many directions are left?
+# 4. Move `init_std` from 0.01 to 1. Then set `init` to `zero`. How far does a new adapter push?
+
+# %%
+prediction("1d", "At d = 4096, what share of a block do its two adapters of m = 64 have?", factor=1.5, unit=" %")
+
+# %%
+block = 12 * 4096**2 + 13 * 4096
+compare("1d", 100 * 2 * Adapter.count(4096, 64) / block)
+
+# %% [markdown]
+# <details><summary><b>What one sees</b></summary>
+#
+# 1. Both halve: one knob sets price and reach.
+# 2. The adapter grows with *d*, the block with *d*². Large models are adapted more cheaply.
+# 3. More than half vanish: where a unit of the bottleneck is negative, ReLU is flat, and a small change of *h* changes
+#    nothing there. At another hidden state other units are flat.
+# 4. The update of *m* = 64 grows from 0.60 % of *h* to 84 times *h*. With `zero` it is exactly 0, and for now there is no
+#    direction at all: the first training step opens them.
+# </details>
 
 # %% [markdown]
 # ## Check yourself

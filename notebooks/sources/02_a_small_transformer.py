@@ -19,14 +19,29 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from adapters_lesson import SmallTransformer, encode, load_minilm, load_task, load_tokenizer
-from adapters_lesson.checks import lesson02 as checks
-from adapters_lesson.lab import quiz
-from adapters_lesson.plots import attention_maps, layer_probes, show
-from adapters_lesson.training import Texts
+from adapters_lesson import (
+    SmallTransformer,
+    SmallTransformerConfig,
+    encode,
+    load_minilm,
+    load_task,
+    load_tokenizer,
+)
+from adapters_lesson.batches import Texts
+from adapters_lesson.course import mine
+from adapters_lesson.course.checks import lesson02 as checks
+from adapters_lesson.course.figures import attention_maps, layer_probes, show
+from adapters_lesson.course.predictions import compare, prediction
+from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.transformer import Block, SelfAttention
 
 _ = torch.manual_seed(0)
+
+# %% [markdown]
+# First, five questions from earlier lessons: what was missed comes again.
+
+# %%
+review("02")
 
 # %% [markdown]
 # ## A model that one can read
@@ -119,29 +134,37 @@ assert torch.allclose(_weights[1], torch.tensor([0.5, 0.5, 0.0])), "equal scores
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The block has a method `weights` for them, too. With the values and the output projection they should give what the
-# sub-layer gives. Do they?
+# Your weights (2.1) go to work in all six layers. Multiplied by the values, and sent through the output projection, they
+# should give what the sub-layer gives.
+
 
 # %%
-attention = model.blocks[0].attention
-with torch.no_grad():
-    v = attention.value(x).unflatten(-1, (12, 32)).transpose(1, 2)
-    by_hand = attention.output((attention.weights(x, None) @ v).transpose(1, 2).flatten(2))
-    print("largest difference:", f"{(by_hand - attention(x, None)).abs().max():.1e}")
+@torch.no_grad()
+def look(my) -> list[torch.Tensor]:
+    """Who looks at whom, in each layer: (heads, tokens, tokens)."""
+    x, words = model.embed(texts["input_ids"]), texts["attention_mask"][:, None, None, :].bool()
+    layers = []
+    for number, block in enumerate(model.blocks):
+        attention = block.attention
+        q, k, v = (
+            f(x).unflatten(-1, (12, 32)).transpose(1, 2) for f in (attention.query, attention.key, attention.value)
+        )
+        weights = my.attention_weights(q, k, words)
+        by_hand = attention.output((weights @ v).transpose(1, 2).flatten(2))
+        print(f"layer {number}: largest difference {(by_hand - attention(x, words)).abs().max():.1e}")
+        layers.append(weights[0])
+        x = block(x, words)
+    return layers
+
+
+layers = mine.run(look, "2.1")
 
 # %% [markdown]
 # The same, up to rounding. And the weights can be looked at. Do heads differ in what they look for? Here are
 # three heads of different layers.
 
 # %%
-hidden = [x]
-with torch.no_grad():
-    for block in model.blocks:
-        hidden.append(block(hidden[-1]))
-    maps = {
-        f"layer {layer}, head {head}": model.blocks[layer].attention.weights(hidden[layer], None)[0, head]
-        for layer, head in ((0, 2), (2, 6), (5, 3))
-    }
+maps = {f"layer {layer}, head {head}": layers[layer][head] for layer, head in ((0, 2), (2, 6), (5, 3))}
 for label, map_ in maps.items():
     previous, first = map_.diagonal(-1).mean(), map_[:, 0].mean()
     print(f"{label}: {100 * previous:3.0f} % of the attention is on the token before, {100 * first:3.0f} % on [CLS]")
@@ -174,8 +197,12 @@ print(inspect.getsource(Block.forward))
 # sub-layer ("pre-LN"). For an adapter this matters, as lesson 03 shows. In both, call *h* what a sub-layer puts out and
 # *r* the **residual stream** that went past it.
 #
-# Where are the parameters? First guess which has more, attention or FFN. Then predict the sum, and then measure.
-#
+# Where are the parameters?
+
+# %%
+prediction("2a", "Which has more parameters?", ["attention", "the FFN", "the two LayerNorms"])
+
+# %% [markdown]
 # ### Exercise 2.2 · The parameters of a block
 #
 # **Write** their number as a formula of the width d and the FFN's inner width. **Difficulty** ◆◇◇ · **3 minutes**
@@ -224,11 +251,36 @@ for name, part in block.named_children():
     count = sum(p.numel() for p in part.parameters())
     print(f"{name:16} {count:9,}  {100 * count / total:5.1f} %")
 print(f"{'one block':16} {total:9,}")
-print(f"{'embeddings':16} {sum(p.numel() for n, p in model.named_parameters() if 'embedding' in n):9,}")
+ffn, attention = (sum(p.numel() for p in part.parameters()) for part in (block.ffn, block.attention))
+compare("2a", "the FFN" if ffn > attention else "attention")
 
 # %% [markdown]
-# The FFN holds two thirds of a block. And of this small model, half are embeddings: one vector for each of 30,522
-# tokens.
+# The FFN holds two thirds of a block. With your formula (2.2) you can say how much of a model its blocks are. In
+# MiniLM, with 22,564,608 parameters and six blocks, the rest are the embeddings.
+
+# %%
+prediction("2b", "What share of MiniLM's parameters are embeddings?", within=10, unit=" %")
+
+
+# %%
+def table_of_models(my):
+    print("             d    FFN    a block    counted  blocks, of all parameters")
+    for name, d, f, heads, blocks, size in (
+        ("MiniLM", 384, 1536, 12, 6, 22_564_608),
+        ("BERT-base", 768, 3072, 12, 12, 109_482_240),
+        ("BERT-large", 1024, 4096, 16, 24, 335_141_888),
+    ):
+        one = my.block_parameters(d, f)
+        counted = sum(p.numel() for p in Block(SmallTransformerConfig(1, d, 1, heads, f)).parameters())
+        print(f"{name:10}{d:5}{f:7}{one:11,}{counted:11,}{blocks:8}{100 * blocks * one / size:13.1f} %")
+
+
+mine.run(table_of_models, "2.2")
+embeddings = sum(p.numel() for name, p in model.named_parameters() if "embedding" in name)
+compare("2b", 100 * embeddings / sum(p.numel() for p in model.parameters()))
+
+# %% [markdown]
+# Half of this small model is one vector for each of 30,522 tokens. In larger ones the blocks outweigh them.
 
 # %% [markdown]
 # ## Is it the real one?
@@ -316,7 +368,7 @@ def mended_block(block: Block, x: torch.Tensor, mask: torch.Tensor) -> torch.Ten
 # %%
 checks.check_mended(mended_block)
 ### BEGIN HIDDEN TESTS
-from adapters_lesson.transformer import SmallTransformerConfig
+from adapters_lesson import SmallTransformerConfig
 
 _block = Block(SmallTransformerConfig(20, 8, num_attention_heads=2, intermediate_size=16)).eval()
 _x, _mask = torch.randn(2, 4, 8), torch.tensor([[True] * 4, [True, True, False, False]])[:, None, None, :]
@@ -352,7 +404,7 @@ assert _difference < 1e-5, "on another block, two texts of which one is padded, 
 #
 # `.mean(1)` divides by the number of tokens, padding included. Take `.sum(1)` and divide yourself.
 # </details>
-# <details><summary>I see "The size of tensor a must match the size of tensor b"</summary>
+# <details><summary>I see "an axis of length 1, makes them fit"</summary>
 #
 # Axes are matched from the right: (texts, tokens, d) with (texts, tokens) compares d with the tokens.
 # </details>
@@ -376,7 +428,8 @@ assert torch.allclose(_means, torch.tensor([[2.0, 3.0], [5.0, 6.0]])), "two word
 
 # %% [markdown]
 # How good can a linear head on these means be if the encoder stays as it is? A **probe** tells: we freeze the model, take
-# the mean hidden state after each layer, and fit a linear classifier on it.
+# the mean hidden state after each layer, and fit a linear classifier on it. All of these states come from your block
+# (2.3), and the means from your function (2.4).
 #
 # Two tasks. The *film reviews* are real sentences, positive or negative. The *aspect* task is made up, as a controlled
 # experiment:
@@ -389,41 +442,63 @@ for task in (aspects, films):
 
 # %% [markdown]
 # In the aspect task the word before the colon names one of the two things, and the label is how *that* one is judged.
-# To get it right, one must tie each adjective to its noun and undo the "not". Guess before you run the cell: on which
-# of the two tasks does a frozen model do better?
+# In about half of the texts, both things are judged alike.
+
+# %%
+prediction(
+    "2c",
+    "Film reviews: how does the probe after layer 6 do, beside the one on the embeddings?",
+    ["better by 5 points or more", "within 5 points", "worse by 5 points or more"],
+)
+
+# %%
+prediction("2d", "Aspect task: how many test texts does the best of the seven probes get right?", within=7, unit=" %")
 
 
 # %%
+sizes = {"train": 1500, "validation": 500}
+splits = [task[name].select(range(size)) for task in (films, aspects) for name, size in sizes.items()]
+
+
 @torch.no_grad()
-def mean_hidden_states(dataset) -> list[torch.Tensor]:
-    """After the embeddings and after each layer: the mean over the words, (texts, 384)."""
-    columns = Texts(encode(dataset, tokenizer))
-    layers = [[] for _ in range(7)]
-    for start in range(0, len(dataset), 100):
-        input_ids, mask, _ = columns.batch(list(range(start, min(start + 100, len(dataset)))))
-        x, words = model.embed(input_ids), mask[..., None]
-        for i in range(7):
-            layers[i].append((x * words).sum(1) / words.sum(1))
-            if i < 6:
-                x = model.blocks[i](x, mask[:, None, None, :].bool())
-    return [torch.cat(parts) for parts in layers]
+def mean_hidden_states(my) -> list[list[torch.Tensor]]:
+    """Of each split, after the embeddings and after each layer: the mean over the words, (texts, 384)."""
+    found = []
+    for split in splits:
+        columns, layers = Texts(encode(split, tokenizer)), [[] for _ in range(7)]
+        for start in range(0, len(split), 100):
+            input_ids, mask, _ = columns.batch(list(range(start, start + 100)))
+            x = model.embed(input_ids)
+            layers[0].append(my.mean_over_words(x, mask))
+            for i, block in enumerate(model.blocks, start=1):
+                x = my.mended_block(block, x, mask[:, None, None, :].bool())
+                layers[i].append(my.mean_over_words(x, mask))
+        found.append([torch.cat(parts) for parts in layers])
+    return found
 
 
-def probe(task) -> list[float]:
-    train, test = task["train"].select(range(1500)), task["validation"].select(range(500))
-    accuracies = []
-    for seen, unseen in zip(mean_hidden_states(train), mean_hidden_states(test)):
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-        classifier.fit(seen.numpy(), train["label"])
-        accuracies.append(classifier.score(unseen.numpy(), test["label"]))
-    return accuracies
+def probe(seen, unseen, labels, truth) -> list[torch.Tensor]:
+    """After each layer: which of the unseen texts a linear classifier gets right."""
+    fitted = [make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500)).fit(x, labels) for x in seen]
+    return [torch.tensor(classifier.predict(x) == truth).float() for classifier, x in zip(fitted, unseen)]
 
 
-probes = {"film reviews": probe(films), "aspect sentiment": probe(aspects)}
+states, labels = mine.run(mean_hidden_states, "2.3", "2.4"), [split["label"] for split in splits]
+film, aspect = probe(*states[:2], *labels[:2]), probe(*states[2:], *labels[2:])
+alike = torch.tensor(load_task("aspect_agreement")["validation"]["label"]) == 1
+probes = {
+    "film reviews": [right.mean().item() for right in film],
+    "aspect sentiment": [right.mean().item() for right in aspect],
+    "  judged alike": [right[alike].mean().item() for right in aspect],
+    "  judged differently": [right[~alike].mean().item() for right in aspect],
+}
 for label, values in probes.items():
-    print(f"{label:17}", "  ".join(f"{100 * value:.1f}" for value in values))
+    print(f"{label:21}", "  ".join(f"{100 * value:.1f}" for value in values))
+more = probes["film reviews"][-1] - probes["film reviews"][0]
+compare("2c", "within 5 points" if abs(more) < 0.05 else f"{'better' if more > 0 else 'worse'} by 5 points or more")
+compare("2d", 100 * max(probes["aspect sentiment"]))
 show(
-    layer_probes(probes, chance=0.5),
+    layer_probes({label: probes[label] for label in ("film reviews", "aspect sentiment")}, chance=0.5),
     "Accuracy of linear probes after each layer. Film reviews: "
     f"from {100 * probes['film reviews'][0]:.0f} % at the embeddings to {100 * probes['film reviews'][-1]:.0f} % after "
     f"layer 6. Aspect sentiment: from {100 * probes['aspect sentiment'][0]:.0f} % to "
@@ -431,11 +506,14 @@ show(
 )
 
 # %% [markdown]
-# 1,500 texts to fit, 500 to test, so each point is uncertain by about two percentage points. Neither task is solved by
-# reading the frozen features. For the film reviews the layers add next to nothing: the embeddings, which know single
-# words and nothing of their order, do no worse than the last layer. For the aspect task this is no wonder: the mean over
-# all tokens holds both judgements, and nothing says which belongs to the named thing. The information was in the text; the frozen model does not put it
-# where a linear head can find it. The first layers help, and the later ones do not take it further.
+# 1,500 texts to fit, 500 to test, so each point is uncertain by about two percentage points. For the film reviews the
+# layers add next to nothing: the embeddings, which know single words and nothing of their order, do no worse than the
+# last layer.
+#
+# The aspect task falls in two. Where both things are judged alike, the head gets nearly all texts right after layer 3:
+# by then a "not" is undone. Where they are judged differently, no layer lifts it much above guessing: the mean holds
+# both judgements, and nothing says which belongs to the named thing. All of the one and half of the other make
+# about three quarters.
 #
 # A little change *inside* the encoder could: let the named word collect its adjective before the mean is taken. That is
 # what we want adapters for.

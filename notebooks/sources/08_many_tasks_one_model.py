@@ -11,9 +11,10 @@
 # **Time.** 45 minutes, of which the machine computes one or two.
 
 # %%
-import json
+import copy
 import tempfile
 import time
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,33 +24,45 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adapters_lesson import (
-    Adapter,
     AdapterBank,
     AdapterConfig,
     SmallTransformer,
     encode,
     evaluate,
+    fusion_attention,
+    list_adapters,
+    load_adapter,
     load_task,
     load_tokenizer,
     predict,
+    save_adapter,
     train,
 )
-from adapters_lesson.adapterhub import export_adapterhub, import_adapterhub
 from adapters_lesson.batches import Texts
-from adapters_lesson.checks import lesson08 as checks
-from adapters_lesson.composition import Fusion, fusion_attention
+from adapters_lesson.composition import Fusion
 from adapters_lesson.costs import measure_latency
+from adapters_lesson.course import mine
+from adapters_lesson.course.checks import lesson08 as checks
+from adapters_lesson.course.explorers import routing_explorer
+from adapters_lesson.course.figures.fusion_figure import fusion_figure
+from adapters_lesson.course.inspector import why_not_training
+from adapters_lesson.course.predictions import compare, prediction
+from adapters_lesson.course.quiz import quiz, review
+from adapters_lesson.data import make_dataset
+from adapters_lesson.exchange.adapterhub import export_adapterhub, import_adapterhub
 from adapters_lesson.history import load_results
-from adapters_lesson.inspector import why_not_training
-from adapters_lesson.lab import quiz, routing_explorer
-from adapters_lesson.plots.fusion import fusion_figure
-from adapters_lesson.storage import list_adapters, load_adapter, save_adapter
-from adapters_lesson.tasks import make_dataset
+from adapters_lesson.slots import slots_of
 
 LAYERS, D, M = 3, 384, 16
 tokenizer = load_tokenizer()
 workplace = tempfile.TemporaryDirectory()  # what this lesson saves goes away with it
 folder = Path(workplace.name)
+
+# %% [markdown]
+# First, five questions from earlier lessons: what was missed comes again.
+
+# %%
+review("08")
 
 # %% [markdown]
 # ## What a task takes
@@ -105,21 +118,10 @@ assert tuple(bytes_on_disk(5, 100, 0, 6)) == (2120, 520), "five heads: 2,120 byt
 
 # %% [markdown]
 # Does it hold? An `AdapterBank` is one base model, here the lower three layers of MiniLM, to which tasks are added by
-# name, each with adapters and a head. This one gets eight, not trained, for their size does not depend on that. We
-# count the bytes of its tensors in memory, save everything, and look how large the files are.
-
+# name, each with adapters and a head. This one gets eight, not trained, for their size does not depend on that. We save
+# everything, and hold your formula (8.1, with your count of 1.3) against the tensors in memory and the files.
 
 # %%
-def predicted(tasks: int, base: int, adapters: int, head: int) -> tuple[int, int]:
-    """The formula of exercise 8.1, so that what follows does not depend on your answer."""
-    return 4 * tasks * (base + head), 4 * (base + tasks * (adapters + head))
-
-
-def bytes_in(path: Path) -> int:
-    """Of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
 TASKS = 8
 bank = AdapterBank(SmallTransformer.from_minilm(LAYERS))
 weights = bank.base_model.state_dict()
@@ -129,33 +131,44 @@ for i in range(TASKS):
     bank.add(f"task{i}", AdapterConfig(M), labels=2)
     save_adapter(bank, folder / "eight", f"task{i}")
 
-parameters = {
-    "base": sum(tensor.numel() for tensor in weights.values()),
-    "adapters": 2 * LAYERS * Adapter.count(D, M),
-    "head": 2 * D + 2,
-}
-print(", ".join(f"{name} {count:,} parameters" for name, count in parameters.items()))
-copies, shared = predicted(TASKS, **parameters)
-in_memory = sum(tensor.nbytes for tensor in bank.state_dict().values())
-copies_on_disk = TASKS * (folder / "copy.safetensors").stat().st_size
-shared_on_disk = (folder / "base.safetensors").stat().st_size + bytes_in(folder / "eight")
-print(f"\n{TASKS} tasks, in bytes {'predicted':>15}{'in memory':>15}{'files':>15}")
-print(f"{'full copies':20}{copies:>16,}{'':>15}{copies_on_disk:>15,}")
-print(f"{'one base, adapters':20}{shared:>16,}{in_memory:>15,}{shared_on_disk:>15,}")
+
+def disk(my) -> tuple:
+    base = sum(tensor.numel() for tensor in weights.values())
+    parameters = (base, 2 * LAYERS * my.count_parameters(D, M), 2 * D + 2)
+    print("{:,} parameters in the base, {:,} in one task's adapters, {:,} in its head".format(*parameters))
+    copies, shared = my.bytes_on_disk(TASKS, *parameters)
+    in_memory = sum(tensor.nbytes for tensor in bank.state_dict().values())
+    copies_on_disk = TASKS * (folder / "copy.safetensors").stat().st_size
+    adapters_on_disk = sum(file.stat().st_size for file in (folder / "eight").rglob("*") if file.is_file())
+    shared_on_disk = (folder / "base.safetensors").stat().st_size + adapters_on_disk
+    print(f"\n{TASKS} tasks, in bytes {'predicted':>15}{'in memory':>15}{'files':>15}")
+    print(f"{'full copies':20}{copies:>16,}{'':>15}{copies_on_disk:>15,}")
+    print(f"{'one base, adapters':20}{shared:>16,}{in_memory:>15,}{shared_on_disk:>15,}")
+    return parameters
+
+
+parameters = mine.run(disk, "1.3", "8.1")
 
 # %% [markdown]
 # The prediction is what the tensors take. The files are larger by a little: names, shapes, and a small text for every
 # adapter. (One full copy was saved, and counted eight times.)
-#
-# From how many tasks on do adapters take less? And what does the thousandth task cost?
 
 # %%
-print(f"{'tasks':>7}{'full copies':>16}{'one base, adapters':>22}{'share':>10}")
-for tasks in (1, 2, 8, 100, 1000):
-    copies, shared = predicted(tasks, **parameters)
-    print(f"{tasks:>7}{copies / 1e6:>13,.1f} MB{shared / 1e6:>19,.1f} MB{100 * shared / copies:>8.1f} %")
-own = 4 * (parameters["adapters"] + parameters["head"]) / 1e6
-print(f"a further task: {4 * (parameters['base'] + parameters['head']) / 1e6:.1f} MB or {own:.2f} MB")
+prediction("8a", "From how many tasks on does one base with adapters take less than full copies?", within=0.5)
+
+
+# %%
+def more_tasks(my):
+    print(f"{'tasks':>7}{'full copies':>16}{'one base, adapters':>22}{'share':>10}")
+    for tasks in (1, 2, 8, 100, 1000):
+        copies, shared = my.bytes_on_disk(tasks, *parameters)
+        print(f"{tasks:>7}{copies / 1e6:>13,.1f} MB{shared / 1e6:>19,.1f} MB{100 * shared / copies:>8.1f} %")
+    both = [my.bytes_on_disk(tasks, *parameters) for tasks in range(1, 10)]
+    print("a further task: {:.1f} MB or {:.2f} MB".format(*((b - a) / 1e6 for a, b in zip(*both[:2]))))
+    return next(tasks for tasks, (copies, shared) in enumerate(both, 1) if shared < copies)
+
+
+compare("8a", mine.run(more_tasks, "8.1"))
 
 # %% [markdown]
 # For a single task adapters take more, not less: the base model *and* something on top. From the second task on they
@@ -166,8 +179,11 @@ print(f"a further task: {4 * (parameters['base'] + parameters['head']) / 1e6:.1f
 # Now real tasks. **sentiment** asks how the aspect before the colon is judged, **film** whether a sentence comes from a
 # favourable review, and **aspect** only which word stands before the colon. Each is added, which switches it on, and
 # trained. Before the next one comes, we keep some of its answers.
-#
-# **A guess, before you run it.** How much of its accuracy does *sentiment* lose while the other two are learnt?
+
+# %%
+prediction(
+    "8b", "How much of its accuracy does sentiment lose while the other two are learnt?", within=1, unit=" points"
+)
 
 # %%
 sentiment, film = load_task("aspect_sentiment"), load_task("film_reviews")
@@ -209,21 +225,23 @@ recipes = {
 
 bank = AdapterBank(SmallTransformer.from_minilm(LAYERS))
 some = {name: dataset.select(range(100)) for name, dataset in test.items()}
-just_trained = {}
+just_trained, at_first = {}, {}
 for name, (config, settings) in recipes.items():
     torch.manual_seed(0)
     bank.add(name, config, training[name].features["label"].names)
     learn(training[name], **settings)
-    just_trained[name] = predict(bank, some[name])
+    just_trained[name], at_first[name] = predict(bank, some[name]), evaluate(bank, test[name])["accuracy"]
 
 # %%
+now = {}
 print(f"{'':12}{'labels':>7}{'adapters':>10}{'test accuracy':>15}{'answers as when just trained':>32}")
 for name in recipes:
     bank.switch(name)
     own = sum(p.numel() for p in bank.base_model.parameters() if p.requires_grad)
     same = torch.equal(predict(bank, some[name]), just_trained[name])
-    accuracy = 100 * evaluate(bank, test[name])["accuracy"]
-    print(f"{name:12}{len(bank.labels[name]):>7}{own:>10,}{accuracy:>13.1f} %{same!s:>32}")
+    now[name] = evaluate(bank, test[name])["accuracy"]
+    print(f"{name:12}{len(bank.labels[name]):>7}{own:>10,}{100 * now[name]:>13.1f} %{same!s:>32}")
+compare("8b", 100 * (at_first["sentiment"] - now["sentiment"]))
 
 # %% [markdown]
 # Nothing is lost, not even in the last bit: what came later is in tensors that *sentiment* does not use. Full
@@ -241,25 +259,17 @@ for name in recipes:
 # **It comes from elsewhere.** PyTorch's files are pickles by tradition, and reading a pickle can run code. So the
 # course uses safetensors: names, types and shapes, then bytes, and nothing that could be run.
 #
-# What has to be saved beside the weights, so that an adapter can be used years later?
+# What else has to be in the file, so that an adapter can be used years later?
 
 # %%
 for name in recipes:
     save_adapter(bank, folder / "saved", name)
 for saved in list_adapters(folder / "saved"):
     print(saved)
-for file in sorted((folder / "saved" / "film").iterdir()):
-    print(f"\nfilm/{file.name}  {file.stat().st_size:,} bytes", end="")
-print(", in which stands:")
-content = json.loads((folder / "saved" / "film" / "adapter_config.json").read_text())
-content["slots"] = f"{len(content['slots'])} places, the first is {next(iter(content['slots']))}"
-for key, value in content.items():
-    print(f"  {key}: {value}")
 
 # %% [markdown]
-# There is the version by which it was written, the base model it is for, how to build the adapters again, where they
-# belong (shortened here), the labels, and three checksums: of the base model's weights, of the file with the tensors,
-# and of this file itself.
+# Beside the weights stand the base model it is for, how to build the adapters again, the labels, and checksums: of the base
+# model's weights, together and by part, and of everything in this file.
 #
 # Now a fresh base model, as on another machine, and all three tasks from their files. Are the answers the same?
 
@@ -294,17 +304,15 @@ save_adapter(bank, folder / "damaged", "film")
 refused("another base model", changed)
 refused("another size", SmallTransformer.from_minilm(2))
 refused("a path", SmallTransformer.from_minilm(LAYERS), "../saved/film")
-config_file = folder / "damaged" / "film" / "adapter_config.json"
-config_file.write_text(config_file.read_text().replace('"scaling": 1.0', '"scaling": 4.0'))
+file = folder / "damaged" / "film.safetensors"
+data = file.read_bytes()
+file.write_bytes(data.replace(b'scaling\\": 1.0', b'scaling\\": 4.0'))
 refused("changed by hand", SmallTransformer.from_minilm(LAYERS))
-save_adapter(bank, folder / "damaged", "film")
-(tensor_file,) = (folder / "damaged" / "film").glob("*.safetensors")
-tensor_file.write_bytes(tensor_file.read_bytes()[:-8])
+file.write_bytes(data[:-8])
 refused("cut off", SmallTransformer.from_minilm(LAYERS))
 
 # %% [markdown]
-# Each is refused *before* the model is touched. So are missing or unexpected tensors, wrong types and shapes, values
-# that are not finite, pickles, and files of a later version.
+# Each is refused *before* the model is touched.
 
 # %% [markdown]
 # ## Switching
@@ -404,8 +412,63 @@ for _task in "xzzyx":
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The bank's `switch` does the same; it also freezes the old task and makes the new one trainable. How long does that
-# take, beside the other ways to get at a task: its adapter from a file, or a whole model from a file?
+# Now your switches work on the living bank. Two thin views show it as 8.2 knows a model: what you set there is set in it.
+
+
+# %%
+class Live:
+    """A task's adapter in one place of the bank. A task that has none there has nothing to switch."""
+
+    def __init__(self, slot, name: str) -> None:
+        self.slot, self.name = slot, name
+
+    @property
+    def active(self) -> bool:
+        return self.slot.active == self.name
+
+    @active.setter
+    def active(self, on: bool) -> None:
+        if on and self.name in self.slot:
+            self.slot.active = self.name
+        elif not on and self.active:
+            self.slot.active = None
+
+
+class AsModel:
+    """The bank's places, its heads, and the head that answers."""
+
+    def __init__(self, bank: AdapterBank) -> None:
+        self.bank, self.heads = bank, dict(bank.heads.items())
+        self.places = [{name: Live(slot, name) for name in self.heads} for slot in slots_of(bank.base_model)]
+
+    @property
+    def head(self):
+        return self.heads.get(self.bank.active)
+
+    @head.setter
+    def head(self, head) -> None:
+        self.bank.active = next(name for name in self.heads if self.heads[name] is head)
+
+
+def switched(my) -> dict:
+    bank.switch(None)
+    switches = my.make_switches(AsModel(bank))
+    for task in ("film", "aspect", "film", "sentiment"):
+        switches[task]()
+        same = torch.equal(predict(bank, some[task]), just_trained[task])
+        print(f"switched to {task:10} its own answers, bit for bit: {same}")
+    return switches
+
+
+switches = mine.run(switched, "8.2")
+
+# %% [markdown]
+# How long does a switch of yours take, beside the other ways to get at a task: its adapter from a file of 0.3 MB, or a
+# whole model from a file of 69 MB?
+
+# %%
+WAYS = ("a switch", "an adapter's file", "a model's file")
+prediction("8c", "Which takes longest?", WAYS)
 
 # %%
 turns = cycle(recipes)
@@ -418,22 +481,23 @@ def adapter_from_file() -> None:
     load_adapter(elsewhere, folder / "saved", "film")
 
 
-ways = {
-    "a switch": lambda: bank.switch(next(turns)),
-    "an adapter's file": adapter_from_file,
-    "a model's file": lambda: full_copy.load_state_dict(load_file(folder / "base.safetensors")),
-}
-table = measure_latency(ways, 9)
-for name in ways:
+ways = (
+    lambda: switches[next(turns)](),
+    adapter_from_file,
+    lambda: full_copy.load_state_dict(load_file(folder / "base.safetensors")),
+)
+table = measure_latency(dict(zip(WAYS, ways)), 9)
+for name in WAYS:
     low, high = table[name].interval
     print(f"{name:18}{1000 * table[name].median:>8.2f} ms   (95 % interval {1000 * low:.2f} – {1000 * high:.2f})")
+compare("8c", max(WAYS, key=lambda name: table[name].median))
 
 # %% [markdown]
-# A fraction of a millisecond: a switch sets a name in every place and a flag in every parameter, and moves no weight.
+# A switch takes a fraction of a millisecond: it sets names, and moves no weight. (The bank's own also freezes the old task
+# and makes the new one trainable.)
 #
-# The other two may surprise. The adapter's file is 200 times smaller than the model's, and loading it takes longer. It
-# is the check that takes the time: the fingerprint goes over all 69 MB of the base model. A server pays it once, at the
-# start. After that it only switches.
+# The adapter's file is 200 times smaller than the model's, and loading it takes longer: the fingerprint goes over all
+# 69 MB of the base model. A server pays that once, at the start. After that it only switches.
 
 # %% [markdown]
 # ## A mixed batch
@@ -501,11 +565,9 @@ assert sorted(_calls) == ["p", "q"], "each task that occurs is called once."
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The bank knows one trick more. It sorts the rows once, before the first layer. Then each adapter takes a slice of the
-# batch, and nothing has to be gathered and put back layer after layer.
-#
-# Sixteen rows with tasks at random, some without: is the result that of the rows one by one? We compare features, for
-# rows without a task have no head. They need not agree bit for bit: larger products may add up in another order.
+# Now serve with it. The base model runs once for sixteen rows of tasks at random, some without. Your 8.3 hands the
+# features to the bank's heads. Then each row goes through alone, switched by your 8.2: are the answers the same? They need
+# not agree bit for bit, for larger products may add up in another order.
 
 # %%
 batch = tokenizer(sentiment["test"]["text"][:16], padding=True, return_tensors="pt")
@@ -515,41 +577,35 @@ choices = [None, *recipes]
 names = [choices[i] for i in torch.randint(len(choices), (len(ids),), generator=torch.Generator().manual_seed(0))]
 
 
-def row_by_row() -> torch.Tensor:
-    features = []
-    for i, (name, length) in enumerate(zip(names, lengths)):
-        bank.switch(name)
-        features.append(bank.features(ids[[i], :length], mask[[i], :length]))  # nothing to pad
-    return torch.cat(features)
+@torch.inference_mode()
+def serve(my):
+    bank.eval().switch(None)
+    switches, apart = my.make_switches(AsModel(bank)), 0.0
+    heads = {name: partial(bank.logits, name) for name in recipes}
+    answers = my.answer_mixed(bank.features(ids, mask, names), names, heads)
+    for i, (name, answer) in enumerate(zip(names, answers)):
+        if name:
+            switches[name]()
+            (alone,) = bank(ids[[i], : lengths[i]], mask[[i], : lengths[i]])  # nothing to pad
+            apart = max(apart, (answer - alone).abs().max().item())
+            print(f"row {i:2} to {name:10} answers {bank.labels[name][int(answer.argmax())]}")
+    print(f"largest difference from the rows one by one: {apart:.1e}")
 
 
-def task_by_task() -> torch.Tensor:
-    features = torch.empty(len(names), D)
-    for name in dict.fromkeys(names):
-        rows = [i for i, n in enumerate(names) if n == name]
-        bank.switch(name)
-        features[rows] = bank.features(ids[rows], mask[rows])
-    return features
-
-
-def together() -> torch.Tensor:
-    return bank.features(ids, mask, names)
-
-
-bank.eval()
-with torch.inference_mode():
-    apart = row_by_row()
-    print("tasks:", names)
-    for label, way in (("task by task", task_by_task), ("together", together)):
-        print(f"{label:13} largest difference from row by row: {(way() - apart).abs().max():.1e}")
-print(measure_latency({"row by row": row_by_row, "task by task": task_by_task, "together": together}, 15))
+mine.run(serve, "8.2", "8.3")
 
 # %% [markdown]
-# One pass is quicker than sixteen, and than one for each task. The arithmetic is the same, but larger batches use a
-# processor better.
+# The bank's own mixed batch, `bank(ids, mask, names)`, sorts the rows once, before the first layer. Then each adapter takes
+# a slice of the batch, and nothing has to be gathered and put back layer after layer.
 #
-# How does it depend on the number of tasks? This was measured beforehand, on the whole MiniLM and with N full models
-# beside it. **A guess:** the same 32 rows belong to 2, or to 16 tasks. When does mixing pay more?
+# When is one pass quicker than one for each task? This was measured beforehand, on the whole MiniLM.
+
+# %%
+prediction(
+    "8d",
+    "32 rows belong to 2, or to 16 tasks. When does mixing pay more?",
+    ["with 2 tasks", "with 16 tasks", "alike in both"],
+)
 
 # %%
 results = load_results("many_tasks")
@@ -565,6 +621,9 @@ print(
     f"\n{results['command']}: {timing['rows']} rows of {timing['length']} tokens, median of {timing['rounds']} rounds"
 )
 print(f"(95 % interval), threads: {timing['threads']}, {results['cores']} cores, torch {results['torch']}")
+few_tasks, many_tasks = (timing["tasks"][n]["switched by group"]["ratio"] for n in ("2", "16"))
+alike = abs(many_tasks - few_tasks) < 0.05
+compare("8d", "alike in both" if alike else "with 16 tasks" if many_tasks > few_tasks else "with 2 tasks")
 
 # %% [markdown]
 # Row by row takes about twice the time. Switching from group to group is even a little quicker than mixing while there
@@ -572,7 +631,7 @@ print(f"(95 % interval), threads: {timing['threads']}, {results['cores']} cores,
 # mixed batch wins. N full models have the same trouble with small groups, and take many times the memory.
 #
 # The explorer sends six texts through your bank in one pass; the grey part, the base model, is computed for all of them
-# together. **Before you choose:** what will *film* answer to a sentence about a sofa?
+# together.
 
 # %%
 ASPECTS = "We found the breakfast wonderful, whereas the sofa was horrible."
@@ -592,8 +651,14 @@ routing_explorer(
 # What to try:
 #
 # 1. Rows 3 and 4 hold the same text. One is asked which thing is named, the other how it is judged. Swap their tasks.
-# 2. Give all rows to *film*. It answers whatever it is given, and cannot know that a sofa is no film.
+# 2. Give all rows to *film*. What does it say to a sentence about a sofa?
 # 3. Set a row to *no task*, or press *Shuffle*. Do the other rows' answers change? The last line says by how much.
+#
+# <details><summary><b>What one sees</b></summary>
+#
+# *film* answers whatever it is given: it cannot know that a sofa is no film. And no row changes another's answer by more
+# than rounding.
+# </details>
 #
 # ## Combining what was learnt apart
 #
@@ -619,15 +684,18 @@ few = make_dataset([row["text"] for row in examples], [VERDICTS[row["label"]] fo
 few = encode(few, tokenizer)
 
 
-def examine(name: str, label: str) -> None:
-    """A task's accuracy on both kinds of texts."""
+def examine(name: str, label: str) -> float:
+    """A task's accuracy on both kinds of texts; returns that on aspects."""
     bank.switch(name)
     on_aspects, on_reviews = (100 * evaluate(bank, test[kind])["accuracy"] for kind in ("sentiment", "film"))
     print(f"{label:34}{on_aspects:>10.1f} %{on_reviews:>14.1f} %")
+    return on_aspects
 
 
 def average(members: list, name: str) -> None:
     """The mean of their adapters, and of their heads."""
+    if name in bank.labels:  # the cell was run before
+        bank.remove(name)
     bank.average(members, name, VERDICTS)
     with torch.no_grad():
         for key, parameter in bank.heads[name].named_parameters():
@@ -635,14 +703,14 @@ def average(members: list, name: str) -> None:
 
 
 torch.manual_seed(0)
+if "new" in bank.labels:  # this cell was run before
+    bank.remove("new")
 bank.add("new", AdapterConfig(M), VERDICTS)
 learn(few, epochs=2, learning_rate=5e-3)
 average(["sentiment", "film"], "mean")
 print(f"\n{'':34}{'on aspects':>12}{'on reviews':>16}")
-examine("sentiment", "sentiment alone")
-examine("film", "film alone")
-examine("new", "a new adapter, 400 examples")
-examine("mean", "mean of both, untrained")
+ROWS = ("sentiment alone", "film alone", "a new adapter, 400 examples", "mean of both, untrained")
+by_row = {label: examine(name, label) for name, label in zip(("sentiment", "film", "new", "mean"), ROWS)}
 
 # %% [markdown]
 # Each old task is good at its own kind of text and poor at the other. The new adapter learns the reviews, for which the
@@ -653,6 +721,8 @@ examine("mean", "mean of both, untrained")
 
 # %%
 torch.manual_seed(0)
+if "film2" in bank.labels:  # this cell was run before
+    bank.remove("film2")
 bank.add("film2", AdapterConfig(M), VERDICTS)
 learn(reviews(1000, 2000), epochs=1, learning_rate=5e-3)
 average(["film", "film2"], "films")
@@ -725,27 +795,31 @@ assert _mixed.shape == _right.shape and torch.allclose(_mixed, _right, atol=1e-5
 
 # %% [markdown]
 # `bank.fuse` puts such a module into each place. It learns from the same 400 examples, with a low learning rate, in one
-# epoch. **A guess first:** which of the rows above will it be near?
+# epoch.
+
+# %%
+prediction("8e", "To which row will the fusion come nearest, on aspects?", ROWS)
 
 # %%
 torch.manual_seed(0)
+if "fused" in bank.labels:  # this cell was run before
+    bank.remove("fused")
 bank.fuse(["sentiment", "film"], "fused", VERDICTS)
 learn(few, batch_size=8, epochs=1, learning_rate=3e-4)
-examine("fused", "fused, 400 examples")
+fused_on_aspects = examine("fused", "fused, 400 examples")
 own = sum(p.numel() for p in bank.base_model.parameters() if p.requires_grad)
-print(
-    f"trained: {own:,} = {2 * LAYERS} places × {Fusion.count(D):,}; one task's adapters have {parameters['adapters']:,}"
-)
+print(f"trained: {own:,} = {2 * LAYERS} places × {Fusion.count(D):,}; one task's adapters have {parameters[1]:,}")
 for name in ("sentiment", "film"):
     bank.switch(name)
     print(f"{name}: answers as when just trained: {torch.equal(predict(bank, some[name]), just_trained[name])}")
+compare("8e", min(ROWS, key=lambda label: abs(by_row[label] - fused_on_aspects)))
 
 # %% [markdown]
 # On both kinds of text it comes near the adapter that is at home there. No other row does. But it is not small: three d
 # × d matrices in each place, many times an adapter, and all members are computed for every word.
 #
-# Whom does it ask? First the weight of *sentiment*'s update at each place, the mean over the words of 50 texts of each
-# kind (that of *film* is the rest). Then word by word, in one sentence.
+# Whom does it ask? The weight of *sentiment*'s update at each place, the mean over the words of 50 texts of each kind
+# (that of *film* is the rest):
 
 # %%
 PLACES = [f"{sublayer} {layer}" for layer in range(LAYERS) for sublayer in ("attention", "FFN")]
@@ -765,11 +839,37 @@ print(f"{'weight of sentiment in':24}{'on aspects':>12}{'on reviews':>12}")
 for place, on_aspects, on_reviews in zip(PLACES, *shares):
     print(f"{place:24}{on_aspects:>12.2f}{on_reviews:>12.2f}")
 
+# %% [markdown]
+# And word by word in one sentence, mixed by you: at each place your `fuse` (8.4) gets the hidden states and the updates of
+# the two adapters. The picture shows your weights.
+
+
 # %%
-sentence = f"breakfast: {ASPECTS}"
-attention, _ = attend([sentence])
-words = tokenizer.convert_ids_to_tokens(tokenizer(sentence)["input_ids"])
-fusion_figure(attention[0], ["sentiment", "film"], tokens=words, places=PLACES)
+def by_your_formula(my) -> torch.Tensor:
+    """The weights (places, members, tokens) in one sentence; and how far the mixture is from the bank's."""
+    bank.switch("fused")
+    seen, weights, apart = [], [], 0.0
+    fusions = [slot["fused"] for slot in slots_of(bank.base_model) if "fused" in slot]
+    handles = [f.register_forward_hook(lambda *call: seen.append(call)) for f in fusions]  # of fusion, inputs, output
+    bank.features(sentence["input_ids"], sentence["attention_mask"])
+    for handle in handles:
+        handle.remove()
+    with torch.no_grad():
+        for fusion, (h,), output in seen:  # h: (1, tokens, d)
+            updates = torch.stack([member.update(h[0]) for member in fusion.members])
+            value = copy.deepcopy(fusion.value)
+            value.weight += torch.eye(D)  # the bank keeps V as what it differs from 1
+            mixed, of_members = my.fuse(h[0], updates, fusion.query, fusion.key, value)
+            apart = max(apart, (h[0] + mixed - output[0]).abs().max().item())
+            weights.append(of_members)
+    print(f"your mixture and the bank's differ by {apart:.1e} at most")
+    return torch.stack(weights)
+
+
+sentence = tokenizer([f"breakfast: {ASPECTS}"], return_tensors="pt")
+words = tokenizer.convert_ids_to_tokens(sentence["input_ids"][0])
+weights = mine.run(by_your_formula, "8.4")
+fusion_figure(weights, ["sentiment", "film"], tokens=words, places=PLACES)
 
 # %% [markdown]
 # On its own kind of text *sentiment* has more weight than on reviews, at every place, though nobody told the fusion
@@ -802,9 +902,8 @@ for run in fusion["rows"]["fusion"]["runs"]:
 # %% [markdown]
 # With so few examples, everything that builds on the right member beats an adapter that begins from nothing. But the
 # winner is no fusion: *aspect_sentiment* with a new head solves most of the task, and a small adapter stacked on it the
-# rest. The fusion has to find out whom to ask. With seed 0 it settles on *aspect_agreement*, and does as well as that
-# alone. With seed 2 that member has the most weight, too, and nothing is missing: the weights say where a fusion looks,
-# not what decides.
+# rest. The fusion has to find out whom to ask. With seeds 0 and 2 *aspect_agreement* has the most weight, and only with
+# seed 0 that costs: the weights say where a fusion looks, not what decides.
 #
 # So try the members one by one first. Fusion is for tasks that need several, as ours with its two kinds of text.
 #
@@ -814,7 +913,7 @@ for run in fusion["rows"]["fusion"]["runs"]:
 # someone adds a task and trains it, and the loss does not move.
 
 # %%
-for name in ("new", "mean", "films", "film2", "fused"):  # to keep the table short
+for name in {"new", "mean", "films", "film2", "fused", "late"} & bank.labels.keys():  # to keep the table short
     bank.remove(name)
 bank.zero_grad()
 bank.switch("film")
@@ -837,10 +936,18 @@ def some_steps(steps: int = 12) -> None:
 some_steps()
 
 # %% [markdown]
-# What would you look at first? `why_not_training` looks at everything. The last column says what to do first.
+# What would you look at first? `why_not_training` looks at everything. Its last column says what to do first.
+
+# %%
+FAULTS = ("its adapters are off", "its weights are frozen", "no gradient arrives", "the optimiser lacks it")
+prediction("8f", "What is wrong with the task late?", FAULTS)
 
 # %%
 print(why_not_training(bank, optimizer, folder / "saved"))
+head = bank.heads["late"].weight
+known = any(head is p for group in optimizer.param_groups for p in group["params"])
+holds = (bank.active != "late", not head.requires_grad, head.grad is None, not known)
+compare("8f", FAULTS[holds.index(True)])
 
 # %% [markdown]
 # Read the two rows of *late*. It is active and trainable, and gradients arrive, but the optimiser was built while
@@ -853,8 +960,9 @@ some_steps()
 # %% [markdown]
 # ## The same with AdapterHub's library
 #
-# The library `adapters` (Poth et al. 2023) does the same with transformers' models, for more methods and models. Its
-# words beside ours:
+# The library `adapters` (Poth et al. 2023) does the same with transformers' models, for more methods and models.
+#
+# <details><summary><b>Its words beside ours</b></summary>
 #
 # | what it does | `adapters` 1.3.0 | this course |
 # |---|---|---|
@@ -870,6 +978,8 @@ some_steps()
 # | fuse | `model.add_adapter_fusion(Fuse("a", "b"))` | `fuse_adapters(model, ["a", "b"], "c")` |
 # | mixed batch | `BatchSplit("a", "b", batch_sizes=[2, 4])` | `bank(ids, mask, ["a", "b", None, …])` |
 # | save | `model.save_adapter(folder, "a")` | `save_adapter(model, folder, "a")` |
+#
+# </details>
 #
 # Three differences to know. Its `train_adapter` leaves the LayerNorms frozen, as we do unless asked, and *every* head
 # trainable. It saves pickles unless told `use_safetensors=True`. And when a file lacks tensors it only logs that, and

@@ -9,7 +9,7 @@
 #
 # **Before you start.** Lessons 01 to 03, and 05 for the training loop.
 #
-# **Time.** 40 minutes, of which the machine computes about four.
+# **Time.** 45 minutes, of which the machine computes about five.
 
 # %%
 import json
@@ -21,6 +21,9 @@ from pathlib import Path
 from textwrap import wrap
 
 import torch
+from datasets import Dataset
+from transformers import LlamaConfig
+from transformers.masking_utils import create_causal_mask
 
 from adapters_lesson import (
     AdapterConfig,
@@ -28,23 +31,40 @@ from adapters_lesson import (
     History,
     SmallTransformer,
     encode,
+    list_adapters,
+    load_adapter,
     load_task,
     load_tokenizer,
     prepare,
     remove_adapters,
+    save_adapter,
     set_active_adapter,
     train,
 )
-from adapters_lesson.answers import encode_answers, form_share, load_answers, load_prose, pack
 from adapters_lesson.batches import TokenTexts
-from adapters_lesson.checks import lesson10 as checks
-from adapters_lesson.costs.traffic import gradient_bytes, ring_bytes
-from adapters_lesson.files import PretrainedFileError
+from adapters_lesson.costs.traffic import gradient_bytes
+from adapters_lesson.course import mine
+from adapters_lesson.course.checks import lesson10 as checks
+from adapters_lesson.course.figures import learning_curves, show
+from adapters_lesson.course.language.answers import form_share, load_answers, load_prose
+from adapters_lesson.course.language.smollm import (
+    AnswerLoss,
+    chat_prompt,
+    generate,
+    load_smollm,
+    load_smollm_tokenizer,
+    perplexity,
+)
+from adapters_lesson.course.predictions import compare, prediction
+from adapters_lesson.course.quiz import concept_test, quiz, review
+from adapters_lesson.data import PretrainedFileError
 from adapters_lesson.history import load_results
-from adapters_lesson.lab import quiz
-from adapters_lesson.language import AnswerLoss, generate, load_smollm, load_smollm_tokenizer, perplexity
-from adapters_lesson.plots import learning_curves, show
-from adapters_lesson.storage import list_adapters, load_adapter, save_adapter
+
+# %% [markdown]
+# First, five questions from earlier lessons: what was missed comes again.
+
+# %%
+review("10")
 
 # %% [markdown]
 # ## The model
@@ -174,12 +194,25 @@ assert _ids == [3, 8, 5, 7, 2] and _labels == [-100] * 3 + [7, 2], "a row that i
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# `encode_answers` does the same with the chat template around it: the marks and the system message with which this model
-# was trained. How much of a dialogue counts?
+# Your function now labels every dialogue of this lesson. The prompt is the question in the chat template: the marks and
+# the system message with which this model was trained. How much of a dialogue counts?
+
 
 # %%
+def label_all(my):
+    labelled = {split: [] for split in task}
+    for split, rows in task.items():
+        for row in rows:
+            texts = [chat_prompt(tokenizer, row["question"]), row["answer"]]
+            prompt, answer = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            length = len(prompt) + len(answer) + 1  # no padding yet
+            ids, labels = my.make_labels(prompt, answer, tokenizer.eos_token_id, tokenizer.pad_token_id, length)
+            labelled[split].append({"input_ids": list(ids), "labels": list(labels)})
+    return {split: Dataset.from_list(rows) for split, rows in labelled.items()}
+
+
 if live:
-    data = encode_answers(task, tokenizer)
+    data = mine.run(label_all, "10.1")
     lengths = [len(ids) for ids in data["train"]["input_ids"]]
     counted = sum(label != -100 for labels in data["train"]["labels"] for label in labels)
     print("".join(tokenizer.convert_ids_to_tokens(data["train"][0]["input_ids"])).replace("Ġ", " ").replace("Ċ", "⏎\n"))
@@ -254,6 +287,28 @@ assert len(_rows) == 2, "two rows of 10 are enough for 2, 3, 4, 5 and 6 tokens."
 ### END HIDDEN TESTS
 
 # %% [markdown]
+# How much padding do your rows save? We take 240 sentences of film reviews, padded in batches of 24, or packed into rows
+# of 128 tokens.
+
+# %%
+prediction("10a", "Of the places in these padded batches, how many hold text?", within=12, unit=" %")
+
+# %%
+films = load_task("film_reviews")["test"]["text"][:240]
+sizes = [len(ids) for ids in load_tokenizer()(films)["input_ids"]]
+padded = 100 * sum(sizes) / sum(24 * max(sizes[i : i + 24]) for i in range(0, 240, 24))
+
+
+def fill(my):
+    rows = my.fill_rows(sizes, 128)
+    print(f"padded {padded:.0f} % text, packed into {len(rows)} rows {100 * sum(sizes) / 128 / len(rows):.0f} %")
+    return rows
+
+
+film_rows = mine.run(fill, "10.2")
+compare("10a", padded)
+
+# %% [markdown]
 # But now several dialogues stand in one row, and a causal model looks back at everything before. The second answer
 # would be given in the light of the first question. So the row says where a dialogue begins: its **positions** start
 # anew at 0, and attention is allowed only within one's own dialogue.
@@ -302,15 +357,44 @@ assert torch.equal(_matrix.float(), _right), "three dialogues of 1, 3 and 2 toke
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The library transformers builds this very matrix when it is given positions that start anew. Is the loss of a packed
-# step then really the same, up to rounding?
+# The library transformers builds such a matrix by itself when it is given positions that start anew. Is it yours?
+
 
 # %%
+def compare_masks(my):
+    config, same = LlamaConfig(attn_implementation="sdpa"), 0
+    for row in film_rows:
+        positions = torch.cat([torch.arange(sizes[i]) for i in row])
+        nothing = torch.zeros(1, len(positions), 1)  # of these only the shape counts
+        (theirs,) = create_causal_mask(config, nothing, None, None, positions[None], allow_is_causal_skip=False)
+        same += torch.equal(my.may_look(positions), theirs[0])
+    print(f"the same matrix as transformers' in {same} of {len(film_rows)} rows")
+
+
+mine.run(compare_masks, "10.3")
+
+# %% [markdown]
+# So the loss of a packed step should be that of a padded one, up to rounding. Your rows (10.2) hold the dialogues, here
+# and in the training below.
+
+
+# %%
+def pack(my, dialogues, room):
+    columns = {name: list(dialogues[name]) for name in ("input_ids", "labels")}
+    columns["position_ids"] = [list(range(len(ids))) for ids in columns["input_ids"]]
+    rows = my.fill_rows([len(ids) for ids in columns["input_ids"]], room)
+    return Dataset.from_list(
+        [{name: [x for i in row for x in texts[i]] for name, texts in columns.items()} for row in rows]
+    )
+
+
 if live:
     some = data["train"].select(range(8))
+    parts = {"some": some, "train": data["train"], "validation": data["validation"]}
+    packed = mine.run(lambda my: {name: pack(my, rows, 160) for name, rows in parts.items()}, "10.2")
     with torch.no_grad():
         losses = {}
-        for way, rows in (("padded", some), ("packed", pack(some, 160))):
+        for way, rows in (("padded", some), ("packed", packed["some"])):
             batch = TokenTexts(rows).batch(range(len(rows)))
             losses[way] = AnswerLoss(model)(**batch).loss.item()
             filled = sum(lengths[:8]) / batch["input_ids"].numel()
@@ -333,13 +417,16 @@ for kind, ways in results["speed"].items():
 #
 # Adapters of width 32 after each block's FFN, the rest frozen: the same call as for the classifiers, and the same
 # training loop. A step has four rows with eight dialogues. Forty steps: the model sees most of the dialogues once. It
-# takes one to three minutes. What is learnt first?
+# takes one to three minutes.
+
+# %%
+prediction("10b", "After these forty steps, how many of its answers will have the form?", within=15, unit=" %")
 
 # %%
 if live:
+    remove_adapters(model)  # those of an earlier run of this cell
     torch.manual_seed(0)
     print(prepare(model, "adapter", AdapterConfig(32, placement="pfeiffer")))
-    packed = {split: pack(data[split], 160) for split in ("train", "validation")}
     history = train(
         AnswerLoss(model), packed["train"], packed["validation"],
         steps=40, validate_every=10, batch_size=4, learning_rate=1e-3,
@@ -349,12 +436,11 @@ else:
 print(f"{history.trainable:,} trained parameters, {history.seconds:.0f} s for {history.steps} steps")
 
 # %%
-first, last = history.validation[0], history.validation[-1]
+shares = (f"{100 * entry['accuracy']:.0f} % after {entry['step']} steps" for entry in history.validation)
 show(
     learning_curves({"adapters": history}),
     f"Training loss over {history.steps} steps, from {history.loss[0]:.2f} to {history.loss[-1]:.2f}, steeply at first; "
-    f"and how many tokens of the validation answers are predicted right: {100 * first['accuracy']:.0f} % after "
-    f"{first['step']} steps, {100 * last['accuracy']:.0f} % at the end.",
+    f"and how many tokens of the validation answers are predicted right: {', '.join(shares)}.",
 )
 
 # %% [markdown]
@@ -363,10 +449,11 @@ show(
 #
 # ## Before, after, and off again
 #
-# Now the same questions again. Before you run the cell: will *what* it says have become better, too?
+# Now the same questions again. Read *what* it says, too.
 
 # %%
 if live:
+    set_active_adapter(model, "default")  # an interrupt may have left them off
     trained = generate(model, tokenizer, questions)
     set_active_adapter(model, None)
     off = generate(model, tokenizer, questions)
@@ -383,6 +470,7 @@ for i in (3, 11, 16, 25):
 for label, answers in (("bare", bare), ("with adapters", trained), ("off again", off)):
     print(f"{label:14} {100 * form_share(answers):3.0f} % of {len(answers)} answers in the form")
 print(f"every answer with the adapters off is the same as before: {off == bare}")
+compare("10b", 100 * form_share(trained))
 
 # %% [markdown]
 # On the left the bare model, on the right the same one with adapters. The form is there, on questions it has never
@@ -392,7 +480,13 @@ print(f"every answer with the adapters off is the same as before: {off == bare}"
 # What have the adapters done to the texts that have nothing to do with a log?
 
 # %%
+prediction(
+    "10c", "Which now surprises it more, by over a tenth?", ["neither", "only prose", "only film reviews", "both"]
+)
+
+# %%
 if live:
+    set_active_adapter(model, "default")
     surprise["with adapters"] = perplexities()
     set_active_adapter(model, None)
     surprise["off again"] = perplexities()
@@ -401,6 +495,8 @@ else:
     surprise |= {"with adapters": committed["perplexity"], "off again": surprise["bare"]}
 for label, values in surprise.items():
     print(f"{label:14} perplexity of " + ", ".join(f"{kind} {value:.3f}" for kind, value in values.items()))
+risen = [f"only {kind}" for kind, value in surprise["with adapters"].items() if value > 1.1 * surprise["bare"][kind]]
+compare("10c", "both" if len(risen) == 2 else risen[0] if risen else "neither")
 
 # %% [markdown]
 # Off again it is the same to the last digit. Switched on, the adapters work on every text, wanted or not. Our prose
@@ -460,6 +556,14 @@ print(
 # much does full fine-tuning exchange at each step, and how much do adapters?
 
 # %%
+prediction(
+    "10d",
+    "A model of 15.5 million parameters, with four adapters of m = 16 and d = 384: how many times as many bytes does full "
+    "fine-tuning exchange?",
+    factor=2,
+)
+
+# %%
 LAYERS, M, STEPS = 2, 16, 8
 sentences = encode(load_task("aspect_sentiment"), load_tokenizer())
 
@@ -472,31 +576,31 @@ def fresh(method: str) -> Classifier:
     return model
 
 
-for method in ("full", "adapter"):
-    trained = sum(p.numel() for p in fresh(method).parameters() if p.requires_grad)
-    print(f"{method:8} trains {trained:>12,} parameters: {4 * trained:>12,} bytes of gradients a step")
+gradients = {method: gradient_bytes(fresh(method)) for method in ("full", "adapter")}
+for method, size in gradients.items():
+    print(f"{method:8} trains {size // 4:>12,} parameters: {size:>12,} bytes of gradients a step")
+compare("10d", gradients["full"] / gradients["adapter"])
 
 # %% [markdown]
-# A gradient is as large as what it belongs to, four bytes for each number in single precision. That is the whole
-# prediction, `gradient_bytes(model)` in the package.
+# A gradient is as large as what it belongs to, four bytes for each number in single precision.
 #
 # ## Two processes, really
 #
 # The package's training runs from the command line, too:
 #
 # ```
-# python -m adapters_lesson.train --task sentiment --base minilm:2 --steps 8
+# python -m adapters_lesson train --task sentiment --base minilm:2 --steps 8
 # ```
 #
 # and Hugging Face's **accelerate** starts the same command in as many processes as one likes:
 #
 # ```
-# accelerate launch --multi_gpu --num_processes 2 -m adapters_lesson.train --task sentiment --base minilm:2 --steps 8
+# accelerate launch --multi_gpu --num_processes 2 -m adapters_lesson train --task sentiment --base minilm:2 --steps 8
 # ```
 #
 # The word `multi_gpu` means "several processes": on a machine with GPUs each gets one, and without a GPU they share the
 # cores, as here. On several machines the launch gets their addresses, and the command stays as it is. Inside,
-# accelerate wraps the model in PyTorch's `DistributedDataParallel`, which averages the gradients while the backward pass
+# the model is wrapped in PyTorch's `DistributedDataParallel`, which averages the gradients while the backward pass
 # still runs. It hands them over in buckets, and our script counts the bytes of each bucket.
 #
 # The next cell does it, once with each method. Starting takes longer than training.
@@ -511,7 +615,7 @@ def on_two_processes(method: str) -> dict:
     """Train with two processes of one thread each, and return the report."""
     options = f"""
         --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --main_process_port 0
-        -m adapters_lesson.train --task sentiment --base minilm:{LAYERS} --method {method} --bottleneck {M}
+        -m adapters_lesson train --task sentiment --base minilm:{LAYERS} --method {method}
         --steps {STEPS} --learning-rate {rates[method]} --dropout 0 --seed 0 --validate-every {STEPS} --quiet
     """.split()
     files = ["--save", str(folder / method), "--report", str(folder / f"{method}.json")]
@@ -530,7 +634,7 @@ def on_two_processes(method: str) -> dict:
 reports = {method: on_two_processes(method) for method in rates}
 print(f"{'':8}{'predicted':>14}{'exchanged':>14}   bytes of gradients a step")
 for method, report in reports.items():
-    print(f"{method:8}{gradient_bytes(fresh(method)):>14,}{report['exchanged_bytes_per_step']:>14,.0f}")
+    print(f"{method:8}{gradients[method]:>14,}{report['exchanged_bytes_per_step']:>14,.0f}")
 share = reports["full"]["gradient_bytes"] / reports["adapter"]["gradient_bytes"]
 print(f"\nfull fine-tuning exchanges {share:.0f} times as much")
 
@@ -546,9 +650,12 @@ print(f"\nfull fine-tuning exchanges {share:.0f} times as much")
 # on their order. And not with dropout, because each process draws its own masks, so we switched it off above
 # (`--dropout 0`).
 #
-# Where the division leaves a remainder, a mean of means would be wrong. In a last batch of 3 rows one process has two
-# and the other has one. So the script weights each process's loss by its share of the rows; in a language model it is the
-# share of the *tokens that count*, which is hardly ever one half.
+# <details><summary>And a batch that cannot be halved?</summary>
+#
+# There a mean of means would be wrong. In a last batch of 3 rows one process has two and the other has one. So the script
+# weights each process's loss by its share of the rows; in a language model it is the share of the *tokens that count*,
+# which is hardly ever one half.
+# </details>
 #
 # We train the adapters here, in this one process, and compare.
 
@@ -562,6 +669,7 @@ history = train(
     seed=0,
     progress=False,
 )
+assert not history.stopped, "The training was interrupted: run this cell once more."
 shared = fresh("adapter")
 start = {name: p.detach().clone() for name, p in shared.named_parameters() if p.requires_grad}
 remove_adapters(shared)
@@ -587,7 +695,15 @@ assert apart < 1e-4 and losses < 1e-5
 # 1. *Add up.* In N − 1 rounds each process passes one piece on to its neighbour, who adds its own. After that each of
 #    them holds the finished sum of one piece.
 # 2. *Share out.* In N − 1 more rounds the finished pieces go round, until all have all of them.
-#
+
+# %%
+prediction(
+    "10e",
+    "Ten machines become a hundred. What does each of them send at a step?",
+    ["a tenth", "about as much", "twice as much", "ten times as much"],
+)
+
+# %% [markdown]
 # ### Exercise 10.4 · What one process sends
 #
 # **Write** a function that returns the bytes that *each* process sends at every step when N processes average their
@@ -630,12 +746,30 @@ assert sent_bytes(1000, 1) == 0, "one process sends nothing."
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# For two processes this is just the size of the gradients, for many it approaches twice that, and it never grows
-# beyond: a hundred machines send hardly more each than ten.
+# What does each machine send at a step of this lesson's language model, by your formula, and how long does a cable take
+# for it? An ordinary one carries 1 Gbit/s, one in a data centre 100.
+
+
+# %%
+def traffic(my):
+    print(f"{'machines':>8}{'':12}{'MB sent':>10}{'s at 1 Gbit/s':>16}{'s at 100 Gbit/s':>18}")
+    for machines in (2, 10, 100):
+        for method, trained in (("full", 134_515_008), ("adapter", committed["trainable"])):
+            sent = my.sent_bytes(trained, machines)
+            print(f"{machines:8}    {method:8}{sent / 1e6:10.1f}{8 * sent / 1e9:16.5f}{8 * sent / 1e11:18.5f}")
+    return my.sent_bytes(committed["trainable"], 100) / my.sent_bytes(committed["trainable"], 10)
+
+
+more = mine.run(traffic, "10.4")
+compare("10e", "a tenth" if more < 0.5 else "about as much" if more < 1.5 else "twice as much" if more < 5 else "ten times as much")  # fmt: skip
+
+# %% [markdown]
+# For two processes it is just the size of the gradients, for many it approaches twice that, and never more. Over an
+# ordinary cable full fine-tuning of a *small* language model would wait for seconds at every step, adapters for
+# hundredths. Within one machine, or in a data centre, the exchange is fast and hidden behind the backward pass.
 #
-# We have counted what PyTorch hands over. Does the network carry that much? The committed run asked Linux: its counter of
-# the loopback interface, over which processes of one machine talk, before and after. Two processes send through it what
-# the formula says for one, times two.
+# Does the network carry what we count? The committed run asked Linux: its counter of the loopback interface, over which
+# processes of one machine talk, before and after. Two processes send through it what the formula says for one, times two.
 
 # %%
 measured = load_results("distributed")
@@ -662,25 +796,29 @@ for text, number in (
 # %% [markdown]
 # The surplus on the loopback interface is the packets' headers and the small talk: at each step the processes also
 # add up their losses.
-#
-# Now put a cable between the two. What would a step of this lesson's language model wait for it?
-
-# %%
-parameters = {"full": 134_515_008, "adapter": committed["trainable"]}
-for network, bits_per_second in (("Ethernet, 1 Gbit/s", 1e9), ("data centre, 100 Gbit/s", 1e11)):
-    for method, count in parameters.items():
-        seconds = ring_bytes(4 * count, 2) * 8 / bits_per_second
-        print(f"{network:24}{method:8}{4 * count / 1e6:8.1f} MB {seconds:10.5f} s a step")
-
-# %% [markdown]
-# Over an ordinary cable full fine-tuning of a *small* language model would wait for seconds at every step, adapters
-# for hundredths.
-#
-# Elsewhere it matters less: within one machine, or in a data centre, the exchange is fast and hidden behind the
-# backward pass. And each process still holds the whole frozen base in memory.
 
 # %%
 workplace.cleanup()
+
+# %% [markdown]
+# ## Graduation
+#
+# Now your library works alone: in a process that cannot import the course, it puts adapters into MiniLM and teaches it to
+# judge film reviews. The course's library goes from the same start, and the two are compared. What you have left out is
+# lent by the course. It takes about a minute, and leaves a page, *graduation.html*, beside your library.
+
+# %%
+from adapters_lesson.course.mine.graduation import graduate
+
+graduate()
+
+# %% [markdown]
+# ## What have you learnt?
+#
+# Twelve questions on the concepts of the course, as in lesson 00. When you have answered all, your gain is shown.
+
+# %%
+concept_test("after")
 
 # %% [markdown]
 # ## Check yourself
