@@ -13,8 +13,8 @@ from pathlib import Path
 
 from make_aspects import write_csv  # type: ignore[import-not-found]
 
-from adapters_lesson.answers import log_entry
-from adapters_lesson.files import write_atomically
+from adapters_lesson.course.language.answers import log_entry
+from adapters_lesson.guards.safe_files import write_atomically
 
 HERE = Path(__file__).parent / "answers"
 SEED = 10

@@ -5,7 +5,7 @@ import hashlib
 import random
 from pathlib import Path
 
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 
 HERE = Path(__file__).parent / "aspects"
 SIZES = {"train": 1500, "validation": 500, "test": 2000}

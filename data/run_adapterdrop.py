@@ -16,7 +16,7 @@ import torch
 from run_experiments import RESULTS, SEEDS, adapter, build, read  # type: ignore[import-not-found]
 
 from adapters_lesson import drop_adapters, encode, evaluate, load_task, load_tokenizer, set_active_adapter, train
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 
 TASK, LAYERS, WIDTH, EPOCHS, LEARNING_RATE = "aspect_sentiment", 6, 16, 4, 3e-3
 DROPPED = range(LAYERS)  # n: the adapters of the highest layer are never dropped

@@ -85,7 +85,7 @@ def compare(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     from adapters_lesson import encode, load_minilm, load_task, load_tokenizer
-    from adapters_lesson.adapterhub import export_adapterhub, import_adapterhub
+    from adapters_lesson.exchange.adapterhub import export_adapterhub, import_adapterhub
     from adapters_lesson.training import Texts
 
     data = encode(load_task(TASK), load_tokenizer())
@@ -121,7 +121,7 @@ def largest(difference: torch.Tensor) -> float:
 
 def main(path: Path) -> None:
     """Write the result; it fails when the two do not agree to 1e-4."""
-    from adapters_lesson.files import write_atomically
+    from adapters_lesson.guards.safe_files import write_atomically
 
     if not PEER.exists():
         sys.exit("The library adapters is not here: `make peer` makes its environment.")

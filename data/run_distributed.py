@@ -2,7 +2,7 @@
 
 Full fine-tuning and adapters on aspect sentiment with MiniLM's six layers, batches of 32 texts, dropout off, one thread
 for each process; on one process and on two of the same machine, that is, over its loopback interface. Every run is
-`python -m adapters_lesson.train`. A longer and a shorter run differ by steps only, so their difference in what the
+`python -m adapters_lesson train`. A longer and a shorter run differ by steps only, so their difference in what the
 loopback interface has carried is that of the steps; nothing else should use it meanwhile. `--quick` only tries the
 machinery and writes nothing.
 """
@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from adapters_lesson.costs.traffic import ring_bytes
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 
 RESULT = Path(__file__).parent / "results" / "distributed.json"
 QUICK = "--quick" in sys.argv[1:]
@@ -36,7 +36,7 @@ def run(method: str, processes: int, steps: int, folder: Path) -> dict[str, Any]
     """One run's report, with the bytes that the loopback interface carried and the file of what was trained."""
     saved, report = folder / f"{method} {processes} {steps}", folder / "report.json"
     launch = f"{LAUNCH} --num_processes {processes} --main_process_port 0".split() if processes > 1 else []
-    command = [sys.executable, *launch, "-m", "adapters_lesson.train", "--task", "sentiment", "--quiet"]
+    command = [sys.executable, *launch, "-m", "adapters_lesson", "train", "--task", "sentiment", "--quiet"]
     command += ["--base", f"minilm:{LAYERS}", "--method", method, "--dropout", "0", "--steps", str(steps)]
     command += ["--learning-rate", METHODS[method], "--save", str(saved), "--report", str(report)]
     before = loopback_bytes()

@@ -32,7 +32,7 @@ from adapters_lesson import (
     train,
 )
 from adapters_lesson.architectures import blocks_of
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 from adapters_lesson.insertion import drop_adapters
 
 RESULTS = Path(__file__).parent / "results"

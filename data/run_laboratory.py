@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from run_experiments import RESULTS, SEEDS, read  # type: ignore[import-not-found]
 
-from adapters_lesson.experiments import SWEEPS, run_experiment
-from adapters_lesson.files import write_atomically
+from adapters_lesson.course.laboratory.experiments import SWEEPS, run_experiment
+from adapters_lesson.guards.safe_files import write_atomically
 
 
 def main(path: Path) -> None:

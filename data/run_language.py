@@ -18,11 +18,11 @@ import torch
 from datasets import Dataset
 
 from adapters_lesson import AdapterConfig, load_task, prepare, remove_adapters, set_active_adapter
-from adapters_lesson.answers import encode_answers, form_share, load_answers, load_prose, pack
 from adapters_lesson.batches import TokenTexts
 from adapters_lesson.costs import measure_latency
-from adapters_lesson.files import write_atomically
-from adapters_lesson.language import AnswerLoss, generate, load_smollm, load_smollm_tokenizer, perplexity
+from adapters_lesson.course.language.answers import encode_answers, form_share, load_answers, load_prose, pack
+from adapters_lesson.course.language.smollm import AnswerLoss, generate, load_smollm, load_smollm_tokenizer, perplexity
+from adapters_lesson.guards.safe_files import write_atomically
 from adapters_lesson.modes import training_mode
 from adapters_lesson.training import train
 

@@ -29,15 +29,11 @@ import torch
 from many_tasks_fusion import fusion  # type: ignore[import-not-found]
 from torch import nn
 
-from adapters_lesson import (
-    AdapterConfig,
-    Classifier,
-    SmallTransformer,
-)
+from adapters_lesson import AdapterConfig, Classifier, SmallTransformer
 from adapters_lesson.adapter import Adapter
 from adapters_lesson.bank import AdapterBank, grouped
 from adapters_lesson.costs.latency import measure_latency
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 
 RESULT = Path(__file__).parent / "results" / "many_tasks.json"
 TASK_COUNTS = (2, 4, 8, 16)

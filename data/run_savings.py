@@ -24,7 +24,7 @@ from adapters_lesson import (
     prepare,
     train,
 )
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 
 RESULT = Path(__file__).parent / "results" / "savings.json"
 UPPER = AdapterConfig(16, layers=(2, 3))
