@@ -7,141 +7,110 @@ release version from it, in release/lesson01, and notes its cells and points in 
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-import jupytext
 import nbformat
-from grading import tag_what_no_exercise_needs
 from nbformat import NotebookNode
 
-from adapters_lesson.files import write_atomically
+from adapters_lesson.course.lesson_source import LANGUAGE, Cell, Exercise, Lesson, read_lesson
+from adapters_lesson.guards.safe_files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "notebooks" / "sources"
 CLASS = HERE.parent / "dist" / "assignments"
-POINTS = {"◆◇◇": 2, "◆◆◇": 4, "◆◆◆": 6}  # one half for the check that the learner sees, one for the hidden tests
-CARD = re.compile(r"^### Exercise (\d+\.\d+) · (.+)$", re.MULTILINE)
-DIFFICULTY = re.compile(r"\*\*Difficulty\*\*\s+([◆◇]{3})")
-CHECK = re.compile(r"^checks\.check_\w+\(", re.MULTILINE)
-HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS\n.*?^### END HIDDEN TESTS$", re.MULTILINE | re.DOTALL)
+POINTS = {1: 2, 2: 4, 3: 6}  # by difficulty; one half for the check that the learner sees, one for the hidden tests
 TABLE = re.compile(r"^\| lesson \|.*?\|$(?!\n\|)", re.MULTILINE | re.DOTALL)
 OTHER_LESSON = re.compile(r"\[([^\]]+)\]\([^)#:]+\.ipynb\)")
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """What a lesson's card says of an exercise: its ``number``, for instance "1.3", its ``title``, its ``points``."""
-
-    number: str
-    title: str
-    points: int
+def lessons() -> dict[str, Lesson]:
+    """The lessons with exercises, by number."""
+    read = [read_lesson(path) for path in sorted(SOURCES.glob("[0-9]*.py"))]
+    return {lesson.name[:2]: lesson for lesson in read if lesson.exercises}
 
 
-def lessons() -> list[str]:
-    """The lessons that have a source with exercises, in order."""
-    return [path.stem for path in sorted(SOURCES.glob("[0-9]*.py")) if CHECK.search(path.read_text(encoding="utf-8"))]
-
-
-def find_lesson(number: str) -> str:
+def find_lesson(number: str) -> Lesson:
     """The lesson of a number, for instance of "01".
 
     Raises:
         ValueError: where no lesson has that number, or where it has no exercises.
     """
-    there = {lesson[:2]: lesson for lesson in lessons()}
+    there = lessons()
     if number not in there:
         said = f"LESSON={number} is none of them" if number else "LESSON is missing"
         raise ValueError(f"{said}: there are exercises in the lessons {', '.join(there)}; for instance LESSON=01")
     return there[number]
 
 
-def source_version(lesson: str) -> tuple[NotebookNode, list[Exercise]]:
-    """The notebook with solutions, tests and nbgrader's metadata, not executed, and its exercises.
+def points(exercise: Exercise) -> int:
+    """What an exercise gives, by its difficulty."""
+    return POINTS[exercise.difficulty]
+
+
+def source_version(lesson: Lesson) -> NotebookNode:
+    """The notebook with solutions, tests and nbgrader's metadata, not executed.
 
     Raises:
         ValueError: where an exercise lacks a part, named with its number.
     """
+    from grading import tag_what_no_exercise_needs  # here: the points can be written without nbgrader
+
+    answers: dict[int, str] = {}
+    checks: dict[int, Exercise] = {}
+    for exercise in lesson.exercises:
+        if not (exercise.difficulty and exercise.answers and exercise.check and lesson.cells[exercise.check].hidden):
+            raise ValueError(f"exercise {exercise.number} lacks a part: make check-notebooks says which")
+        first, *more = exercise.answers
+        answers |= {first: f"exercise-{_dashed(exercise)}"}
+        answers |= {place: f"exercise-{_dashed(exercise)}-{k}" for k, place in enumerate(more, 2)}
+        checks[exercise.check] = exercise
     cells: list[NotebookNode] = []
-    exercises: list[Exercise] = []
-    current: Exercise | None = None  # the exercise whose check has not come yet
-    solutions = 0
-    for original in jupytext.read(SOURCES / f"{lesson}.py").cells:
-        text = original.source
-        if original.cell_type == "markdown":
-            if card := CARD.search(text):
-                if current:
-                    raise ValueError(f"exercise {current.number} of {lesson} has no cell that calls its check")
-                current, solutions = _exercise(card, text, lesson), 0
-            cells.append(nbformat.v4.new_markdown_cell(OTHER_LESSON.sub(r"\1", text)))
-            _mark(cells[-1], f"cell-{len(cells):03d}", locked=True)
-        elif current and "### BEGIN SOLUTION" in text:
-            solutions += 1
-            cells.append(nbformat.v4.new_code_cell(text))
-            name = f"exercise-{_dashed(current)}" + (f"-{solutions}" if solutions > 1 else "")
-            _mark(cells[-1], name, solution=True)
-        elif current and CHECK.search(text):
-            if not solutions:
-                raise ValueError(f"exercise {current.number} of {lesson} has no ### BEGIN SOLUTION before its check")
-            cells += _tests(text, current, lesson)
-            exercises.append(current)
-            current = None
+    for place, cell in enumerate(lesson.cells):
+        if place in checks:
+            cells += _tests(cell, checks[place])
+        elif place in answers:
+            cells.append(_mark(nbformat.v4.new_code_cell(cell.source), answers[place], solution=True))
+        elif cell.kind == "markdown":
+            text = OTHER_LESSON.sub(r"\1", cell.source)
+            cells.append(_mark(nbformat.v4.new_markdown_cell(text), f"cell-{len(cells) + 1:03d}", locked=True))
         else:
-            cells.append(nbformat.v4.new_code_cell(text))
-            _mark(cells[-1], f"cell-{len(cells):03d}", locked=True)
-    if current:
-        raise ValueError(f"exercise {current.number} of {lesson} has no cell that calls its check")
-    cells.insert(1, _how_it_is_graded(exercises))
+            code = nbformat.v4.new_code_cell(cell.source)
+            cells.append(_mark(code, f"cell-{len(cells) + 1:03d}", locked=True))
+    cells.insert(1, _how_it_is_graded(lesson.exercises))
     tag_what_no_exercise_needs(cells)
-    for number, cell in enumerate(cells):
-        cell.id = f"{lesson[:2]}-{number:03d}"
+    for number, made in enumerate(cells):
+        made.id = f"{lesson.name[:2]}-{number:03d}"
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata), exercises
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": dict(LANGUAGE)})
 
 
-def _exercise(card: re.Match[str], text: str, lesson: str) -> Exercise:
-    difficulty = DIFFICULTY.search(text, card.end())
-    if not difficulty or difficulty[1] not in POINTS:
-        raise ValueError(f"exercise {card[1]} of {lesson} needs **Difficulty** followed by one of {', '.join(POINTS)}")
-    return Exercise(card[1], card[2].strip(), POINTS[difficulty[1]])
-
-
-def _tests(text: str, exercise: Exercise, lesson: str) -> list[NotebookNode]:
+def _tests(cell: Cell, exercise: Exercise) -> list[NotebookNode]:
     """The two graded cells: the check that the learner sees, and the hidden tests."""
-    hidden = HIDDEN.search(text)
-    if not hidden:
-        raise ValueError(f"exercise {exercise.number} of {lesson} has no ### BEGIN HIDDEN TESTS after its check")
-    shown = HIDDEN.sub("", text).rstrip()
-    last = ast.parse(shown).body[-1]
-    if not isinstance(last, ast.Expr):
-        raise ValueError(
-            f"exercise {exercise.number} of {lesson}: the check's cell has to end with the call of the check"
-        )
-    lines = shown.splitlines()
+    *above, call = cell.shown.splitlines()
     report = f"report_{exercise.number.replace('.', '_')}"
-    lines[last.lineno - 1] = f"{report} = {lines[last.lineno - 1]}"
-    lines += [f'assert {report}.status == "correct", {report}', f"print({report})"]
-    check = nbformat.v4.new_code_cell("\n".join(lines))
-    more = nbformat.v4.new_code_cell(f"# Further tests of exercise {exercise.number} run here in grading.\n{hidden[0]}")
-    for name, cell in (("check", check), ("hidden", more)):
-        _mark(cell, f"{name}-{_dashed(exercise)}", grade=True, locked=True, points=exercise.points / 2)
-    return [check, more]
+    lines = [*above, f"{report} = {call}", f'assert {report}.status == "correct", {report}', f"print({report})"]
+    hidden = f"# Further tests of exercise {exercise.number} run here in grading.\n{cell.hidden}"
+    return [
+        _mark(nbformat.v4.new_code_cell(code), name, grade=True, locked=True, points=points(exercise) / 2)
+        for name, code in (
+            (f"check-{_dashed(exercise)}", "\n".join(lines)),
+            (f"hidden-{_dashed(exercise)}", hidden),
+        )
+    ]
 
 
-def _how_it_is_graded(exercises: list[Exercise]) -> NotebookNode:
-    rows = "\n".join(f"| {e.number} · {e.title} | {e.points} |" for e in exercises)
+def _how_it_is_graded(exercises: tuple[Exercise, ...]) -> NotebookNode:
+    rows = "\n".join(f"| {e.number} · {e.title} | {points(e)} |" for e in exercises)
     cell = nbformat.v4.new_markdown_cell(
         "**To hand in.** Write your answers where `# your code here` stands. An exercise gives half of its points when "
         "its check says ✔, and the other half when further tests pass, which try other inputs. In grading, your cells "
         "and the tests run in a fresh kernel, and of the lesson's own cells those that they need.\n\n"
-        f"| exercise | points |\n|---|---|\n{rows}\n| together | {sum(e.points for e in exercises)} |"
+        f"| exercise | points |\n|---|---|\n{rows}\n| together | {sum(map(points, exercises))} |"
     )
     return _mark(cell, "how-it-is-graded", locked=True)
 
@@ -156,20 +125,19 @@ def _dashed(exercise: Exercise) -> str:
     return exercise.number.replace(".", "-")
 
 
-def write_assignment(lesson: str, folder: Path, again: bool = False) -> list[Exercise]:
+def write_assignment(lesson: Lesson, folder: Path, again: bool = False) -> None:
     """Write the source version into a class's folder, and let nbgrader make the release version and the gradebook.
 
     Raises:
         ValueError: where hand-ins are there already (unless ``again``), or where nbgrader refuses: with its words.
     """
-    notebook, exercises = source_version(lesson)
-    name = f"lesson{lesson[:2]}"
+    notebook, name = source_version(lesson), f"lesson{lesson.name[:2]}"
     if not again and (there := sorted(folder.glob(f"submitted/*/{name}"))):
         raise ValueError(
             f"{there[0]} was handed in on the present version of {name}, which building it again may change: "
             "add --again if you mean that (for a changed test or other points)"
         )
-    path = folder / "source" / name / f"{lesson}.ipynb"
+    path = folder / "source" / name / f"{lesson.name}.ipynb"
     text = nbformat.writes(notebook) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     shutil.copy2(HERE / "grading.py", folder)
@@ -180,7 +148,6 @@ def write_assignment(lesson: str, folder: Path, again: bool = False) -> list[Exe
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path_too})
     if done.returncode:
         raise ValueError(f"nbgrader could not make {name}:\n{done.stderr.strip()}")
-    return exercises
 
 
 def main() -> int:
@@ -199,22 +166,22 @@ def main() -> int:
             print(table)
             return 0
         lesson = find_lesson(arguments.lesson)
-        exercises = write_assignment(lesson, arguments.into, arguments.again)
+        write_assignment(lesson, arguments.into, arguments.again)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    release = arguments.into / "release" / f"lesson{lesson[:2]}" / f"{lesson}.ipynb"
-    print(f"{len(exercises)} exercises, {sum(e.points for e in exercises)} points; to hand out: {release}")
+    release = arguments.into / "release" / f"lesson{lesson.name[:2]}" / f"{lesson.name}.ipynb"
+    together = sum(map(points, lesson.exercises))
+    print(f"{len(lesson.exercises)} exercises, {together} points; to hand out: {release}")
     return 0
 
 
 def points_table() -> list[str]:
     """The points of all lessons, as the lines of a Markdown table."""
     rows = ["| lesson | exercises and their points | together |", "|---|---|---:|"]
-    for lesson in lessons():
-        exercises = source_version(lesson)[1]
-        each = " · ".join(f"{e.number}: {e.points}" for e in exercises)
-        rows.append(f"| {lesson[:2]} | {each} | {sum(e.points for e in exercises)} |")
+    for number, lesson in lessons().items():
+        each = " · ".join(f"{exercise.number}: {points(exercise)}" for exercise in lesson.exercises)
+        rows.append(f"| {number} | {each} | {sum(map(points, lesson.exercises))} |")
     return rows
 
 

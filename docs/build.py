@@ -9,7 +9,6 @@ into an error. Nothing is executed and nothing is fetched.
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 import shutil
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 from sphinx.cmd.build import main as sphinx_build
+
+from adapters_lesson.course.lesson_source import WIDGET, course
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -34,7 +35,6 @@ PAGES = {  # a text of the repository → the name of its page
 CODE_OR_LINK = re.compile(
     r"```.*?```|(?<!\[)`[^`\n]+`|(?P<image>!?)\[(?P<text>(?:[^\]`]|`[^`]*`)*)\]\((?P<link>[^)\s]+)\)", re.S
 )
-WIDGET = re.compile(r"^(?:quiz\(|\w+_explorer\(|guided_experiments\(|laboratory$)", re.MULTILINE)
 ABOUT_A_LESSON = """:::{{admonition}} About this page
 :class: note
 
@@ -45,19 +45,13 @@ This is the complete edition, with solutions and results. To work through the le
 ABOUT_WIDGETS = "\n\nThe widgets and the quiz move only in JupyterLab. Here a picture stands for each."
 
 
-def lessons() -> list[dict[str, str]]:
-    """The rows of notebooks/course.csv: lesson, title, question and minutes."""
-    with (NOTEBOOKS / "course.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def course_map() -> str:
     """The lessons as a Markdown table, with links to their pages and the sum of their minutes."""
     lines = ["| Lesson | The question it answers | Minutes |", "|---|---|--:|"]
-    for row in lessons():
+    for row in course():
         link = f"[{row['lesson'][:2]} · {row['title']}]({row['lesson']}.ipynb)"
         lines.append(f"| {link} | {row['question'][0].upper()}{row['question'][1:]} | {row['minutes']} |")
-    return "\n".join([*lines, f"| Together | | {sum(int(row['minutes']) for row in lessons())} |"])
+    return "\n".join([*lines, f"| Together | | {sum(int(row['minutes']) for row in course())} |"])
 
 
 class Pages:
@@ -66,7 +60,7 @@ class Pages:
     def __init__(self, folder: Path):
         self.folder = folder
         self.texts = {ROOT / path: f"{name}.md" for path, name in PAGES.items()}
-        for row in lessons():
+        for row in course():
             for edition in (NOTEBOOKS, NOTEBOOKS / "solutions"):
                 self.texts[edition / f"{row['lesson']}.ipynb"] = f"{row['lesson']}.ipynb"
 
@@ -159,7 +153,7 @@ def build(site: Path) -> int:
         for file in pages.texts:
             if file.suffix == ".md":
                 pages.add_text(file)
-        for row in lessons():
+        for row in course():
             pages.add_lesson(row["lesson"])
         built = Path(work) / "site"
         options = ["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", "-d", f"{work}/doctrees", "-c", str(HERE)]

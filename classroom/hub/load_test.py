@@ -27,8 +27,8 @@ import memory
 from learner import Kernel, Learner
 from trial import INSTALL, PROXY, Hub, trial_hub
 
-from adapters_lesson.files import write_atomically
-from adapters_lesson.pretrained import minilm_folder
+from adapters_lesson.data import minilm_folder
+from adapters_lesson.guards.safe_files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results"

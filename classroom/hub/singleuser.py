@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 
 LESSONS = Path(__file__).resolve().parents[2] / "notebooks"
 

@@ -18,7 +18,9 @@ from learner import PATIENCE, Learner
 
 CONFIG = Path(__file__).resolve().parent / "jupyterhub_config.py"
 PROXY = Path(sys.prefix, "bin", "configurable-http-proxy")
-INSTALL = "JupyterHub's proxy is not installed: make hub installs it, make .venv/.hub does so without starting the hub"
+INSTALL = (
+    "JupyterHub's proxy is not installed: make hub installs it, make .classroom/.hub does so without starting the hub"
+)
 
 
 @dataclass
