@@ -223,7 +223,7 @@ class Shown:
 
     def __init__(self, page, output):
         self.page, self.output = page, output
-        self.image = output.locator("img.widget-image:visible")
+        self.image = output.locator("img.widget-image:visible, .widget-html-content:visible:has(> svg)")
 
     @property
     def picture(self):
@@ -280,6 +280,7 @@ class Shown:
 
 
 _PIXELS = """async image => {
+    if (!image.decode) return image.innerHTML;  // a drawing
     await image.decode();
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];

@@ -15,7 +15,7 @@ from models import Columns, make, small, toy_data
 from torch import nn
 
 from adapters_lesson import AdapterConfig, Classifier, evaluate, prepare, train
-from adapters_lesson.distributed import counted_traffic, make_accelerator
+from adapters_lesson.runs.distributed import counted_traffic, make_accelerator
 
 TRAIN, VALIDATION = toy_data(43, seed=0), toy_data(21, seed=1)  # odd, so that the parts are uneven
 RUN = {"steps": 10, "validate_every": 5, "batch_size": 8, "learning_rate": 3e-3, "progress": False}
@@ -118,11 +118,11 @@ def main(folder, *cases):
     accelerator = make_accelerator(timeout=60) if "WORLD_SIZE" in os.environ else None
     rank, results = 0 if accelerator is None else accelerator.process_index, {}
     for case in cases:
-        with counted_traffic() as traffic:
+        with counted_traffic() as buckets:
             model, history = run(case, accelerator, folder)
         results[case] = {
             "history": vars(history),
-            "buckets": traffic.buckets,
+            "buckets": buckets,
             "evaluated": {} if case == "tokens" else evaluate(model, VALIDATION),
             "modes": any(module.training for module in model.modules()),
             "seed": torch.initial_seed(),

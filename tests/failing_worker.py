@@ -8,7 +8,7 @@ import time
 from torch import nn
 
 from adapters_lesson import train
-from adapters_lesson.distributed import make_accelerator
+from adapters_lesson.runs.distributed import make_accelerator
 
 
 class Data(dict):

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import torch
 from models import VOCAB, Columns, toy_data
 
-from adapters_lesson import experiments
+from adapters_lesson.course.figures import Picture
+from adapters_lesson.course.laboratory import experiments
 from adapters_lesson.transformer import SmallTransformer, SmallTransformerConfig
 
 TINY = {"vocab_size": VOCAB, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
@@ -26,4 +27,6 @@ def use(monkeypatch):
     data = {"train": Labelled(toy_data(48, seed=0)), "validation": Labelled(toy_data(20, seed=1))}
     monkeypatch.setattr(experiments, "encoded", lambda task: data)
     monkeypatch.setattr(experiments.SmallTransformer, "from_minilm", tiny_base)
+    # Figures are made but not painted: painting has its own tests, and takes longest.
+    monkeypatch.setattr(Picture, "png", lambda picture, note="": b"\x89PNG")
     torch.manual_seed(0)

@@ -34,6 +34,15 @@ _GPT2 = {
 _GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 _VIT = _BERT | {"image_size": 8, "patch_size": 4}
 _VIT.pop("vocab_size"), _VIT.pop("max_position_embeddings")
+_IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_MODERN = _BERT | _IDS | {"cls_token_id": 1, "sep_token_id": 2}
+_OPT = _IDS | {"vocab_size": VOCAB, "hidden_size": WIDTH, "num_hidden_layers": DEPTH, "num_attention_heads": 2}
+_OPT |= {"ffn_dim": 32, "max_position_embeddings": 24, "word_embed_proj_dim": WIDTH, "dropout": 0.0}
+_T5 = {"vocab_size": VOCAB, "d_model": WIDTH, "d_kv": 8, "d_ff": 32, "num_layers": DEPTH, "num_heads": 2}
+_T5 |= {"dropout_rate": 0.0, "num_decoder_layers": 1}
+_BART = {"vocab_size": VOCAB, "d_model": WIDTH, "encoder_layers": 2, "decoder_layers": 1, "dropout": 0.0}
+_BART |= {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+_MOE = _LLAMA | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
 _DISTILBERT = {"vocab_size": VOCAB, "dim": WIDTH, "n_layers": DEPTH, "n_heads": 2, "hidden_dim": 32}
 
 
@@ -55,6 +64,44 @@ BASES = {
     "qwen3": lambda: hf.Qwen3Model(hf.Qwen3Config(**_LLAMA)),
     "vit": lambda: hf.ViTModel(hf.ViTConfig(**_VIT)),
 }
+# The same names of modules as one of the above, or almost; tried together in test_architectures.
+MORE_BASES = {
+    "xlm-roberta": lambda: hf.XLMRobertaModel(hf.XLMRobertaConfig(**_BERT, **_NO_DROPOUT)),
+    "camembert": lambda: hf.CamembertModel(hf.CamembertConfig(**_BERT, **_NO_DROPOUT)),
+    "electra": lambda: hf.ElectraModel(hf.ElectraConfig(**_BERT, **_NO_DROPOUT, embedding_size=8)),
+    "deberta": lambda: hf.DebertaModel(
+        hf.DebertaConfig(**_BERT, **_NO_DROPOUT, relative_attention=True, pos_att_type=["c2p", "p2c"])
+    ),
+    "deberta-v2": lambda: hf.DebertaV2Model(
+        hf.DebertaV2Config(
+            **_BERT, **_NO_DROPOUT, relative_attention=True, pos_att_type=["c2p", "p2c"], conv_kernel_size=3
+        )
+    ),
+    "albert": lambda: hf.AlbertModel(
+        hf.AlbertConfig(**_BERT, **_NO_DROPOUT, embedding_size=8, num_hidden_groups=3, inner_group_num=2)
+    ),
+    "modernbert": lambda: hf.ModernBertModel(hf.ModernBertConfig(**_MODERN)),
+    "gemma": lambda: hf.GemmaModel(hf.GemmaConfig(**_LLAMA)),
+    "gemma2": lambda: hf.Gemma2Model(hf.Gemma2Config(**_LLAMA)),
+    "gemma3_text": lambda: hf.Gemma3TextModel(hf.Gemma3TextConfig(**_LLAMA)),
+    "gemma3": lambda: hf.Gemma3Model(
+        hf.Gemma3Config(text_config=_LLAMA, vision_config=_VIT | {"vision_use_head": False}, mm_tokens_per_image=4)
+    ),
+    "phi": lambda: hf.PhiModel(hf.PhiConfig(**_BERT)),
+    "phi3": lambda: hf.Phi3Model(hf.Phi3Config(**_BERT, **_IDS)),
+    "opt": lambda: hf.OPTModel(hf.OPTConfig(**_OPT)),
+    "opt_post": lambda: hf.OPTModel(hf.OPTConfig(**(_OPT | {"do_layer_norm_before": False, "word_embed_proj_dim": 8}))),
+    "gpt_neox": lambda: hf.GPTNeoXModel(hf.GPTNeoXConfig(**_BERT)),
+    "gpt_neox_serial": lambda: hf.GPTNeoXModel(hf.GPTNeoXConfig(**_BERT, use_parallel_residual=False)),
+    "t5_encoder": lambda: hf.T5EncoderModel(hf.T5Config(**_T5)),
+    "t5_stack": lambda: hf.T5Model(hf.T5Config(**_T5)).get_encoder(),
+    "t5": lambda: hf.T5Model(hf.T5Config(**_T5)),
+    "t5_gated": lambda: hf.T5ForConditionalGeneration(hf.T5Config(**_T5, feed_forward_proj="gated-gelu")),
+    "bart": lambda: hf.BartModel(hf.BartConfig(**_BART, max_position_embeddings=24)),
+    "bart_encoder": lambda: hf.BartModel(hf.BartConfig(**_BART, max_position_embeddings=24)).get_encoder(),
+    "qwen2_moe": lambda: hf.Qwen2MoeModel(hf.Qwen2MoeConfig(**_MOE, shared_expert_intermediate_size=32)),
+    "qwen3_moe": lambda: hf.Qwen3MoeModel(hf.Qwen3MoeConfig(**_MOE)),
+}
 WITH_HEADS = {
     "small_classifier": lambda: Classifier(small(), 2),
     "bert_classifier": lambda: Classifier(BASES["bert"](), 2),
@@ -69,7 +116,7 @@ ALL = BASES | WITH_HEADS
 def make(name: str, seed: int = 0) -> nn.Module:
     """The model called ``name`` in evaluation mode, with weights large enough that every part matters."""
     torch.manual_seed(seed)
-    model = ALL[name]()
+    model = (ALL | MORE_BASES)[name]()
     randomise(model)
     return model.eval()
 
@@ -89,7 +136,9 @@ def inputs(model: nn.Module) -> dict[str, torch.Tensor]:
         return {"pixel_values": torch.randn(2, 3, 8, 8, generator=generator)}
     mask = torch.ones(2, 6, dtype=torch.long)
     mask[1, 4:] = 0
-    return {"input_ids": torch.randint(2, VOCAB, (2, 6), generator=generator), "attention_mask": mask}
+    ids = torch.randint(2, VOCAB, (2, 6), generator=generator)
+    second = {"decoder_input_ids": ids[:, :3]} if hasattr(model, "decoder") and hasattr(model, "encoder") else {}
+    return {"input_ids": ids, "attention_mask": mask, **second}
 
 
 def forward(model: nn.Module) -> torch.Tensor:
@@ -140,7 +189,7 @@ class Columns(dict):
     column_names = property(list)
 
     def __len__(self) -> int:
-        return len(self["label"])
+        return len(next(iter(self.values())))
 
 
 def toy_data(rows: int = 48, seed: int = 0) -> Columns:

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 from models import hooks, make, randomise, slots, snapshot
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 
 from adapters_lesson import AdapterBank, AdapterConfig, insert_adapters
 from adapters_lesson.storage import StorageError, load_adapter
-from adapters_lesson.storage_files import CONFIG
-from adapters_lesson.storage_format import checksum
+from adapters_lesson.storage_file import HEADER, _checksum
 
 PLAIN = AdapterConfig(4)
 RICH = AdapterConfig(
@@ -41,32 +41,21 @@ def state(model):
     )
 
 
-def tensor_file(path):
-    """The safetensors file of the saved adapter in ``path``."""
-    (file,) = path.glob("*.safetensors")
-    return file
+def unpacked(path):
+    """What the header of a saved adapter says, and the tensors."""
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()[HEADER]), {key: file.get_tensor(key).clone() for key in sorted(file.keys())}
 
 
-def forge(path, change=lambda content: None, data=None):
-    """Change what the two files in ``path`` hold, and make all checksums right again."""
-    content = json.loads((path / CONFIG).read_text())
-    del content["sha256"]
-    if data is not None:
-        from hashlib import sha256
-
-        tensor_file(path).unlink()
-        digest = sha256(data).hexdigest()
-        content["tensors"] |= {"file": f"adapter-{digest[:16]}.safetensors", "sha256": digest, "bytes": len(data)}
-        (path / content["tensors"]["file"]).write_bytes(data)
+def forge(path, change=lambda content: None, change_tensors=lambda tensors: None, sign=True):
+    """Change what the file holds and, if asked, make its checksum right again."""
+    content, tensors = unpacked(path)
     change(content)
-    (path / CONFIG).write_text(json.dumps(content | {"sha256": checksum(content)}))
-
-
-def forge_tensors(path, change, settings=lambda content: None):
-    """Let ``change`` alter the dictionary of tensors in ``path``, and make all checksums right again."""
-    tensors = load_file(tensor_file(path))
-    change(tensors)
-    forge(path, settings, save(tensors))
+    change_tensors(tensors)
+    if sign:
+        content.pop("sha256", None)
+        content["sha256"] = _checksum(content, tensors)
+    path.write_bytes(save(tensors, {HEADER: json.dumps(content)}))
 
 
 def refused(model, folder, message, name="film", error=StorageError, **more):

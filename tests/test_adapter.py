@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from adapters_lesson import Adapter, AdapterConfig
-from adapters_lesson.adapter import ACTIVATIONS, INITS, PLACEMENTS
+from adapters_lesson.adapter import ACTIVATIONS
+from adapters_lesson.guards.config_guard import INITS
+from adapters_lesson.placements import PLACEMENTS
 
 ACTIVATION = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh, "identity": lambda x: x}
 shapes = st.fixed_dictionaries(
@@ -144,8 +146,8 @@ def test_warns_when_it_is_no_bottleneck():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({}, "either bottleneck_dim .* or reduction_factor .* not neither"),
-        ({"bottleneck_dim": 4, "reduction_factor": 2}, "not both"),
+        ({}, "either bottleneck_dim or reduction_factor .* not None and None"),
+        ({"bottleneck_dim": 4, "reduction_factor": 2}, "not 4 and 2"),
         ({"bottleneck_dim": 0}, "bottleneck_dim must be a whole number of at least 1, not 0"),
         ({"bottleneck_dim": True}, "not True"),
         ({"bottleneck_dim": 4.0}, "not 4.0"),

@@ -19,11 +19,12 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 
 from adapters_lesson.adapter import AdapterConfig
-from adapters_lesson.adapterhub import export_adapterhub, import_adapterhub
-from adapters_lesson.adapterhub_config import DEFAULTS, PLACEMENTS, REQUIRED
 from adapters_lesson.architectures import base_model_of
+from adapters_lesson.exchange.adapterhub import export_adapterhub, import_adapterhub
+from adapters_lesson.exchange.adapterhub_format import DEFAULTS, PRESETS, REQUIRED
 from adapters_lesson.insertion import adapter_config, head_parameters, insert_adapters, remove_adapters
-from adapters_lesson.transformer import SmallTransformer, _from_bert_names
+from adapters_lesson.placements import PLACEMENTS
+from adapters_lesson.transformer import SmallTransformer, from_bert
 
 ROOT = Path(__file__).parents[1]
 PEER = ROOT / ".peer" / "bin" / "python"
@@ -33,7 +34,6 @@ pytestmark = pytest.mark.skipif(
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "silu": "swish", "tanh": "tanh", "identity": "linear"}
-PRESETS = {"houlsby": "double_seq_bn", "pfeiffer": "seq_bn", "parallel": "par_bn"}
 FAMILIES = ("bert", "roberta", "distilbert", "gpt2", "llama", "mistral")
 SEQUENCE_HEADS = {
     "bert": hf.BertForSequenceClassification,
@@ -131,9 +131,8 @@ def test_the_versions_are_those_that_the_course_names(library):
 def test_our_table_of_settings_is_the_librarys(library):
     defaults = library.defaults()
     assert dict.fromkeys(REQUIRED) | DEFAULTS == defaults
-    for placement, preset in PRESETS.items():
-        theirs = library.presets()[preset]
-        assert PLACEMENTS[placement].items() <= theirs.items()
+    for preset, settings in PRESETS.items():
+        assert settings.items() <= library.presets()[preset].items()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -142,8 +141,10 @@ def test_modules_agree_on_a_grid(library, family, tmp_path):
     model, presets = models.make(family), library.presets()
     hand_over(library, model, tmp_path)
     cases, tensors, ours = [], {}, []
-    options = itertools.product(PRESETS, (1, 5, 16), ACTIVATIONS, (0.5, 1.0, 4.0))
-    for case, (placement, m, activation, scaling) in enumerate(options):
+    # A Latin square: every width, activation and scaling meets every placement, and most meet each other.
+    options = itertools.product(PLACEMENTS, enumerate((1, 5, 16)), enumerate(ACTIVATIONS))
+    for case, (placement, (i, m), (j, activation)) in enumerate(options):
+        scaling = (0.5, 1.0, 4.0)[(i + j) % 3]
         layers = (0, 2) if case % 2 else None
         settings = AdapterConfig(m, placement=placement, activation=activation, scaling=scaling, layers=layers)
         torch.manual_seed(case)
@@ -157,7 +158,7 @@ def test_modules_agree_on_a_grid(library, family, tmp_path):
         remove_adapters(model)
         theirs = {"reduction_factor": models.WIDTH / (m + 0.5), "non_linearity": ACTIVATIONS[activation]}
         theirs |= {"scaling": scaling, "leave_out": [] if layers is None else [1]}
-        cases.append({"id": case, "config": presets[PRESETS[placement]] | theirs})
+        cases.append({"id": case, "config": presets[PLACEMENTS[placement].adapterhub] | theirs})
     save_file(tensors, tmp_path / "adapters.safetensors")
     answers = library.grid(cases=cases, weights=str(tmp_path / "adapters.safetensors"), inputs=asked(model))
     bare = models.output(model)
@@ -167,8 +168,9 @@ def test_modules_agree_on_a_grid(library, family, tmp_path):
         torch.testing.assert_close(output, torch.tensor(answer["output"]), **TOLERANCE)
 
 
-@pytest.mark.parametrize("placement", PRESETS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "placement"), [(f, p) for i, f in enumerate(FAMILIES) for j, p in enumerate(PLACEMENTS) if (i + j) % 3]
+)
 def test_the_library_loads_what_we_export(library, family, placement, tmp_path):
     """(a)"""
     model = models.make(family)
@@ -206,7 +208,7 @@ def test_under_a_name_that_is_taken_the_library_keeps_the_old_settings(library, 
     assert_same_output(library, model)
 
 
-@pytest.mark.parametrize("m", [1, 2, 3, 5, 6, 7, 9, 11, 13, 15, 16, 20])
+@pytest.mark.parametrize("m", [1, 2, 3, 6, 7, 11, 15, 20])
 @pytest.mark.filterwarnings("ignore:bottleneck_dim=20")
 def test_every_width_survives_the_reduction_factor(library, m, tmp_path):
     model = models.make("bert")
@@ -216,14 +218,15 @@ def test_every_width_survives_the_reduction_factor(library, m, tmp_path):
     assert_same_output(library, model)
 
 
-@pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "pickle"])
-@pytest.mark.parametrize("placement", PRESETS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "placement", "safe"),
+    [(f, p, (i + j) % 2 == 0) for i, f in enumerate(FAMILIES) for j, p in enumerate(PLACEMENTS)],
+)
 def test_we_import_what_the_library_saves(library, family, placement, safe, tmp_path):
     """(b)"""
     model = models.make(family)
     hand_over(library, model, tmp_path)
-    library.add(name="theirs", config=f"{PRESETS[placement]}[reduction_factor=3,leave_out=[1]]", seed=1)
+    library.add(name="theirs", config=f"{PLACEMENTS[placement].adapterhub}[reduction_factor=3,leave_out=[1]]", seed=1)
     files = library.save(folder=str(tmp_path / "theirs"), name="theirs", safe=safe)
     assert files == sorted(["adapter_config.json", "adapter.safetensors" if safe else "pytorch_adapter.bin"])
     bare = models.output(model)
@@ -248,7 +251,7 @@ def test_there_and_back_again_is_the_same_bit_for_bit(library, tmp_path):
 def test_a_small_transformer_is_a_bert_to_the_library(library, tmp_path):
     bert = models.make("bert")
     small = models.small()
-    small.load_state_dict(_from_bert_names(bert.state_dict(), models.DEPTH))
+    small.load_state_dict(from_bert(bert.state_dict()), strict=False)
     hand_over(library, bert, tmp_path)
     export_adapterhub(trained(small, AdapterConfig(3, placement="pfeiffer"), "one"), tmp_path / "one", "one")
     assert silent(library.load(folder=str(tmp_path / "one")))
@@ -337,18 +340,18 @@ def test_what_the_library_alone_has_is_refused(library, tmp_path):
     hand_over(library, model, tmp_path)
     before = models.snapshot(model)
     refused = {
-        "seq_bn_inv[reduction_factor=4]": "invertible adapter",
-        "compacter[reduction_factor=2,phm_dim=2]": "Compacter",
-        "seq_bn[use_gating=True]": "a gate",
-        "seq_bn[ln_after=True]": "a new LayerNorm after",
-        "seq_bn[scaling='learned']": "a scaling that is learnt",
-        "seq_bn[original_ln_before=False]": "have no counterpart here",
-        "seq_bn[residual_before_ln=False]": "a residual connection that begins elsewhere",
-        "seq_bn[non_linearity='gelu_new']": "non_linearity='gelu_new'",
+        "seq_bn_inv[reduction_factor=4]": "inv_adapter",
+        "compacter[reduction_factor=2,phm_dim=2]": "phm_layer=True",
+        "seq_bn[use_gating=True]": "use_gating=True",
+        "seq_bn[ln_after=True]": "ln_after=True",
+        "seq_bn[scaling='learned']": "not 'learned'",
+        "seq_bn[original_ln_before=False]": "original_ln_before=False",
+        "seq_bn[residual_before_ln=False]": "residual_before_ln=False",
+        "seq_bn[non_linearity='gelu_new']": "not 'gelu_new'",
         "lora": "no bottleneck adapter but 'lora'",
         "prefix_tuning": "no bottleneck adapter but 'prefix_tuning'",
         "mam": "no bottleneck adapter but 'union'",
-        "seq_bn[cross_adapter=True]": "adapters after the cross-attention",
+        "seq_bn[cross_adapter=True]": "cross_adapter=True",
     }
     for number, (config, meant) in enumerate(refused.items()):
         name = f"number{number}"

@@ -44,5 +44,5 @@ def test_the_laboratory_runs_as_an_app_and_fetches_nothing(app, tmp_path):
         assert image.get_attribute("src") != before
         assert image.evaluate("image => image.complete && image.naturalWidth > 0")
         assert page.locator(".jupyter-widgets-error-widget").count() == 0
-    assert [path.name for path in runs.iterdir()] == ["run-0001.json"]
+    assert [path.name for path in runs.glob("*.json")] == ["run-0001.json"]
     assert seen == []

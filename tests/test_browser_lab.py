@@ -27,28 +27,34 @@ from browser import (
     write_notebook,
 )
 
-from adapters_lesson import lab as widgets
+from adapters_lesson.course import explorers as widgets
 
 pytestmark = NEEDED
 SOON = 2  # seconds. `make lab-speed` measures 0.5 on a machine that does nothing else; here others may be at work
 EXPLORERS = [name for name in widgets.__all__ if name.endswith("_explorer")]
 RUN = "await laboratory.run(seeds=[0], bottleneck_dim=4, steps=800)"
+WAIT = "laboratory.run(seeds=[0], bottleneck_dim=4, steps=800).wait();"
 STATE = "print(laboratory.job.state, len(laboratory.book.runs), laboratory.run_button.disabled)"
 ROUTING = """from adapters_lesson import AdapterConfig, SmallTransformer
 from adapters_lesson.bank import AdapterBank
-from adapters_lesson.lab import routing_explorer
+from adapters_lesson.course.explorers import routing_explorer
 
 bank = AdapterBank(SmallTransformer.from_minilm(2))
 for task in ("weather", "music"):
     bank.add(task, AdapterConfig(bottleneck_dim=8, init="houlsby"), ["bad", "good"])
-routing_explorer(bank, ["It rains.", "She sings.", "The sun is out."])"""  # the example takes half a minute to train
+routing_explorer(bank, ["It rains.", "She sings.", "The sun is out."])"""
 CELLS = [
-    *(f"from adapters_lesson.lab import {name}\n\n{name}()" for name in EXPLORERS if name != "routing_explorer"),
+    *(
+        f"from adapters_lesson.course.explorers import {name}\n\n{name}()"
+        for name in EXPLORERS
+        if name != "routing_explorer"
+    ),
     ROUTING,
-    'from adapters_lesson.lab import quiz\n\nquiz("01")',
-    "from adapters_lesson.lab import Laboratory, guided_experiments\n\nguided_experiments(Laboratory())",
-    "from adapters_lesson.lab import Laboratory\n\nlaboratory = Laboratory()\nlaboratory",
+    'from adapters_lesson.course.quiz import quiz\n\nquiz("01")',
+    "from adapters_lesson.course.laboratory import Laboratory, guided_experiments\n\nguided_experiments(Laboratory())",
+    "from adapters_lesson.course.laboratory import Laboratory\n\nlaboratory = Laboratory()\nlaboratory",
     RUN,
+    WAIT,
     STATE,
 ]
 # The arrows leave a list that is closed: JupyterLab goes to the next cell. Enter opens it, and chooses.
@@ -172,7 +178,8 @@ def test_of_a_knob_that_is_turned_fast_the_last_value_wins(page, name):
     until(lambda: shown.now == first)
     shown.image.evaluate("""image => {
         window.frames_seen = 0;
-        new MutationObserver(() => { window.frames_seen += 1 }).observe(image, {attributeFilter: ["src"]});
+        const seen = new MutationObserver(() => { window.frames_seen += 1 });
+        seen.observe(image, {attributeFilter: ["src"], childList: true});
     }""")
     for key in fast:
         page.keyboard.press(key)
@@ -315,12 +322,23 @@ def test_the_laboratory_runs_stops_overlays_exports_and_finds_its_runs_again(pag
     assert show(page, "laboratory = ").boxes().count() == 2
 
 
-def test_an_interrupt_of_the_awaiting_cell_stops_the_run(page, runs):
+@pytest.mark.parametrize(
+    ("cell", "how"),
+    [
+        pytest.param(RUN, "interrupt", id="an interrupt of await"),
+        pytest.param(RUN, "click", id="a click during await"),
+        pytest.param(WAIT, "interrupt", id="an interrupt of wait"),
+    ],
+)
+def test_a_run_is_stopped_while_its_cell_waits(page, runs, cell, how):
     shown = show(page, "laboratory = ")
     before = shown.picture
-    run_cell(page, RUN, wait=False)
+    run_cell(page, cell, wait=False)
     until(lambda: shown.picture not in (None, before), 60, "the first point")
-    command(page, "notebook:interrupt-kernel")
+    if how == "interrupt":
+        command(page, "notebook:interrupt-kernel")
+    else:
+        shown.button("Stop").click()
     page.wait_for_function("() => window.done")
     assert errors(page) == []
     assert run_cell(page, STATE).inner_text().strip() == "stopped 1 False"

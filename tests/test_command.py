@@ -1,22 +1,22 @@
 """The command line of the training script: what it refuses, what it writes, how it ends."""
 
-import importlib
 import json
-import re
-import subprocess
-import sys
+from argparse import ArgumentParser
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
-import adapters_lesson
-from adapters_lesson import Classifier, History, SmallTransformer, command, encode, evaluate, load_tokenizer
-from adapters_lesson.jobs import peak_memory, read_csv
+from adapters_lesson import Classifier, History, SmallTransformer, encode, evaluate, load_tokenizer
+from adapters_lesson.__main__ import COMMANDS, main
+from adapters_lesson.course import train_command
+from adapters_lesson.course.train_command import peak_memory, read_csv
+from adapters_lesson.runs.settings import Settings
 from adapters_lesson.storage import load_adapter
 
-QUICK = ["--base", "minilm:1", "--steps", "3", "--batch-size", "4", "--quiet"]
+QUICK = ["train", "--base", "minilm:1", "--steps", "3", "--batch-size", "4", "--quiet"]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def table(tmp_path):
 def test_a_run_on_a_table_saves_adapters_that_answer_the_same(table, tmp_path, capsys):
     report = tmp_path / "new folder" / "report.json"
     arguments = ["--task", str(table), "--validation", str(table), "--save", str(tmp_path / "saved")]
-    assert command.main([*QUICK[:-1], *arguments, "--report", str(report), "--bottleneck", "3"]) == 0
+    assert main([*QUICK[:-1], *arguments, "--report", str(report), "--bottleneck", "3"]) == 0
     said = capsys.readouterr().out
     assert "8 rows, minilm:1, adapter, 1 process\ntrainable params:" in said
     assert "saved in" in said
@@ -51,7 +51,7 @@ def test_a_run_on_a_table_saves_adapters_that_answer_the_same(table, tmp_path, c
 
 @pytest.mark.parametrize("method", ["head", "lora"])
 def test_other_methods_save_what_they_trained(method, table, tmp_path, capsys):
-    assert command.main([*QUICK, "--task", str(table), "--method", method, "--save", str(tmp_path)]) == 0
+    assert main([*QUICK, "--task", str(table), "--method", method, "--save", str(tmp_path)]) == 0
     assert capsys.readouterr().out == ""
     with safe_open(tmp_path / f"{method}.safetensors", "pt") as file:
         about, names = file.metadata(), list(file.keys())
@@ -63,11 +63,11 @@ def test_other_methods_save_what_they_trained(method, table, tmp_path, capsys):
 
 def test_a_checkpoint_is_gone_on_from(table, tmp_path, capsys):
     arguments = [*QUICK, "--task", str(table), "--checkpoint", str(tmp_path / "run.pt"), "--method", "head"]
-    assert command.main(arguments) == 0
+    assert main(arguments) == 0
     written = (tmp_path / "run.pt").read_bytes()
-    assert command.main(arguments) == 0
+    assert main(arguments) == 0
     assert (tmp_path / "run.pt").read_bytes() == written
-    assert command.main([*arguments, "--seed", "1"]) == 2
+    assert main([*arguments, "--seed", "1"]) == 2
     assert "run.pt is the checkpoint of a run with other seed: give another file" in capsys.readouterr().err
 
 
@@ -79,30 +79,33 @@ def test_a_checkpoint_is_gone_on_from(table, tmp_path, capsys):
             "there is no task 'foo': sentiment, comparison, agreement, film_reviews, answers, or a file",
         ),
         (["--task", "missing.csv"], "there is no file missing.csv"),
-        (["--base", "minilm:7"], "MiniLM has 6 layers: --base minilm:1 to minilm:6, not minilm:7"),
-        (["--base", "minilm:x"], "MiniLM has 6 layers"),
-        (["--base", "bert"], "there is no base model 'bert': minilm:LAYERS or smollm2"),
+        (["--base", "minilm:7"], "there is no base model 'minilm:7': minilm:1 to minilm:6 (layers), or smollm2"),
+        (["--base", "minilm:x"], "there is no base model 'minilm:x'"),
+        (["--base", "bert"], "there is no base model 'bert'"),
         (["--base", "smollm2"], "--task answers and --base smollm2 go together"),
         (["--task", "answers"], "--task answers and --base smollm2 go together"),
         (["--pack", "64"], "--pack is for --task answers"),
         (["--validation", "x.csv"], "the task aspect_sentiment has its own validation texts"),
         (["--method", "magic"], "argument --method: invalid choice: 'magic'"),
         (["--placement", "roof"], "argument --placement: invalid choice: 'roof'"),
-        (["--steps", "0"], "argument --steps: '0' is not a whole number of at least 1"),
-        (["--batch-size", "1.5"], "argument --batch-size: '1.5' is not a whole number"),
-        (["--seed", "-1"], "argument --seed: "),
-        (["--learning-rate", "nan"], "argument --learning-rate: 'nan' is not a number above 0"),
-        (["--warmup", "2"], "argument --warmup: '2' is not a number from 0 to 1"),
+        (["--steps", "0"], "steps must be a whole number of at least 1, not 0"),
+        (["--batch-size", "1.5"], "argument --batch-size: invalid int value: '1.5'"),
+        (["--base-dtype", "float17"], "base_dtype must be a floating-point type such as"),
+        (["--dropout", "2"], "--dropout must be from 0 to 1, not 2.0"),
+        (["--method", "head", "--placement", "parallel"], "--placement is for --method adapter, and does nothing with"),
+        (["--method", "lora", "--bottleneck", "4"], "--bottleneck is for --method adapter, and does nothing with"),
+        (["--lora-rank", "4"], "--lora-rank is for --method lora, and does nothing with --method adapter"),
+        (["--max-length", "0"], "--max-length must be from 3 to 512, not 0"),
         (["--save", __file__], "is a file, not a folder"),
         (["--report", "."], "is a folder, not a file"),
-        (["--report", f"{__file__}/x.json"], "is no folder in which you may write"),
+        (["--report", f"{__file__}/x.json"], "takes no file: Not a directory"),
         (["--sav", "x", "--unknown"], "unrecognized arguments: --unknown"),
     ],
 )
 def test_refuses_in_one_sentence(arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr(command, "job_of", _only_files)
+    monkeypatch.setattr(train_command, "model_and_data", _only_files)
     try:
-        status = command.main(arguments)
+        status = main(["train", *arguments])
     except SystemExit as error:
         status = error.code
     said = capsys.readouterr()
@@ -113,8 +116,8 @@ def test_refuses_in_one_sentence(arguments, message, capsys, monkeypatch):
     assert said.err.count("\n") == 1
 
 
-def _only_files(arguments):
-    """In place of job_of: reads the table, and is not reached otherwise."""
+def _only_files(arguments, seed):
+    """In place of model_and_data: reads the table, and is not reached otherwise."""
     read_csv(arguments.task)
     raise AssertionError("not refused")
 
@@ -122,12 +125,12 @@ def _only_files(arguments):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("text,label\n", "needs a first line with the columns text and label, and a line for each text"),
+        ("text,label\n", "own.csv needs a first line .* and a line for each text"),
         ("words,label\na,b\n", "needs a first line with the columns text and label"),
         ("text,label\na,yes\nb,yes\n", "all texts in own.csv have the label 'yes': there is nothing to learn"),
-        ("text,label\na,yes\n ,no\n", "own.csv: the text in row 1 is empty"),
-        ("text,label\na,yes\nb\nc,no\n", "there is nothing|label in row 1"),
-        (b"text,label\n\xff\xfe,yes\n", "own.csv is no CSV file in UTF-8"),
+        ("text,label\na,yes\n ,no\n", "own.csv, line 3 has no text: leave the line out"),
+        ("text,label\na,yes\nb\nc,no\n", "own.csv, line 3 has 1 fields, the first line has 2"),
+        (b"text,label\n\xff\xfe,yes\n", "own.csv, line 1 is no CSV in UTF-8"),
     ],
 )
 def test_refuses_a_table_that_cannot_be_read(content, message, tmp_path, monkeypatch):
@@ -135,7 +138,7 @@ def test_refuses_a_table_that_cannot_be_read(content, message, tmp_path, monkeyp
     content = content if isinstance(content, bytes) else content.encode()
     Path("own.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_csv("own.csv", ["yes", "no"] if "row 1" in message and "empty" not in message else None)
+        read_csv("own.csv")
 
 
 @pytest.mark.parametrize(
@@ -143,39 +146,47 @@ def test_refuses_a_table_that_cannot_be_read(content, message, tmp_path, monkeyp
     [("", 0), ("interrupted", 130), ("the loss became nan at step 1", 1), ("no better validation loss for 2", 0)],
 )
 def test_the_exit_status_says_how_it_ended(stopped, status, table, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command, "run", lambda *_: History({}, loss=[1.0], stopped=stopped))
-    assert command.main([*QUICK, "--task", str(table), "--save", str(tmp_path / "saved")]) == status
+    monkeypatch.setattr(train_command, "train", lambda *_, **__: History({}, loss=[1.0], stopped=stopped))
+    assert main([*QUICK, "--task", str(table), "--save", str(tmp_path / "saved")]) == status
     assert capsys.readouterr().err == (f"train: {stopped}\n" if status else "")
-    assert (tmp_path / "saved" / "default").is_dir(), "what was learnt is lost"
+    assert (tmp_path / "saved" / "default.safetensors").is_file(), "what was learnt is lost"
 
 
 def test_it_warns_of_the_launch_that_starts_one_process(table, capsys, monkeypatch):
-    monkeypatch.setattr(command, "run", lambda *_: History({}, loss=[1.0]))
+    monkeypatch.setattr(train_command, "train", lambda *_, **__: History({}, loss=[1.0]))
     monkeypatch.setenv("MASTER_PORT", "29500")  # what `accelerate launch --cpu --num_processes 2` leaves
-    assert command.main([*QUICK, "--task", str(table)]) == 0
+    assert main([*QUICK, "--task", str(table)]) == 0
     assert "accelerate started one process only; for several, --multi_gpu instead of --cpu" in capsys.readouterr().err
 
 
-def test_importing_the_script_is_refused_and_leaves_the_function_alone():
-    with pytest.raises(ImportError, match=r"python -m adapters_lesson\.train"):
-        importlib.import_module("adapters_lesson.train")
-    from adapters_lesson import train
+def test_the_command_line_names_its_commands(capsys):
+    assert main([]) == main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in COMMANDS)
+    with pytest.raises(SystemExit):
+        main(["fly"])
+    assert "invalid choice: 'fly'" in capsys.readouterr().err
 
-    assert callable(train)
-    assert train is adapters_lesson.training.train
+
+def test_help_has_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    said = capsys.readouterr().out
+    assert "accelerate launch --multi_gpu --num_processes 2" in said
+    for field in fields(Settings):
+        assert f"--{field.name.replace('_', '-')}" in said
 
 
-def test_help_is_whole():
-    result = subprocess.run(
-        [sys.executable, "-m", "adapters_lesson.train", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
+@pytest.mark.parametrize("method", ["full", "adapter"])
+def test_options_are_settings(method):
+    parser = ArgumentParser()
+    train_command.add_arguments(parser)
+    options = "--steps 7 --weight-decay 0.5 --base-dtype auto --cache-frozen --checkpoint x.pt".split()
+    settings = train_command.check(parser.parse_args(["--method", method, *options]))
+    rate = {"full": 1e-4, "adapter": 3e-3}[method]
+    assert settings == Settings(
+        steps=7, weight_decay=0.5, base_dtype="auto", cache_frozen=True, checkpoint="x.pt", learning_rate=rate
     )
-    assert "accelerate launch --multi_gpu --num_processes 2" in result.stdout
-    options = {option for action in command.parser()._actions for option in action.option_strings}
-    assert options <= set(re.findall(r"--?[a-z-]+", result.stdout))
 
 
 def test_the_peak_of_memory_counts_what_is_gone():

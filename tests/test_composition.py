@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models import VOCAB, WIDTH, make, output, randomise, slots, snapshot, toy_data, train_steps
 
 from adapters_lesson import AdapterConfig, Classifier, drop_adapters, insert_adapters, remove_adapters, train
-from adapters_lesson.adapter import PLACEMENTS, Adapter
+from adapters_lesson.adapter import Adapter
 from adapters_lesson.composition import (
     Composed,
     Fusion,
@@ -20,10 +20,10 @@ from adapters_lesson.composition import (
     fusion_attention,
     stack_adapters,
 )
-from adapters_lesson.costs.measurement import measure_memory
-from adapters_lesson.costs.memory import memory_ledger
 from adapters_lesson.insertion import adapter_config, set_active_adapter, set_trainable
 from adapters_lesson.methods import trainable
+from adapters_lesson.placements import PLACEMENTS
+from adapters_lesson.slots import _PASS, routed
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 COMPOSE = {"stack": stack_adapters, "average": average_adapters, "fuse": fuse_adapters}
@@ -183,7 +183,7 @@ def test_compositions_can_be_composed():
     h = torch.randn(2, 3, WIDTH)
     updates = torch.stack([all_of(model, "stacked")[0].update(h), all_of(model, "c")[0].update(h)])
     assert (one.update(h) <= updates.amax(0) + 1e-6).all()
-    with pytest.raises(ValueError, match="'a' is part of 'stacked'"):
+    with pytest.raises(ValueError, match="'a' is part of 'fused', 'stacked'"):
         remove_adapters(model, "a")
     with pytest.raises(ValueError, match="'stacked' is part of 'fused'"):
         remove_adapters(model, "stacked")
@@ -343,9 +343,9 @@ def test_a_fusion_finds_the_member_that_helps():
         optimizer.zero_grad()
         (fusion.update(h) - knows.update(h)).square().mean().backward()
         optimizer.step()
-    fusion.watchers = []
-    fusion.update(torch.randn(200, WIDTH))
-    assert fusion.watchers[0].mean(0)[1] > 0.9
+    with routed([], attention := {}):
+        fusion.update(torch.randn(200, WIDTH))
+    assert attention[fusion].mean(0)[1] > 0.9
 
 
 # --- The attention --------------------------------------------------------------------------------------------------
@@ -370,8 +370,8 @@ def test_attention_can_be_read(name, placement):
     torch.testing.assert_close(alone[0], attention[1, :, :, :4], **CLOSE)
     assert [m.training for m in model.modules()] == modes
     assert snapshot(model) == before
-    assert all(slot.active == "a" and slot.routing is None for slot in slots(model))
-    assert all(fusion.watchers is None for fusion in all_of(model, "fused"))
+    assert all(slot.active == "a" for slot in slots(model))
+    assert _PASS.attention is None
 
 
 def test_the_attention_is_the_one_that_was_used():
@@ -382,10 +382,10 @@ def test_the_attention_is_the_one_that_was_used():
     seen = []
     handle = all_of(model, "fused")[0].value.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     h = torch.randn(1, 3, WIDTH)
-    first.watchers = []
-    first.update(h)
+    with routed([], watched := {}):
+        first.update(h)
     handle.remove()
-    (attention,) = first.watchers
+    (attention,) = watched.values()
     updates = torch.stack([member.update(h) for member in first.members])
     torch.testing.assert_close(seen[0], torch.einsum("btn,nbtd->btd", attention, updates))
 
@@ -402,20 +402,19 @@ def test_what_has_no_attention():
 
 def test_an_error_inside_leaves_nothing_behind():
     model = with_members()
-    fusions = fuse_adapters(model, ["a", "b"], "fused")
+    fuse_adapters(model, ["a", "b"], "fused")
     with pytest.raises(ValueError, match="the model reads at most 24"):
         fusion_attention(model, "fused", torch.ones(1, 30, dtype=torch.long), torch.ones(1, 30, dtype=torch.long))
-    assert all(fusion.watchers is None for fusion in fusions)
-    assert all(slot.routing is None for slot in slots(model))
+    assert _PASS.attention is None
 
 
-@pytest.mark.parametrize("how", ["stack", "fuse"])
-def test_memory_is_measured_but_not_predicted(how):
-    model = Classifier(with_members(), 2)
-    COMPOSE[how](model, ["a", "b"], "new")
-    set_trainable(model, "new")
-    with pytest.raises(ValueError, match="plain adapters only: measure_memory measures a stack or a fusion"):
-        memory_ledger(model, 2, 4)
-    assert measure_memory(model, 2, 4).gradients == 4 * trainable(model).trainable
-    set_active_adapter(model, "a")
-    assert memory_ledger(model, 2, 4).peak > 0
+def test_an_average_is_what_its_config_says():
+    model = make("small_post")
+    for name, dropout in (("a", 0.1), ("b", 0.3)):
+        insert_adapters(model, AdapterConfig(3, dropout=dropout), name)
+    for names in (["a", "b"], ["b", "a"]):
+        for adapter in average_adapters(model, names, "mean"):
+            assert (
+                adapter.dropout.p == adapter_config(model, "mean").dropout == adapter_config(model, names[-1]).dropout
+            )
+        remove_adapters(model, "mean")

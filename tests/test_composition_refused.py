@@ -19,13 +19,13 @@ REFUSED = [
         ["a", "b"],
         "new",
         {"b": AdapterConfig(3)},
-        "'a' and 'b' are not in the same places, only 'a' is at blocks.0.ffn_",
+        "'a' and 'b' are not in the same places, only 'b' is at blocks.0.attention.output.",
     ),
     (
         ["a", "b"],
         "new",
         {"b": AdapterConfig(3, placement="pfeiffer", layers=(0, 2))},
-        "only 'a' is at blocks.1.ffn_norm.pfeiffer_adapters: insert them with the same placement, layers",
+        "only 'a' is at blocks.1.ffn_norm.adapters_before_norm: insert them with the same placement, layers",
     ),
     (["a", "b"], "new", {"a": AdapterConfig(3, placement="pfeiffer", layers=(1,))}, "only 'b' is at blocks.0"),
 ]
@@ -61,7 +61,7 @@ def test_trained_layer_norms_have_no_place_in_a_composition(how):
     [
         (
             AdapterConfig(4, placement="pfeiffer"),
-            "GELU of width 3, scaling 1 beside GELU of width 4, scaling 1; fuse_ad",
+            "GELU of width 3, scaling 1 beside GELU of width 4, scaling 1; a fusion takes",
         ),
         (AdapterConfig(3, placement="pfeiffer", activation="relu"), "beside ReLU of width 3"),
         (AdapterConfig(3, placement="pfeiffer", scaling=4.0), "beside GELU of width 3, scaling 4"),
@@ -88,8 +88,8 @@ def test_a_fusion_has_no_mean():
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ([1], "1 weights for 2 adapters"),
-        ([0, 0], r"weights=\[0, 0\], but a mean needs numbers"),
+        ([1], "a mean needs 2 numbers"),
+        ([0, 0], r"weights=\[0, 0\], but a mean needs 2 numbers"),
         ([2, -1], "not negative"),
         ([1, float("nan")], "not negative"),
     ],

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from adapters_lesson import train
 from adapters_lesson.costs.traffic import ring_bytes
-from adapters_lesson.distributed import Team, make_accelerator
+from adapters_lesson.runs.distributed import Team, make_accelerator
 
 WORKER = Path(distributed_worker.__file__)
 FAILING = WORKER.with_name("failing_worker.py")
@@ -159,9 +159,9 @@ def test_the_bytes_exchanged_are_those_of_what_is_trained(two, case, tmp_path):
 
 
 def test_nothing_is_counted_where_nothing_is_asked():
-    with distributed_worker.counted_traffic() as traffic:
+    with distributed_worker.counted_traffic() as buckets:
         distributed_worker.run("head", None, None)
-    assert traffic.total == 0
+    assert buckets == []
 
 
 # --- Nobody left waiting --------------------------------------------------------------------------------------------
@@ -211,11 +211,13 @@ def test_refuses_an_accelerator_that_does_not_know_of_the_others(monkeypatch):
     [
         ({"distributed_type": "FSDP"}, "averages gradients over processes, and FSDP does more"),
         ({"mixed_precision": "fp16"}, "mixed_precision must be no or bf16, not fp16"),
+        ({"gradient_accumulation_steps": 4}, "train does not accumulate gradients over batches"),
     ],
 )
 def test_refuses_what_it_cannot_do(changes, message):
     class Other:
         num_processes, process_index, distributed_type, mixed_precision = 2, 0, "MULTI_GPU", "no"
+        gradient_accumulation_steps = 1
 
     other = Other()
     for name, value in changes.items():
@@ -228,11 +230,11 @@ def test_refuses_what_it_cannot_do(changes, message):
 
 def test_an_accelerator_alone_changes_nothing(tmp_path):
     model, history = distributed_worker.run("dropout", None, tmp_path)
-    with distributed_worker.counted_traffic() as traffic:
+    with distributed_worker.counted_traffic() as buckets:
         other, accelerated = distributed_worker.run("dropout", make_accelerator(), tmp_path)
     assert all(torch.equal(other.state_dict()[name], value) for name, value in model.state_dict().items())
     assert vars(accelerated) | {"seconds": 0} == vars(history) | {"seconds": 0}
-    assert traffic.total == 0
+    assert buckets == []
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -241,16 +243,28 @@ def test_a_model_is_afterwards_as_it_was_and_can_be_trained_again(precision):
     accelerator = Accelerator(cpu=True, mixed_precision=precision)
     model, again = distributed_worker.classifier(), distributed_worker.classifier()
     attributes = set(vars(model))
-    first = train(model, distributed_worker.TRAIN, accelerator=accelerator, **distributed_worker.RUN)
+    first = train(
+        model,
+        distributed_worker.TRAIN,
+        distributed_worker.VALIDATION,
+        accelerator=accelerator,
+        **distributed_worker.RUN,
+    )
     assert set(vars(model)) == attributes
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     again.load_state_dict(model.state_dict())
     plain = copy.deepcopy(model)
     runs = [
-        train(each, distributed_worker.TRAIN, accelerator=accelerator, **distributed_worker.RUN).loss
+        train(
+            each,
+            distributed_worker.TRAIN,
+            distributed_worker.VALIDATION,
+            accelerator=accelerator,
+            **distributed_worker.RUN,
+        ).loss
         for each in (model, again)
     ]
-    alone = train(plain, distributed_worker.TRAIN, **distributed_worker.RUN).loss
+    alone = train(plain, distributed_worker.TRAIN, distributed_worker.VALIDATION, **distributed_worker.RUN).loss
     assert runs[0] == runs[1] != first.loss
     assert (runs[0] == alone) is (precision == "no")
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -270,7 +284,7 @@ def test_processes_that_were_started_with_different_settings_refuse(monkeypatch)
 def test_the_command_on_two_processes_saves_what_it_saves_on_one(tmp_path):
     options = ["--base", "minilm:1", "--steps", "6", "--batch-size", "8", "--bottleneck", "4", "--validate-every", "6"]
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    options = ["-m", "adapters_lesson.train", "--task", "sentiment", *options, "--save"]
+    options = ["-m", "adapters_lesson", "train", "--task", "sentiment", *options, "--save"]
     before = loopback()
     status, output, errors = launch(*options, str(shared), "--report", str(shared / "report.json"))
     carried = loopback() - before

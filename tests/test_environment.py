@@ -1,6 +1,5 @@
-"""What is said in more than one place is said alike: dependencies, versions, and the table of lessons."""
+"""What is said in more than one place is said alike: dependencies and versions."""
 
-import csv
 import re
 import sys
 from pathlib import Path
@@ -17,10 +16,8 @@ else:
     import tomli as tomllib  # pytest brings it along
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = ROOT / "notebooks"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
-README = (ROOT / "README.md").read_text()
 CONDA_NAMES = {"pytorch": "torch"}
 
 
@@ -85,36 +82,9 @@ def test_one_version_everywhere():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert str(citation["version"]) == newest[1] == PROJECT["version"]
-
-
-def course():
-    with (NOTEBOOKS / "course.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def written(lesson):
-    return (NOTEBOOKS / "sources" / f"{lesson}.py").exists()
-
-
-def test_the_readme_lists_the_lessons():
-    rows = re.findall(r"^\| (\d\d) \| (.+?) \| (.+?) \| (\d+) \|$", README, re.MULTILINE)
-    assert rows == [
-        (
-            row["lesson"][:2],
-            f"[{row['title']}](notebooks/{row['lesson']}.ipynb)"
-            if written(row["lesson"])
-            else f"{row['title']} (in preparation)",
-            row["question"],
-            row["minutes"],
-        )
-        for row in course()
-    ]
-
-
-def test_every_source_is_a_lesson_of_the_course():
-    assert {path.stem for path in (NOTEBOOKS / "sources").glob("*.py")} <= {row["lesson"] for row in course()}
-
-
-def test_the_readmes_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+    hub = ROOT / "classroom" / "hub"
+    image = yaml.safe_load((hub / "values.yaml").read_text())["singleuser"]["image"]
+    assert image["tag"] == PROJECT["version"]
+    assert f"-t {image['name']}:{image['tag']} ." in (hub / "Dockerfile").read_text()
+    wheels = re.findall(r"adapters_lesson-(\S+)-py3", (ROOT / "README.md").read_text())
+    assert set(wheels) == {PROJECT["version"]}

@@ -24,6 +24,8 @@ NAMES = ["learner01", "learner02"]
 
 if sys.platform != "linux":
     pytest.skip("the classroom's hub is made for Linux", allow_module_level=True)
+pytest.importorskip("jupyterhub", reason="make test-all runs these tests, in the environment .classroom")
+pytestmark = pytest.mark.slow
 sys.path.append(str(HUB))
 import memory  # noqa: E402
 import psutil  # noqa: E402
@@ -97,7 +99,7 @@ def test_learners_share_the_environment_and_have_notebooks_of_their_own(hub, vis
 @runs_a_hub
 def test_a_kernel_gets_its_threads_and_a_limit_of_memory(visits):
     kernel = visits[0].kernel
-    assert kernel.run("import torch; (torch.get_num_threads(), os.environ['RAYON_NUM_THREADS'])").text == "(1, '1')"
+    assert kernel.run("import os, torch; (torch.get_num_threads(), os.environ['RAYON_NUM_THREADS'])").text == "(1, '1')"
     assert kernel.run("import resource; resource.getrlimit(resource.RLIMIT_DATA)").text == f"({2**32}, {2**32})"
     assert kernel.run("many = bytearray(2**32)").complaints == ["MemoryError: "]
     (complaint,) = kernel.run("many = torch.ones(2**30)").complaints
@@ -299,9 +301,6 @@ def test_the_image_is_made_of_files_and_versions_that_are_there():
     assert all((ROOT / name).exists() for name in copied)
     needed = {"pyproject.toml", "requirements.lock", "adapters_lesson", "data", "notebooks", PROJECT["readme"]}
     assert needed | set(PROJECT["license-files"]) <= set(copied)
-    image = yaml.safe_load((HUB / "values.yaml").read_text())["singleuser"]["image"]
-    assert image["tag"] == PROJECT["version"]
-    assert f"-t {image['name']}:{image['tag']} ." in text
 
 
 def test_nobody_gets_into_the_cluster_s_hub_before_an_authenticator_is_chosen():

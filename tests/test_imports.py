@@ -25,7 +25,7 @@ def loaded_after(statement):
     ("statement", "allowed"),
     [
         ("import adapters_lesson; dir(adapters_lesson)", set()),
-        ("from adapters_lesson import load_task, encode, History", set()),
+        ("from adapters_lesson import load_task, encode, History", {"torch"}),
         ("import adapters_lesson.adapter, adapters_lesson.transformer", {"torch"}),
         ("from adapters_lesson import insert_adapters, prepare, train, load_minilm", {"torch"}),
     ],
@@ -64,61 +64,97 @@ def imports_of(path):
             yield from ((name.rstrip("."), node in tree.body) for name in names)
 
 
-def room(path):
-    """The module or folder of the package in which a file is."""
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+def module_of(path):
+    """The dotted name of a file of the package, without the package's own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
+LIBRARY = sorted(PACKAGE.glob("*.py"))
+ROOMS = ("costs", "exchange", "course")
+# Two rooms that the library itself calls: what refuses bad input, and what hangs on the training loop. Each may use the
+# library up to a layer.
+BELOW = {"guards": 0, "runs": 4}
+# Dependency runs one way in the library, too: a file may import those of the lines above it, and those of its own line.
+LAYERS = [
+    {"architectures", "slots", "data"},
+    {"placements", "transformer", "history"},
+    {"adapter"},
+    {"insertion", "modes", "batches"},
+    {"composition", "methods", "memory_tricks", "evaluation"},
+    {"bank", "training"},
+    {"storage_file", "storage"},
+]
+
+
+def ours(path, *, at_the_top=False):
+    """What a file imports from the package, as dotted names without the package's own."""
+    names = {name for name, top in imports_of(path) if top or not at_the_top}
+    return {name.removeprefix("adapters_lesson.") for name in names if name.startswith("adapters_lesson.")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
-def test_each_room_imports_only_what_it_may(path):
-    names = list(imports_of(path))
-    imported = {name.split(".")[0] for name, _ in names}
-    at_the_top = {name.split(".")[0] for name, top in names if top}
-    if room(path) != "lab":
-        assert not imported & {"ipywidgets", "IPython"}
-    if room(path) not in ("lab", "plots"):
-        assert "matplotlib" not in imported
-        assert not at_the_top & {"transformers", "datasets", "peft", "sklearn"}
-    if room(path) in ("adapter", "transformer"):
-        assert not imported & {"transformers", "safetensors", "datasets", "peft"}
-    ours = {name.split(".")[1] for name, _ in names if name.startswith("adapters_lesson.")}
-    assert not ours & FORBIDDEN.get(room(path), ABOVE_THE_CORE)
+def test_the_fence(path):
+    """The library uses itself alone, costs and exchange use the library, and only the course draws."""
+    room = module_of(path).partition(".")[0]
+    imported = {name.split(".")[0] for name, _ in imports_of(path)}
+    at_the_top = {name.split(".")[0] for name, top in imports_of(path) if top}
+    rooms = {name.split(".")[0] for name in ours(path)} & set(ROOMS)
+    if room == "course" or path.name == "__main__.py":  # the command line is above all rooms
+        return
+    assert rooms <= {room}
+    assert not imported & {"ipywidgets", "IPython", "matplotlib"}
+    assert not at_the_top & {"transformers", "datasets", "peft", "sklearn"}
 
 
-ABOVE_THE_CORE = {"plots", "lab", "checks"}
-# Dependency runs one way: adapter, transformer <- insertion <- methods, bank <- training <- plots <- lab.
-FORBIDDEN = {
-    "adapter": ABOVE_THE_CORE | {"transformer", "architectures", "insertion", "methods", "training", "tasks"},
-    "transformer": ABOVE_THE_CORE | {"adapter", "architectures", "insertion", "methods", "training", "tasks"},
-    "architectures": ABOVE_THE_CORE | {"insertion", "methods", "training", "tasks"},
-    "slots": ABOVE_THE_CORE | {"insertion", "methods", "training", "tasks"},
-    "insertion": ABOVE_THE_CORE | {"methods", "bank", "training", "tasks"},
-    "methods": ABOVE_THE_CORE | {"training", "tasks"},
-    "bank": ABOVE_THE_CORE | {"methods", "training", "tasks"},
-    "composition": ABOVE_THE_CORE | {"methods", "bank", "storage", "training", "tasks"},
-    **dict.fromkeys(
-        [path.stem for path in PACKAGE.glob("storage*.py")] + [path.stem for path in PACKAGE.glob("adapterhub*.py")],
-        ABOVE_THE_CORE | {"methods", "training", "tasks"},
-    ),
-    "batches": ABOVE_THE_CORE | {"methods", "bank", "storage", "training", "tasks"},
-    "evaluation": ABOVE_THE_CORE | {"methods", "bank", "storage", "training", "tasks"},
-    "distributed": ABOVE_THE_CORE | {"methods", "training", "tasks"},
-    "inspector": ABOVE_THE_CORE | {"training", "tasks"},
-    "command": ABOVE_THE_CORE,
-    "language": ABOVE_THE_CORE | {"methods", "training", "tasks", "answers"},
-    "answers": ABOVE_THE_CORE | {"methods", "training", "insertion"},
-    "jobs": ABOVE_THE_CORE,
-    "plots": {"lab", "checks"},
-    "checks": {"lab"},
-    "lab": set(),
-}
+@pytest.mark.parametrize("path", LIBRARY, ids=[path.name for path in LIBRARY])
+def test_the_library_runs_one_way(path):
+    name = module_of(path)
+    if path.name in ("__init__.py", "__main__.py"):
+        return
+    (level,) = [i for i, layer in enumerate(LAYERS) if name in layer]
+    used = {name for name in ours(path) if name.partition(".")[0] not in BELOW}
+    assert used <= set().union(*LAYERS[: level + 1])
+    assert "runs" not in {used.partition(".")[0] for used in ours(path)} or name == "training"
+
+
+INNER = [path for path in FILES if path.parent.name in BELOW]
+
+
+@pytest.mark.parametrize("path", INNER, ids=[str(path.relative_to(PACKAGE)) for path in INNER])
+def test_what_the_library_calls_stands_below_it(path):
+    room = path.parent.name
+    allowed = set().union(*LAYERS[: BELOW[room] + 1]) | {"placements"}
+    used = {name for name in ours(path) if name.partition(".")[0] != room}
+    assert {name for name in used if not name.startswith("guards.")} <= allowed
+
+
+def test_no_two_files_have_one_name():
+    names = [path.name for path in FILES if path.name not in ("__init__.py", "__main__.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 def test_the_rule_is_read_right():
-    found = {name for name, _ in imports_of(PACKAGE / "insertion.py")}
-    assert {"torch", "adapters_lesson.adapter", "adapters_lesson.architectures"} <= found
-    assert "safetensors.torch" in {name for name, top in imports_of(PACKAGE / "pretrained.py") if not top}
+    assert {"adapter", "architectures"} <= ours(PACKAGE / "insertion.py")
+    assert "safetensors.torch" in {name for name, top in imports_of(PACKAGE / "data.py") if not top}
+    assert "course.figures.style" in ours(PACKAGE / "course" / "figures" / "curves.py")
+
+
+def test_the_lessons_import_each_thing_from_one_place():
+    """The root for what it exports, and one module for anything else."""
+    homes: dict[str, set[str]] = {}
+    for source in (PACKAGE.parent / "notebooks" / "sources").glob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adapters_lesson"):
+                for alias in node.names:
+                    homes.setdefault(alias.name, set()).add(node.module)
+    assert {"Adapter", "quiz"} <= homes.keys()
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+    assert {name for name in homes.keys() & set(adapters_lesson.__all__) if homes[name] != {"adapters_lesson"}} == set()
+
+
+@pytest.mark.skipif(not (PACKAGE.parent / ".git").exists(), reason="not a checkout")
+def test_git_ignores_no_file_of_the_package():
+    run = subprocess.run(["git", "check-ignore", *map(str, FILES)], cwd=PACKAGE.parent, capture_output=True, text=True)
+    assert run.stdout.split() == []

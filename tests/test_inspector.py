@@ -9,8 +9,8 @@ from models import VOCAB, make, randomise, slots, small
 from adapters_lesson import AdapterConfig, Classifier, drop_adapters, freeze, insert_adapters, remove_adapters
 from adapters_lesson.bank import AdapterBank
 from adapters_lesson.composition import fuse_adapters, stack_adapters
+from adapters_lesson.course.inspector import Row, why_not_training
 from adapters_lesson.insertion import set_active_adapter, set_trainable
-from adapters_lesson.inspector import Row, why_not_training
 from adapters_lesson.methods import prepare
 from adapters_lesson.storage import StorageError, save_adapter
 
@@ -331,8 +331,7 @@ def test_what_is_saved(tmp_path, of_a_bank):
     assert rows(model, None, tmp_path)["adapter", "film"].saved == "older"
     assert rows(model, None, tmp_path)["head", head].saved == "yes"
     assert todo(model, None, tmp_path) == sentence.format("changed since it was saved")
-    (file,) = path.glob("*.safetensors")
-    file.write_bytes(file.read_bytes()[:-10])
+    path.write_bytes(path.read_bytes()[:-10])
     assert rows(model, None, tmp_path)["adapter", "film"].saved == "damaged"
     assert "the saved one is damaged: save_adapter(" in todo(model, None, tmp_path)
 
@@ -379,3 +378,24 @@ def test_the_table_shows_only_columns_that_say_something():
     assert "optimiser" not in header and "saved" not in header
     header = str(why_not_training(model_with("film"), optimizer_of(model_with("film")))).split("\n")[0]
     assert header.split()[:7] == ["what", "name", "parameters", "active", "trainable", "optimiser", "gradient"]
+
+
+def test_a_place_that_was_never_called():
+    class Skips(torch.nn.Module):  # uses the weight of a projection, as nn.MultiheadAttention does
+        def __init__(self, attention):
+            super().__init__()
+            self.attention, self.output = attention, attention.output
+
+        def forward(self, x, mask):
+            return torch.nn.functional.linear(x, self.output.weight, self.output.bias)
+
+    model = Classifier(make("small_post"), 2)
+    block = model.base_model.blocks[1]
+    insert_adapters(model, AdapterConfig(3), "film")
+    set_trainable(model, "film")
+    block.attention = Skips(block.attention)
+    backward(model)
+    assert todo(model) == (
+        "base_model.blocks.1.attention.attention.output.adapters_after was not called in a forward pass: does the "
+        "model call this module at all?"
+    )

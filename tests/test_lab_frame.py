@@ -1,16 +1,18 @@
 """The frame of the explorers: jobs on a thread, knobs and their figure, errors that are shown, what is saved."""
 
 import asyncio
-import base64
+import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
 
-from adapters_lesson.lab.frame import Action, Explorer, choice, slider, switch
-from adapters_lesson.lab.job import Job
-from adapters_lesson.plots import show
+from adapters_lesson.course.explorers.frame import Explorer, choice, slider, switch
+from adapters_lesson.course.explorers.job import Job
+from adapters_lesson.course.figures import show
+from adapters_lesson.course.figures.svg import Drawing
 
 # --- Jobs -----------------------------------------------------------------------------------------------------------
 
@@ -31,10 +33,10 @@ def steps(count=1000, seen=None):
 
 def test_a_job_returns_what_the_work_returned():
     states = []
-    job = Job(steps(2), lambda: states.append(job.state))
+    job = Job(steps(2), lambda job: states.append(job.state))
     assert job.start().wait(5).result == 2
     assert states == ["waiting", "running", "done"]
-    assert not job.alive
+    assert not job.is_alive()
 
 
 def test_stop_acts_at_once():
@@ -50,23 +52,22 @@ def test_stop_acts_at_once():
 def test_pause_rests_and_resume_goes_on():
     seen = []
     job = Job(steps(40, seen)).start()
-    job.pause()
+    job.paused = True
     while job.state != "paused":
         time.sleep(0.005)
     count = len(seen)
     time.sleep(0.1)
     assert len(seen) == count
-    assert job.paused
-    job.resume()
+    job.paused = False
     assert job.wait(5).result == 40
     assert job.rested >= 0.1
 
 
 def test_a_paused_job_can_be_stopped_and_a_stopped_one_not_paused():
     job = Job(steps()).start()
-    job.pause()
+    job.paused = True
     job.stop()
-    job.pause()
+    job.paused = True
     assert job.wait(5).state == "stopped"
 
 
@@ -102,7 +103,7 @@ def test_an_error_of_the_work_reaches_whoever_waits():
 
 
 def test_an_error_while_reporting_is_not_lost_either():
-    def on_change():
+    def on_change(job):
         if job.state == "running":
             raise RuntimeError("the view is gone")
 
@@ -112,10 +113,24 @@ def test_an_error_while_reporting_is_not_lost_either():
     assert job.state == "failed"
 
 
+def test_an_interrupt_of_the_waiting_cell_stops_the_job():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of pytest ignores it
+    try:
+        job = Job(steps()).start()
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+        assert job.wait(20).state == "stopped"
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(TimeoutError, match="the job is still"):
+        (late := Job(steps()).start()).wait(0.01)
+    late.stop()
+    assert late.wait(5).state == "stopped"
+
+
 def test_await_leaves_the_loop_free():
     async def main():
         job, ticks = Job(steps(30)).start(), 0
-        waiting = asyncio.ensure_future(job._wait())
+        waiting = asyncio.ensure_future(job)
         while not waiting.done():
             await asyncio.sleep(0.01)
             ticks += 1
@@ -129,7 +144,7 @@ def test_await_leaves_the_loop_free():
 def test_an_interrupt_of_the_awaiting_cell_stops_the_job():
     async def main():
         job = Job(steps()).start()
-        waiting = asyncio.ensure_future(job._wait())
+        waiting = asyncio.ensure_future(job)
         await asyncio.sleep(0.05)
         waiting.cancel()  # this is how the kernel's interrupt arrives
         return await waiting
@@ -233,8 +248,23 @@ def test_of_many_changes_at_once_only_the_last_is_drawn(explorer):
 
 def test_what_is_saved_is_a_picture_with_alt_text(explorer):
     data, metadata = explorer._repr_mimebundle_()
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert data["image/png"].startswith(b"\x89PNG")
     assert data["text/plain"] == metadata["image/png"]["alt"] == explorer.picture.alt
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_a_drawing_is_shown_and_saved_as_svg():
+    def draw(number):
+        drawing = Drawing(20, 10)
+        drawing.text(1, 5, f"{number} < 9")
+        return show(drawing, f"The number {number}.")
+
+    explorer = Explorer("A test", draw, {"number": slider("number", 2, [1, 2, 4])})
+    explorer.knobs["number"].value = 4
+    assert "4 &lt; 9</tspan>" in explorer.drawing.value
+    assert explorer.image.layout.display == "none"
+    data, _ = explorer._repr_mimebundle_()
+    assert "4 &lt; 9</tspan>" in data["image/svg+xml"] and "<img " in data["text/html"]
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
@@ -245,27 +275,24 @@ def test_every_control_is_labelled_and_reachable_by_keyboard(explorer):
     assert explorer.image.tooltip.startswith("A test")
 
 
-# --- Actions --------------------------------------------------------------------------------------------------------
+# --- Measuring ------------------------------------------------------------------------------------------------------
 
 
-def test_an_action_starts_once_says_how_it_ended_and_can_be_stopped():
-    action = Action("Measure", "Measure now", steps(), lambda job: action.say(job.state))
-    assert action.stop_button.disabled
-    action.start_button.click()
-    job = action.job
-    action.start_button.click()
-    assert action.job is job
-    assert action.start_button.disabled
-    action.stop_button.click()
+def test_a_measurement_starts_once_and_can_be_stopped():
+    def measure(number, check, say):
+        return steps()(SimpleNamespace(check=check))
+
+    def draw(number, measured):
+        return show(Figure(figsize=(2, 1)), f"{len(measured)} points")
+
+    explorer = Explorer("A test", draw, {"number": slider("number", 2, [1, 2])}, measure=measure)
+    assert explorer.stop_button.disabled
+    explorer.start_button.click()
+    job = explorer.job
+    explorer.start_button.click()
+    assert explorer.job is job
+    assert explorer.start_button.disabled
+    explorer.stop_button.click()
     job.wait(5)
-    assert not action.start_button.disabled
-    assert "stopped" in action.message.value
-
-
-def test_an_action_shows_its_error():
-    action = Action("Measure", "Measure now", failing)
-    with pytest.raises(ValueError, match="no such thing"):
-        action.start().wait(5)
-    assert "no such thing" in action.message.value
-    assert "error-color" in action.message.value
-    assert not action.start_button.disabled
+    assert not explorer.start_button.disabled
+    assert "stopped: nothing was added" in explorer.message.value

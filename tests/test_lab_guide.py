@@ -1,27 +1,26 @@
 """The guided experiments: a prediction first, then the run, then the reveal."""
 
-import base64
 import re
 
 import lab_stand_ins
 import pytest
 
-from adapters_lesson.experiments import SWEEPS, Settings
+from adapters_lesson.course.laboratory.experiments import SWEEPS, Settings
+from adapters_lesson.course.laboratory.guide import TITLES, Guide, committed_runs, draw_reveal, own_runs
+from adapters_lesson.course.laboratory.laboratory import Laboratory
+from adapters_lesson.course.quiz import load_quiz
 from adapters_lesson.history import load_results
-from adapters_lesson.lab.guide import TITLES, committed_runs, draw_reveal, guided_experiments, own_runs
-from adapters_lesson.lab.laboratory import Laboratory
-from adapters_lesson.lab.quizzes import load_quiz
 
 
 @pytest.fixture
 def guide(tmp_path, monkeypatch):
     lab_stand_ins.use(monkeypatch)
-    made = guided_experiments(Laboratory(tmp_path))
+    made = Guide(Laboratory(tmp_path))
     yield made
     laboratory = next(iter(made.experiments.values())).laboratory
     laboratory.stop()
     if laboratory.job is not None:
-        laboratory.job._thread.join(10)
+        laboratory.job.join(10)
 
 
 def text(widget):
@@ -68,7 +67,7 @@ def test_the_reveal_says_what_was_predicted_and_what_came_out(guide, name, numbe
 
 
 def test_it_runs_in_the_laboratory_and_the_reveal_has_rings(guide):
-    experiment = guide.experiments["placement"]
+    experiment = guide.experiments["activation"]
     laboratory = experiment.laboratory
     laboratory.knobs["bottleneck_dim"].value = 2  # what was set before must not matter
     experiment.predict(0)
@@ -77,9 +76,9 @@ def test_it_runs_in_the_laboratory_and_the_reveal_has_rings(guide):
     assert not experiment.run_button.disabled
     laboratory.job.wait(60)
     runs = list(laboratory.book.runs.values())
-    assert [run.settings for run in runs] == SWEEPS["placement"].settings()
-    assert laboratory.axis.value == "placement"
-    assert own_runs(SWEEPS["placement"], runs) == runs
+    assert [run.settings for run in runs] == SWEEPS["activation"].settings()
+    assert laboratory.axis.value == "activation"
+    assert own_runs(SWEEPS["activation"], runs) == runs
     experiment.reveal()
     assert "Rings: your own 3 runs." in experiment.picture.alt
     rings = [line for line in experiment.picture.figure.axes[0].lines if line.get_markersize() == 14]
@@ -87,7 +86,7 @@ def test_it_runs_in_the_laboratory_and_the_reveal_has_rings(guide):
 
 
 def test_while_another_run_goes_on_it_says_so(guide):
-    experiment = guide.experiments["width"]
+    experiment = guide.experiments["one block"]
     experiment.laboratory.run(steps=800)
     experiment.predict(1)
     experiment.run_button.click()
@@ -115,7 +114,21 @@ def mean_of(name, value):
     return 100 * sum(accuracies) / 3
 
 
-def test_what_the_guide_and_the_lesson_say_is_so():
+def test_what_the_guide_says_is_so():
+    deeper = {m: mean_of("deeper base", m) for m in (1, 4, 16)}
+    assert deeper[16] - deeper[4] < 1
+    assert 9 < deeper[16] - deeper[1] < 12
+    blocks = [[run.accuracy for run in committed_runs("one block") if run.settings.layers == (i,)] for i in range(3)]
+    assert all(middle > max(low, high) for low, middle, high in zip(*blocks, strict=True))
+    assert all(mean_of("one block", (i,)) < 90 for i in range(3))
+    bends = [mean_of("activation", name) for name in SWEEPS["activation"].values]
+    assert min(bends) > 99
+    assert max(bends) - min(bends) < 1 / 3
+    assert 98 < mean_of("more steps", 400) < 99.3
+    assert round(mean_of("more steps", 200)) in (76, 77)
+
+
+def test_what_the_lesson_says_is_so():
     width = {m: mean_of("width", m) for m in SWEEPS["width"].values}
     assert all(width[m] > width[64] - 2 for m in (8, 16, 32, 128))
     assert all(width[m] < width[64] - 2 for m in (1, 2, 4))
@@ -139,6 +152,6 @@ def test_every_guided_question_has_three_options_of_which_one_came_out():
 
 
 def test_what_is_saved_is_a_picture_of_the_questions(guide):
-    data, metadata = guide._repr_mimebundle_()
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert all(question.text[:40] in metadata["image/png"]["alt"] for question in load_quiz("06_guide"))
+    data, _ = guide._repr_mimebundle_()
+    assert all(question.text[:40] in data["text/plain"] for question in load_quiz("06_guide"))
+    assert "run this cell" in data["text/html"]

@@ -1,16 +1,17 @@
 """The latency explorer: the prediction follows the knobs, and what is measured stays with its settings."""
 
-import itertools
 import time
 
 import artists
 import pytest
 
-from adapters_lesson.adapter import PLACEMENTS
-from adapters_lesson.costs import Latency, Overhead, measure_overhead
-from adapters_lesson.lab import latency as module
-from adapters_lesson.lab.latency import BATCHES, BOTTLENECK_DIMS, LENGTHS, draw_latency, latency_explorer
-from adapters_lesson.plots.backdrop import pixels_of
+from adapters_lesson.costs.latency import Latency
+from adapters_lesson.costs.serving import Overhead, measure_overhead
+from adapters_lesson.course.explorers import explore_latency as module
+from adapters_lesson.course.explorers.explore_latency import (
+    draw_latency,
+    latency_explorer,
+)
 
 
 def row(overhead, half=2.0):
@@ -51,9 +52,9 @@ def test_the_prediction_follows_the_knobs():
 
 
 def test_all_corners_are_drawn_in_the_same_size():
-    ends = [(values[0], values[-1]) for values in (BATCHES, LENGTHS, BOTTLENECK_DIMS, PLACEMENTS, (2, 4, 6))]
-    pictures = [draw_latency(*corner) for corner in itertools.product(*ends)]
-    assert len({pixels_of(picture.figure).shape for picture in pictures}) == 1
+    ends = [(knob.options[0], knob.options[-1]) for knob in latency_explorer().knobs.values()]
+    sizes = {tuple(draw_latency(*corner).figure.get_size_inches()) for corner in zip(*ends, strict=True)}
+    assert len(sizes) == 1
 
 
 def test_measured_points_stay_with_their_settings():
@@ -78,18 +79,19 @@ def test_the_button_measures_with_the_knobs_as_they_are(quick):
     explorer = latency_explorer([point(length=8, layers=2)])
     explorer.knobs["layers"].value, explorer.knobs["length"].value = 2, 8
     explorer.knobs["placement"].value = "parallel"
-    explorer.action.start_button.click()
-    assert explorer.action.start_button.disabled
-    assert not explorer.action.stop_button.disabled
-    explorer.action.job.wait(120)
+    explorer.start_button.click()
+    assert explorer.start_button.disabled
+    assert not explorer.stop_button.disabled
+    explorer.job.wait(120)
     assert explorer.error is None
-    assert [module.settings(p) for p in explorer.measured] == [(1, 8, 16, "houlsby", 2), (1, 8, 16, "parallel", 2)]
+    measured = [(p.batch, p.length, p.bottleneck_dim, p.placement, p.layers) for p in explorer.measured]
+    assert measured == [(1, 8, 16, "houlsby", 2), (1, 8, 16, "parallel", 2)]
     new = explorer.measured[1]
     assert drawn(explorer.picture, "adapter measured") == [new.adapters.overhead]
     assert f"Measured: {new.adapters.overhead:+.1f} %" in explorer.picture.alt
-    assert "measured: 1 × 8" in explorer.action.message.value
-    assert not explorer.action.start_button.disabled
-    explorer.action.start().wait(120)  # the same once more takes the place of the first
+    assert "measured: batch size: 1; length in words: 8; " in explorer.message.value
+    assert not explorer.start_button.disabled
+    explorer.start().wait(120)  # the same once more takes the place of the first
     assert len(explorer.measured) == 2
     assert explorer.measured[1] is not new
 
@@ -104,7 +106,7 @@ def test_knobs_that_move_meanwhile_do_not_spoil_the_measurement(quick, monkeypat
         return slow(**settings)
 
     monkeypatch.setattr(module, "measure_overhead", measure)
-    explorer.action.start().wait(120)
+    explorer.start().wait(120)
     assert [p.batch for p in explorer.measured] == [1]
     assert explorer.values["batch"] == 4
     assert explorer.picture.alt.startswith("4 × 16")
@@ -114,18 +116,18 @@ def test_knobs_that_move_meanwhile_do_not_spoil_the_measurement(quick, monkeypat
 def test_stop_ends_a_measurement_in_the_middle_of_a_pass():
     explorer = latency_explorer()
     explorer.knobs["batch"].value, explorer.knobs["length"].value = 64, 128  # a pass takes seconds
-    job = explorer.action.start()
-    while "warming up" not in explorer.action.message.value:
+    job = explorer.start()
+    while "warming up" not in explorer.message.value:
         time.sleep(0.01)
-        assert job.alive
+        assert job.is_alive()
     start = time.perf_counter()
-    explorer.action.stop_button.click()
+    explorer.stop_button.click()
     job.wait(60)
     assert time.perf_counter() - start < 5  # one block of a busy machine; a whole round is many times as long
     assert job.state == "stopped"
     assert explorer.measured == []
-    assert "stopped: nothing was added" in explorer.action.message.value
-    assert not explorer.action.start_button.disabled
+    assert "stopped: nothing was added" in explorer.message.value
+    assert not explorer.start_button.disabled
 
 
 def test_an_error_of_the_measurement_is_shown(monkeypatch):
@@ -134,12 +136,12 @@ def test_an_error_of_the_measurement_is_shown(monkeypatch):
 
     monkeypatch.setattr(module, "measure_overhead", broken)
     explorer = latency_explorer()
-    job = explorer.action.start()
+    job = explorer.start()
     with pytest.raises(ValueError, match="files are missing"):
         job.wait(10)
     assert job.state == "failed"
-    assert "files are missing: make setup" in explorer.action.message.value
-    assert not explorer.action.start_button.disabled
+    assert "files are missing: make setup" in explorer.message.value
+    assert not explorer.start_button.disabled
     assert explorer.measured == []
 
 
@@ -150,3 +152,16 @@ def test_an_error_of_the_drawing_is_shown_and_the_last_picture_kept(monkeypatch)
     explorer.knobs["placement"].value = "parallel"
     assert "no such place" in explorer.status.value
     assert explorer.picture is picture
+
+
+def test_sizes_with_as_many_words_stand_side_by_side_and_the_axes_hold_long_intervals():
+    long = Latency("x", (1.0,) * 5, 1.0, (1.0, 1.0), 1.05, (0.93, 1.61))
+    measured = [Overhead(batch, 128 // batch, 16, "houlsby", 6, row(10.0), long) for batch in (1, 8)]
+    parts = {"FFN": 800, "projections": 400, "attention": 100, "adapters": 26}
+    figure = module.overhead_by_size(parts, (1, 64), {(1, 64): (1.0, 2.0)}, measured)
+    first, second = (line.get_xdata()[0] for line in artists.lines(figure, "lora measured"))
+    assert first == 7.07
+    assert 7.25 < second < 7.35
+    assert figure.axes[1].get_ylim() == (-10, 80)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [1, 0.5, 0.125, 0.0325]
+    assert "adapters: 26, 2.00 % of the rest" in artists.texts(figure)

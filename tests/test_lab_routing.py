@@ -1,16 +1,23 @@
 """The routing explorer: what is drawn is what the bank answered, and the knobs decide who answers."""
 
+import re
+
 import artists
 import pytest
 import torch
-from matplotlib.collections import LineCollection, PolyCollection
 from models import randomise, slots
 
-from adapters_lesson import AdapterConfig, SmallTransformer, encode, evaluate, load_task, load_tokenizer
+from adapters_lesson import AdapterConfig, SmallTransformer, load_tokenizer
 from adapters_lesson.bank import AdapterBank
-from adapters_lesson.lab import routing as lab
-from adapters_lesson.lab.routing import adapter_places, answer_mixed, draw_routing, routing_explorer
-from adapters_lesson.plots.routing import MAX_ROWS, MixedBatch, routing
+from adapters_lesson.course.explorers.explore_routing import (
+    MAX_ROWS,
+    MixedBatch,
+    adapter_places,
+    answer_mixed,
+    draw_routing,
+    routing,
+    routing_explorer,
+)
 
 TEXTS = ["The pool was superb.", "A dull film, and far too long.", "lamp: The lamp was awful.", "Well."]
 TASKS = {
@@ -45,7 +52,7 @@ def by_hand(bank, text, name):
 def test_the_answers_are_those_of_each_task(bank):
     adapters = ["three", "two", None, "four"]
     batch = answer_mixed(bank, TEXTS, adapters)
-    assert batch.texts == tuple(TEXTS) and batch.adapters == tuple(adapters)
+    assert batch.texts == TEXTS and batch.adapters == adapters
     assert batch.labels == {"two": 2, "three": 3, "four": 4}
     assert batch.answers[2] is None
     for text, name, answer in zip(TEXTS, adapters, batch.answers, strict=True):
@@ -72,7 +79,7 @@ def test_the_bank_stays_as_it_was(bank):
     draw_routing(bank, TEXTS, ["two", None, "four", "two"])
     assert bank.active == "three"
     assert [m.training for m in bank.modules()] == modes
-    assert all(slot.active in ("three", None) and slot.routing is None for slot in slots(bank))
+    assert all(slot.active in ("three", None) for slot in slots(bank))
 
 
 def test_where_the_adapters_are(bank):
@@ -87,15 +94,14 @@ def test_where_the_adapters_are(bank):
 # --- The picture ----------------------------------------------------------------------------------------------------
 
 
-def parts(figure):
+def colour(shape, of):
+    return re.search(rf"{of}: (#\w+)", shape.get("style"))[1]
+
+
+def parts(drawing):
     """Colour of every adapter's box, of every way, and all texts."""
-    boxes, ways = [], []
-    for collection in artists.collections(figure):
-        if isinstance(collection, PolyCollection) and len(collection.get_paths()):
-            boxes += [tuple(c) for c in collection.get_facecolor()]
-        if isinstance(collection, LineCollection):
-            ways += [tuple(c) for c in collection.get_colors()]
-    return boxes, ways, artists.texts(figure)
+    boxes = [colour(box, "fill") for box in drawing.root.iter("rect") if "its adapter in" in "".join(box.itertext())]
+    return boxes, [colour(way, "stroke") for way in drawing.root.iter("polyline")], artists.texts(drawing)
 
 
 def test_the_picture_shows_the_groups(bank):
@@ -123,9 +129,7 @@ def test_a_task_keeps_its_colour(bank):
     assert alone[0] in last and len(set(last)) == 4
 
 
-@pytest.mark.parametrize("blocks", [1, 3, 4, 12])
-@pytest.mark.parametrize("rows", [1, 2, MAX_ROWS])
-@pytest.mark.parametrize("tasks", [1, 9])
+@pytest.mark.parametrize(("blocks", "rows", "tasks"), [(1, 1, 1), (4, 2, 9), (12, MAX_ROWS, 9)])
 def test_all_pictures_have_the_same_size(blocks, rows, tasks):
     names = [f"a_rather_long_name_{i}" for i in range(tasks)]
     batch = MixedBatch(
@@ -137,7 +141,7 @@ def test_all_pictures_have_the_same_size(blocks, rows, tasks):
         places=[{name: ["attention", "FFN"] for name in names}] * blocks,
     )
     figure = routing(batch)
-    assert (figure.get_size_inches() * 72).round().tolist() == [792, 374]
+    assert artists.size(figure) == "0 0 900 430"
     texts = parts(figure)[2]
     assert "a_rather_lon…\n2 labels" in texts and "a_rather_lon…\n0.50" in texts
     assert any(text.endswith("row by row: 0") for text in texts)
@@ -156,9 +160,12 @@ def tasks_of(explorer):
     return [knob.value for knob in explorer.knobs.values()]
 
 
+def buttons_of(explorer):
+    return {button.description: button for button in explorer.children[3].children}
+
+
 def press(explorer, label):
-    (found,) = [button for button in explorer.buttons if button.description == label]
-    found.click()
+    buttons_of(explorer)[label].click()
 
 
 def test_the_rows_knobs_decide_who_answers(bank):
@@ -179,7 +186,7 @@ def test_the_rows_knobs_decide_who_answers(bank):
 
 def test_the_buttons_choose_for_all_rows(bank):
     explorer = routing_explorer(bank, TEXTS)
-    assert [b.description for b in explorer.buttons] == [
+    assert list(buttons_of(explorer)) == [
         "All to no task", "All to two", "All to three", "All to four", "Shuffle",
     ]  # fmt: skip
     press(explorer, "All to three")
@@ -235,34 +242,11 @@ def test_rows_are_computed_alone_once_until_the_weights_change(bank, monkeypatch
     assert len(alone) == 1 + len(TEXTS)
 
 
-@pytest.mark.parametrize(("with_bank", "texts"), [(True, []), (True, None), (False, TEXTS)])
-def test_a_bank_and_texts_come_together(bank, with_bank, texts):
-    with pytest.raises(ValueError, match="give a bank with at least one task, and texts; or neither"):
-        routing_explorer(bank if with_bank else None, texts)
+def test_a_bank_without_texts(bank):
+    with pytest.raises(ValueError, match="give a bank with at least one task, and texts"):
+        routing_explorer(bank, [])
 
 
 def test_a_bank_without_tasks():
     with pytest.raises(ValueError, match="a bank with at least one task"):
         routing_explorer(AdapterBank(SmallTransformer.from_minilm(1)), TEXTS)
-
-
-def test_the_example_is_trained_and_answers_well():
-    draws = torch.get_rng_state()
-    explorer = routing_explorer()
-    assert torch.equal(torch.get_rng_state(), draws)
-    assert explorer.error is None
-    bank = lab.example_bank()
-    assert lab.example_bank() is bank and bank.active is None
-    for name, task, expected in (("sentiment", "aspect_sentiment", 0.9), ("film", "film_reviews", 0.68)):
-        bank.switch(name)
-        test = encode(load_task(task)["test"].select(range(300)), load_tokenizer())
-        assert evaluate(bank, test)["accuracy"] > expected
-    bank.switch(None)
-    alt = explorer.picture.alt
-    for start in (
-        "Row 1 to sentiment: positive",
-        "row 2 to sentiment: negative",
-        "row 4 to aspect: sofa",
-        "row 6 to no task",
-    ):
-        assert start in alt

@@ -18,11 +18,24 @@ from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters_lesson import AdapterConfig, answers, files, insert_adapters, language, set_active_adapter, tasks
-from adapters_lesson.answers import LAST_LINE, encode_answers, fill, form_share, in_form, load_answers, log_entry, pack
+from adapters_lesson import AdapterConfig, insert_adapters, set_active_adapter
+from adapters_lesson import data as tasks
 from adapters_lesson.batches import texts_of
-from adapters_lesson.files import PretrainedFileError
-from adapters_lesson.language import AnswerLoss, generate, perplexity
+from adapters_lesson.course.language import answers
+from adapters_lesson.course.language import smollm as language
+from adapters_lesson.course.language.answers import (
+    LAST_LINE,
+    encode_answers,
+    fill,
+    form_share,
+    in_form,
+    load_answers,
+    log_entry,
+    pack,
+)
+from adapters_lesson.course.language.smollm import AnswerLoss, generate, perplexity
+from adapters_lesson.guards import safe_files as files
+from adapters_lesson.guards.safe_files import PretrainedFileError
 
 ENTRY = log_entry("an egg", "boil it", "peel it")
 WORDS = "system user assistant be brief how why do I boil eggs is ice light Log: First, Then, well . ?".split()

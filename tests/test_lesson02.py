@@ -3,15 +3,15 @@
 import re
 from pathlib import Path
 
-import jupytext
 import pytest
 import torch
 from test_results import output
 from wrong_answers import lesson02 as answers
 
 from adapters_lesson import SmallTransformer
-from adapters_lesson.checks import lesson02 as checks
-from adapters_lesson.checks import report
+from adapters_lesson.course.checks import check as report
+from adapters_lesson.course.checks import lesson02 as checks
+from adapters_lesson.course.lesson_source import read_lesson
 from adapters_lesson.transformer import Block, SmallTransformerConfig
 
 LESSON = "02_a_small_transformer"
@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "notebooks" / "sources" / f"{LESSON}.py"
 
 
 def the_colleagues():
-    (cell,) = [c.source for c in jupytext.read(SOURCE).cells if "def by_a_colleague" in c.source]
+    (cell,) = [c.source for c in read_lesson(SOURCE).cells if "def by_a_colleague" in c.source]
     names = {"torch": torch, "Block": Block}
     exec(cell.partition("\n\nmask =")[0], names)
     return names["by_a_colleague"]
@@ -45,6 +45,25 @@ def test_the_fault_shows_in_every_block_and_not_in_the_vectors_lengths():
     for ours, theirs, largest in lines:
         assert abs(float(theirs) / float(ours) - 1) < 0.15
         assert float(largest) > 0.5
+
+
+def test_probes_get_what_is_judged_alike_and_guess_the_rest():
+    text = output(LESSON)
+    alike, differently = (
+        [float(x) for x in re.search(rf"judged {how} +([\d. ]+)", text)[1].split()] for how in ("alike", "differently")
+    )
+    assert len(alike) == len(differently) == 7
+    assert min(alike[3:]) > 95  # "nearly all texts right after layer 3"
+    assert alike[0] < 75
+    assert all(44 < share < 56 for share in differently)  # 270 texts: guessing gives 50 ± 6
+
+
+def test_the_block_and_its_weights_are_those_of_the_model():
+    text = output(LESSON)
+    assert max(float(x) for x in re.findall(r"layer \d: largest difference (\S+)", text)) < 1e-5
+    rows = re.findall(r"^(?:MiniLM|BERT-\w+) +\d+ +\d+ +([\d,]+) +([\d,]+) +\d+ +([\d.]+) %", text, re.M)
+    assert [formula == counted for formula, counted, _ in rows] == [True] * 3
+    assert [float(share) for *_, share in rows] == sorted(float(share) for *_, share in rows)
 
 
 @pytest.mark.parametrize("sizes", [(384, 1536), (32, 40)])

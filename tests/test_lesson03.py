@@ -1,17 +1,15 @@
 """The collection of exercise 3.4: what the card promises of it holds."""
 
-import re
-
 import pytest
 import torch
-from test_hidden import SOURCES
+from wrong_answers import cards
 from wrong_answers.lesson03 import is_sound
 
-from adapters_lesson.checks import lesson03
-from adapters_lesson.checks.hunting import FAULTY, SOUND
-from adapters_lesson.checks.watching import tiny_batch, tiny_classifier
+from adapters_lesson.course.checks import lesson03
+from adapters_lesson.course.checks.lesson03_faults import FAULTY, SOUND
+from adapters_lesson.course.checks.observation import tiny_batch, tiny_classifier
 
-CARD = (SOURCES / "03_inserting_adapters.py").read_text(encoding="utf-8").partition("### Exercise 3.4")[2]
+(CARD,) = (card.exercise.card for card in cards() if str(card) == "3.4")
 
 
 @pytest.mark.parametrize("entry", [*SOUND, *FAULTY], ids=lambda entry: entry.what)
@@ -24,8 +22,8 @@ def test_every_one_of_the_collection_passes_the_identity_test(entry):
 
 
 def test_the_card_says_how_many_there_are():
-    words = {10: "ten", 14: "fourteen"}
-    assert f"{words[len(SOUND) + len(FAULTY)]} insertions" in " ".join(re.sub(r"\n# ?", " ", CARD).split())
+    words = {12: "twelve", 16: "sixteen"}
+    assert f"{words[len(SOUND) + len(FAULTY)]} insertions" in CARD
     assert f"{words[len(FAULTY)]}" in CARD
 
 

@@ -10,8 +10,8 @@ import pytest
 from test_results import output
 
 from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, prepare
+from adapters_lesson.course.figures import mean_and_interval
 from adapters_lesson.history import load_results
-from adapters_lesson.plots import mean_and_interval
 
 LESSON = "05_training"
 ROOT = Path(__file__).parents[1]

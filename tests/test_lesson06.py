@@ -9,15 +9,15 @@ import torch
 from wrong_answers import lesson06 as answers
 
 from adapters_lesson.adapter import AdapterConfig
-from adapters_lesson.checks import lesson06
-from adapters_lesson.checks.judging import CASES, RULES, right_rule
-from adapters_lesson.checks.report import Mistake
 from adapters_lesson.costs import count_parameters
-from adapters_lesson.experiments import SWEEPS, VALIDATE_EVERY, VALIDATION_TEXTS, Settings
+from adapters_lesson.course.checks import lesson06
+from adapters_lesson.course.checks.check import Mistake
+from adapters_lesson.course.checks.lesson06_verdicts import CASES, RIGHT, RULES, judged
+from adapters_lesson.course.figures import mean_and_interval
+from adapters_lesson.course.laboratory.experiments import SWEEPS, VALIDATE_EVERY, VALIDATION_TEXTS, Settings
+from adapters_lesson.course.laboratory.guide import committed_runs
 from adapters_lesson.history import load_results
 from adapters_lesson.insertion import insert_adapters
-from adapters_lesson.lab.guide import TITLES, committed_runs
-from adapters_lesson.plots import mean_and_interval
 from adapters_lesson.transformer import SmallTransformer, SmallTransformerConfig
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "sources" / "06_the_bottleneck_lab.py"
@@ -63,7 +63,7 @@ def test_what_the_lesson_says_stands_still_is_so():
     assert Settings() == Settings(task="aspect_sentiment", base_layers=3, steps=200, batch_size=32)
     assert (VALIDATION_TEXTS, VALIDATE_EVERY) == (250, 25)
     assert "After every 25 steps it is validated on 250 sentences" in TEXT
-    assert all(run.settings.steps == 200 for name in TITLES for run in committed_runs(name))
+    assert all(run.settings.steps == 200 for name in SWEEPS if name != "more steps" for run in committed_runs(name))
 
 
 def test_narrow_adapters_catch_up_at_the_higher_rate():
@@ -112,7 +112,7 @@ def test_every_exercise_has_its_many_wrong_answers_and_right_ones_in_several_sty
 
 
 def test_no_rule_that_judges_poorly_says_the_same_as_the_right_one():
-    said = [[rule(case) for case in CASES] for rule, _ in [(right_rule, ""), *RULES]]
+    said = [[judged(rule, case) for case in CASES] for rule in [RIGHT, *RULES]]
     assert all(one not in said[:place] for place, one in enumerate(said))
 
 

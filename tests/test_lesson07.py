@@ -6,30 +6,31 @@ import pytest
 from test_results import output
 from wrong_answers import lesson07 as answers
 
-from adapters_lesson.checks import designs, report
-from adapters_lesson.checks import lesson07 as checks
+from adapters_lesson.course.checks import check as report
+from adapters_lesson.course.checks import lesson07 as checks
+from adapters_lesson.course.checks import lesson07_designs as designs
+from adapters_lesson.course.figures import mean_and_interval
 from adapters_lesson.history import load_results
-from adapters_lesson.plots import mean_and_interval
 
 LESSON = "07_a_real_model"
 
 
 def verdicts(design):
-    return [design(designs.Recorded(world), designs.RATES, designs.SEEDS) for world in designs.WORLDS]
+    return [design(world) for world in designs.WORLDS]
 
 
 def test_the_right_design_tells_the_truth_in_every_world():
     truth = [world.supported for world in designs.WORLDS]
-    assert verdicts(designs.right_design) == truth
-    assert len(truth) == 15  # the card says so
+    assert verdicts(designs.experiment) == truth
+    assert len(truth) == 16  # the card says so
     assert min(truth.count(True), truth.count(False)) >= 5
 
 
 def test_every_poor_design_is_told_from_the_right_one_and_from_the_others():
     messages = {}
-    for design, message in designs.DESIGNS:
+    for design, message in designs.DESIGNS.items():
         found = tuple(verdicts(design))
-        assert list(found) != verdicts(designs.right_design), message
+        assert list(found) != verdicts(designs.experiment), message
         assert messages.setdefault(found, message) == message
     assert len(messages) >= 18
 
@@ -62,10 +63,12 @@ def test_loras_formula_is_what_peft_trains():
 
 def test_the_colleagues_fault_shows_in_company_and_not_in_the_accuracy():
     text = output(LESSON)
-    ours, theirs = (float(re.search(rf"{name} +largest difference (\S+)", text)[1]) for name in ("ours", "colleague's"))
-    assert ours < 1e-4
+    passes = dict(re.findall(r"^(.+?) +passes: (\w+) +largest", text, re.M))
+    assert passes == {"yours": "True", "the colleague's": "False"}
+    yours, theirs = (float(re.search(rf"{n} +passes: .* difference (\S+)", text)[1]) for n in ("yours", "colleague's"))
+    assert yours < 1e-4
     assert theirs > 1e-2
-    accuracies = re.search(r"the colleague's ([\d.]+) %, ours ([\d.]+) %", text)
+    accuracies = re.search(r"the colleague's ([\d.]+) %, yours ([\d.]+) %", text)
     assert abs(float(accuracies[1]) - float(accuracies[2])) < 3  # the standard error of 200 sentences
 
 

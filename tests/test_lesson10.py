@@ -6,9 +6,9 @@ from statistics import mean
 import pytest
 from test_results import output
 
-from adapters_lesson.answers import form_share, load_answers
+from adapters_lesson.course.language.answers import form_share, load_answers
+from adapters_lesson.data import DATA
 from adapters_lesson.history import load_results
-from adapters_lesson.tasks import DATA
 
 LESSON = "10_a_language_model"
 SOURCE = (DATA.parent / "notebooks" / "sources" / f"{LESSON}.py").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def test_the_runs_are_the_lessons():
         assert re.search(rf"\b{name}={value}\b", SOURCE.replace("1e-3", "0.001")), name
     assert f"batch_size={RESULTS['rows_a_step']}" in SOURCE
     assert f'AdapterConfig({RESULTS["bottleneck_dim"]}, placement="{RESULTS["placement"]}")' in SOURCE
-    assert f"pack(data[split], {RESULTS['row']})" in SOURCE
+    assert f"pack(my, rows, {RESULTS['row']})" in SOURCE
     assert RESULTS["command"] == "python data/run_language.py"
 
 

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-import jupytext
 import pytest
 from markdown_text import anchors, links
+
+from adapters_lesson.course.lesson_source import read_lesson
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -19,15 +20,9 @@ SOURCES = sorted((NOTEBOOKS / "sources").glob("[0-9]*.py"))
 ELSEWHERE = re.compile(r"[a-z]+:", re.IGNORECASE)
 
 
-def lesson_text(source):
-    """The Markdown cells of a lesson."""
-    cells = jupytext.read(source).cells
-    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-
-
 def text_of(path):
     if path.suffix == ".ipynb":
-        return lesson_text(NOTEBOOKS / "sources" / f"{path.stem}.py")
+        return read_lesson(NOTEBOOKS / "sources" / f"{path.stem}.py").text
     return path.read_text(encoding="utf-8")
 
 
@@ -54,14 +49,14 @@ def test_a_texts_links_lead_somewhere(path):
 @pytest.mark.parametrize("folder", [NOTEBOOKS, NOTEBOOKS / "solutions"], ids=["learner", "solution"])
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_a_lessons_links_lead_somewhere_in_both_editions(source, folder):
-    assert broken(lesson_text(source), folder, folder / f"{source.stem}.ipynb") == []
+    assert broken(read_lesson(source).text, folder, folder / f"{source.stem}.ipynb") == []
 
 
 def test_the_readme_and_every_lesson_are_looked_at():
     assert ROOT / "README.md" in TEXTS
     assert len(SOURCES) == 11
     assert "notebooks/00_start_here.ipynb" in links(text_of(ROOT / "README.md"))
-    assert "01_the_bottleneck.ipynb" in links(lesson_text(SOURCES[0]))
+    assert "01_the_bottleneck.ipynb" in links(read_lesson(SOURCES[0]).text)
 
 
 def test_a_broken_link_would_be_found(tmp_path):

@@ -1,8 +1,7 @@
-"""The memory of a training step: the prediction held against the measurement, and both against counts by hand."""
+"""The memory of a training step: the dry run held against the measurement, and both against counts by hand."""
 
-import copy
 import os
-from pathlib import Path
+from contextlib import nullcontext
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports its start and end otherwise
 
@@ -10,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers as hf
-from models import BASES, make, small, snapshot
+from models import make, small, snapshot
 from torch import nn
 
 from adapters_lesson import (
@@ -21,130 +20,139 @@ from adapters_lesson import (
     insert_adapters,
     prepare,
     set_active_adapter,
+    set_trainable,
 )
-from adapters_lesson.adapter import ACTIVATIONS, PLACEMENTS
-from adapters_lesson.architectures import ARCHITECTURES, Architecture
-from adapters_lesson.costs import OPTIMIZERS, MemoryLedger, measure_memory, measurement, memory_ledger, outline
+from adapters_lesson.adapter import Adapter
+from adapters_lesson.composition import fuse_adapters, stack_adapters
+from adapters_lesson.costs import dry_run, measure_memory, memory_ledger, outline
+from adapters_lesson.costs.dry_run import Living
+from adapters_lesson.costs.memory import OPTIMIZERS, MemoryLedger
+from adapters_lesson.data import load_minilm
+from adapters_lesson.memory_tricks import cast_frozen, checkpointed
 from adapters_lesson.modes import training_mode
-from adapters_lesson.pretrained import load_minilm
-from adapters_lesson.savings import cast_frozen, checkpointed
+from adapters_lesson.slots import slots_of
 
-ACTIVATIONS_WITHIN, PEAK_WITHIN = 0.02, 0.06
 WIDTH, HEADS = 64, 4
 SIZES = {
-    "vocab_size": 1000,
+    "vocab_size": 200,
     "hidden_size": WIDTH,
     "num_hidden_layers": 2,
     "num_attention_heads": HEADS,
     "intermediate_size": 4 * WIDTH,
     "max_position_embeddings": 300,
 }
-
-
-def adapters(placement="houlsby", m=16, **settings):
-    return AdapterConfig(m, placement=placement, **settings)
-
-
-METHODS = {
-    "full": None,
-    "head": None,
-    "layer_norm": None,
-    "bitfit": None,
-    "lora": None,
-    **{place: adapters(place) for place in PLACEMENTS},
-    **{f"{place}, norms": adapters(place, train_layer_norms=True) for place in PLACEMENTS},
-    "upper layers": adapters(layers=(1,)),
-    "upper layers, pfeiffer, norms": adapters("pfeiffer", layers=(1,), train_layer_norms=True),
+_LLAMA = SIZES | {"num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 172, "use_cache": False}
+_GPT2 = {"vocab_size": 200, "n_embd": WIDTH, "n_layer": 2, "n_head": HEADS, "bos_token_id": 0, "eos_token_id": 0}
+_DISTILBERT = {"vocab_size": 200, "dim": WIDTH, "n_layers": 2, "n_heads": HEADS, "hidden_dim": 4 * WIDTH}
+_VIT = {"image_size": 32, "patch_size": 8} | {key: value for key, value in SIZES.items() if key[0] in "hni"}
+MODELS = {
+    "post-LN": lambda: narrow("post", dropout=0.1),
+    "pre-LN": lambda: narrow("pre", dropout=0.1),
+    "MiniLM": lambda: Classifier(load_minilm(), 2),
+    "bert": lambda: Classifier(hf.BertModel(hf.BertConfig(**SIZES), add_pooling_layer=False), 2),
+    "roberta": lambda: Classifier(hf.RobertaModel(hf.RobertaConfig(**SIZES), add_pooling_layer=False), 2),
+    "distilbert": lambda: Classifier(hf.DistilBertModel(hf.DistilBertConfig(**_DISTILBERT)), 2),
+    "gpt2": lambda: Classifier(hf.GPT2Model(hf.GPT2Config(**_GPT2, use_cache=False)), 2),
+    "llama": lambda: Classifier(hf.LlamaModel(hf.LlamaConfig(**_LLAMA)), 2),
+    "mistral": lambda: Classifier(hf.MistralModel(hf.MistralConfig(**_LLAMA)), 2),
+    "qwen2": lambda: Classifier(hf.Qwen2Model(hf.Qwen2Config(**_LLAMA)), 2),
+    "qwen3": lambda: Classifier(hf.Qwen3Model(hf.Qwen3Config(**_LLAMA)), 2),
+    "vit": lambda: hf.ViTForImageClassification(hf.ViTConfig(**_VIT)),
 }
-every_method = pytest.mark.parametrize("method", METHODS)
+METHODS = ("full", "head", "layer_norm", "bitfit", "lora", "houlsby", "pfeiffer", "parallel", "houlsby, norms",
+           "pfeiffer, norms", "parallel, norms", "upper block", "stack", "fuse")  # fmt: skip
+SHAPES = ((1, 9), (4, 64), (64, 9), (2, 256), (3, 17))
+WAYS = ("fp32", "half precision", "checkpointing")
 
 
 def narrow(norm="post", **changes):
-    """A SmallTransformer of width 64."""
-    torch.manual_seed(0)
-    return SmallTransformer(SmallTransformerConfig(norm=norm, **(SIZES | changes)))
+    """A classifier on a SmallTransformer of width 64."""
+    return Classifier(SmallTransformer(SmallTransformerConfig(norm=norm, **(SIZES | {"dropout": 0.0} | changes))), 2)
 
 
-def prepared(base, method, config=None):
-    """A copy of ``base`` with a head, ready for a method of ``METHODS``."""
-    model = Classifier(copy.deepcopy(base), 2)
-    config = config or METHODS[method]
-    prepare(model, "adapter" if config else method, config)
+def prepared(model, method):
+    """``model``, ready for a method of ``METHODS``."""
+    if method in ("stack", "fuse"):
+        for member in ("a", "b"):
+            insert_adapters(model, AdapterConfig(8, placement="pfeiffer"), member)
+        {"stack": stack_adapters, "fuse": fuse_adapters}[method](model, ["a", "b"], "both")
+        set_trainable(model, "both")
+    elif method in ("full", "head", "layer_norm", "bitfit", "lora"):
+        prepare(model, method)
+    else:
+        place, _, norms = method.partition(", ")
+        settings = (
+            {"layers": (1,)} if place == "upper block" else {"placement": place, "train_layer_norms": bool(norms)}
+        )
+        prepare(model, "adapter", AdapterConfig(8, **settings))
     return model
 
 
-def compare(model, batch_size, length, activations=ACTIVATIONS_WITHIN, peak=PEAK_WITHIN, **settings):
+def compare(model, batch_size, length, **settings):
     """Hold the prediction against the measurement."""
     predicted = memory_ledger(model, batch_size, length, **settings)
+    settings.pop("checkpointing", None)
     measured = measure_memory(model, batch_size, length, **settings)
     for name in ("weights", "gradients", "optimizer_state"):
         assert getattr(predicted, name) == getattr(measured, name), name
-    assert predicted.activations == pytest.approx(measured.activations, rel=activations)
-    assert predicted.peak == pytest.approx(measured.peak, rel=peak), predicted.compare(measured)
+    assert predicted.activations == pytest.approx(measured.activations, rel=0.01), predicted.compare(measured)
+    assert predicted.peak == pytest.approx(measured.peak, rel=0.03), predicted.compare(measured)
+    # The weights, which are known, should not hide what is not.
+    highest = [ledger.peak - ledger.weights - ledger.optimizer_state for ledger in (predicted, measured)]
+    assert highest[0] == pytest.approx(highest[1], rel=0.03), predicted.compare(measured)
     return predicted, measured
 
 
-# --- The table of differences: prediction against measurement ---------------------------------------------------------
+# --- Prediction against measurement -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bases():
-    torch.manual_seed(0)
-    return {
-        "small": SmallTransformer.from_minilm(3),
-        "small pre-LN": SmallTransformer(SmallTransformerConfig(num_hidden_layers=2, norm="pre")),
-        "MiniLM": load_minilm(),
-    }
+# Every model, method, shape and way several times over, no two of them always together. (All pairs hold as well.)
+CASES = [
+    pytest.param(name, method, SHAPES[(i + j) % len(SHAPES)], WAYS[(i + 2 * j) % len(WAYS)], id=f"{name}-{method}")
+    for i, name in enumerate(MODELS)
+    for j, method in enumerate(METHODS)
+    if (j - 4 * i) % 14 in (0, 5) or (name, j % 3) == ("post-LN", 0)
+]
 
 
-@pytest.mark.parametrize("shape", [(1, 16), (8, 32)], ids=str)
-@every_method
-@pytest.mark.parametrize("name", ["small", "small pre-LN", "MiniLM"])
-def test_prediction_equals_measurement(bases, name, method, shape):
-    compare(prepared(bases[name], method), *shape)
+@pytest.mark.parametrize(("name", "method", "shape", "way"), CASES)
+def test_prediction_equals_measurement(name, method, shape, way):
+    batch_size, length = shape
+    model = prepared(MODELS[name](), method)
+    if name == "vit":
+        length = 17  # its images' patches, and one more
+    halved = nullcontext()
+    if way == "half precision":
+        # Where trained and frozen parts cannot differ in type: the model itself would raise an error.
+        if method in ("full", "bitfit") or name == "vit" or (method == "layer_norm" and "RMSNorm" in repr(model)):
+            model.to(torch.bfloat16)
+        else:
+            halved = cast_frozen(model, torch.bfloat16)
+    with halved, checkpointed(model) if way == "checkpointing" else nullcontext():
+        compare(model, batch_size, length)
 
 
-@pytest.mark.parametrize(
-    ("name", "method", "shape"),
-    [
-        ("small", "pfeiffer", (64, 16)),
-        ("small", "lora", (64, 16)),
-        ("small pre-LN", "houlsby", (32, 128)),
-        ("small pre-LN", "parallel, norms", (4, 256)),
-        ("MiniLM", "full", (64, 16)),
-        ("MiniLM", "houlsby", (4, 256)),
-        ("MiniLM", "parallel", (64, 16)),
-        ("MiniLM", "head", (8, 128)),
-    ],
-    ids=str,
-)
-def test_prediction_equals_measurement_for_large_batches_and_long_texts(bases, name, method, shape):
-    compare(prepared(bases[name], method), *shape)
+def test_a_large_batch_of_long_texts():
+    compare(prepared(narrow("pre", dropout=0.1), "houlsby"), 64, 256)
 
 
-@pytest.mark.parametrize("shape", [(1, 256), (64, 16)], ids=str)
-@every_method
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_prediction_equals_measurement_for_any_shape(norm, method, shape):
-    compare(prepared(narrow(norm), method), *shape)
-
-
-@pytest.mark.parametrize("method", ["head", "houlsby", "lora"])
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_prediction_equals_measurement_for_a_large_batch_of_long_texts(norm, method):
-    compare(prepared(narrow(norm), method), 64, 256)
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_the_peak_of_full_fine_tuning_with_dropout_and_without(norm, dropout):
-    compare(prepared(narrow(norm, dropout=dropout), "full"), 64, 64, peak=0.01)
+@pytest.mark.parametrize("method", ["full", "head", "pfeiffer, norms", "upper block"])
+def test_checkpointing_can_be_asked_for(method):
+    """The batch is large enough for activations to be more than gradients."""
+    model = prepared(narrow(num_hidden_layers=4), method)
+    without, predicted = memory_ledger(model, 4, 128), memory_ledger(model, 4, 128, checkpointing=True)
+    with checkpointed(model):
+        assert predicted == memory_ledger(model, 4, 128)
+    if method == "head":
+        assert predicted == without
+    elif method != "upper block":
+        assert predicted.activations < 0.4 * without.activations
+        assert predicted.peak < without.peak
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("method", ["full", "houlsby", "lora"])
-def test_optimizers(method, optimizer):
-    model = prepared(narrow(), method)
+def test_optimizers(optimizer):
+    model = prepared(narrow(), "houlsby")
     predicted, _ = compare(model, 4, 32, optimizer=optimizer)
     trained = [p for p in model.parameters() if p.requires_grad]
     numbers = sum(p.numel() for p in trained)
@@ -153,122 +161,99 @@ def test_optimizers(method, optimizer):
     assert predicted.gradients == 4 * numbers
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize("method", ["full", "houlsby", "pfeiffer, norms", "lora"])
-def test_another_precision(method, dtype):
+@pytest.mark.parametrize(("method", "dtype"), [("full", torch.bfloat16), ("lora", torch.float64)], ids=str)
+def test_another_precision_can_be_asked_for(method, dtype):
     model = prepared(narrow(), method)
     in_single, asked_for = memory_ledger(model, 4, 32), memory_ledger(model, 4, 32, dtype=dtype)
-    model.to(dtype)
-    assert asked_for == memory_ledger(model, 4, 32)
-    predicted, _ = compare(model, 4, 32)
-    buffers = sum(b.nbytes for b in model.buffers())
-    assert predicted.weights - buffers == (in_single.weights - buffers) * dtype.itemsize // 4
-    assert predicted.activations / in_single.activations == pytest.approx(dtype.itemsize / 4, rel=0.05)
+    assert asked_for == memory_ledger(model.to(dtype), 4, 32)
+    assert asked_for.weights == in_single.weights * dtype.itemsize // 4
+    assert asked_for.activations / in_single.activations == pytest.approx(dtype.itemsize / 4, rel=0.05)
 
 
-CAST = [method for method in METHODS if method not in ("full", "bitfit")]
+def test_a_made_up_module_is_predicted():
+    """Whatever hangs in a slot: here it keeps two tensors of its own choice."""
+
+    class Odd(Adapter):
+        def update(self, h):
+            return super().update(h).exp() * h.sin()
+
+    model = prepared(narrow(), "houlsby")
+    plain = memory_ledger(model, 4, 64)
+    for slot in slots_of(model):
+        slot["default"].__class__ = Odd
+    predicted, _ = compare(model, 4, 64)
+    assert predicted.activations > plain.activations
 
 
-@pytest.mark.parametrize("method", CAST)
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_a_frozen_base_in_half_precision(norm, method):
-    """The highest point may lie in a single-precision adapter, which the formula for the FFN does not see."""
-    model = prepared(narrow(norm), method)
-    whole = memory_ledger(model, 8, 64)
-    with cast_frozen(model, torch.bfloat16):
-        predicted, _ = compare(model, 8, 64, peak=0.16)
-    assert predicted.weights < 0.6 * whole.weights
-    assert predicted.gradients == whole.gradients
-    assert predicted.activations < 0.85 * whole.activations or method == "head"
-
-
-@every_method
-@pytest.mark.parametrize("norm", ["post", "pre"])
-def test_checkpointing(norm, method):
-    """Four blocks; the batch is large enough for activations to be more than gradients."""
-    model = prepared(narrow(norm, num_hidden_layers=4), method)
-    without = memory_ledger(model, 8, 128)
-    predicted = memory_ledger(model, 8, 128, checkpointing=True)
-    with checkpointed(model):
-        measured = measure_memory(model, 8, 128)
-    for name in ("weights", "gradients", "optimizer_state"):
-        assert getattr(predicted, name) == getattr(measured, name)
-    assert predicted.activations == pytest.approx(measured.activations, rel=ACTIVATIONS_WITHIN)
-    assert predicted.peak == pytest.approx(measured.peak, rel=PEAK_WITHIN)
-    if method != "head" and "upper" not in method:
-        assert predicted.activations < 0.35 * without.activations
-        assert predicted.peak < without.peak
-    if method == "head":
-        assert predicted == without
-
-
-# Where it is coarser: DistilBERT has no dropout behind attention, whose masks are counted in full fine-tuning, and the
-# norms that Qwen3 has on queries and keys are not in the table of architectures.
-_LLAMA = SIZES | {"num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 172, "use_cache": False}
-OTHERS = {
-    "bert": lambda: hf.BertModel(hf.BertConfig(**SIZES), add_pooling_layer=False),
-    "roberta": lambda: hf.RobertaModel(hf.RobertaConfig(**SIZES), add_pooling_layer=False),
-    "distilbert": lambda: hf.DistilBertModel(
-        hf.DistilBertConfig(vocab_size=1000, dim=WIDTH, n_layers=2, n_heads=HEADS, hidden_dim=4 * WIDTH)
-    ),
-    "gpt2": lambda: hf.GPT2Model(
-        hf.GPT2Config(
-            vocab_size=1000,
-            n_embd=WIDTH,
-            n_layer=2,
-            n_head=HEADS,
-            bos_token_id=0,
-            eos_token_id=0,
-            use_cache=False,
-        )
-    ),
-    "llama": lambda: hf.LlamaModel(hf.LlamaConfig(**_LLAMA)),
-    "mistral": lambda: hf.MistralModel(hf.MistralConfig(**_LLAMA)),
-    "qwen2": lambda: hf.Qwen2Model(hf.Qwen2Config(**_LLAMA)),
-    "qwen3": lambda: hf.Qwen3Model(hf.Qwen3Config(**_LLAMA)),
-}
+# --- Outlines ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "method", ["full", "head", "layer_norm", "lora", *PLACEMENTS, "houlsby, norms", "upper layers"]
+    ("name", "method", "shape", "checkpointing"),
+    [
+        ("bert-base", "houlsby", (1, 9), True),
+        ("gpt2-xl", "full", (2, 96), False),
+        ("llama-3-8b", "layer_norm", (2, 96), True),
+        ("llama-3-8b", "head", (3, 20), False),
+        ("llama-3-8b", "upper block", (2, 96), False),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_architectures(name, method):
-    """Peaks are coarser in these narrow models: transformers' blocks hold on to some tensors longer than ours."""
-    torch.manual_seed(0)
-    within = {"qwen3": 0.18, "distilbert": 0.04 if method == "full" else 0.02}.get(name, ACTIVATIONS_WITHIN)
-    peak = 0.13 if name == "qwen3" else 0.1
-    if name == "gpt2" and method == "head":
-        peak = 0.4  # its tanh approximation of GELU takes four wide steps
-    compare(prepared(OTHERS[name](), method), 4, 64, activations=within, peak=peak)
+def test_three_blocks_of_an_outline_tell_of_all(name, method, shape, checkpointing, monkeypatch):
+    model = prepared(outline(name, num_labels=2, layers=6), method)
+    few = memory_ledger(model, *shape, dtype=torch.bfloat16, checkpointing=checkpointing)
+    monkeypatch.setattr(dry_run, "_signature", id)  # no block is like another one
+    assert few == memory_ledger(model, *shape, dtype=torch.bfloat16, checkpointing=checkpointing)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("placement", PLACEMENTS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activations_and_dropout_of_adapters(activation, placement, dropout):
-    config = adapters(placement, activation=activation, dropout=dropout, scaling=2.0)
-    compare(prepared(narrow(), "houlsby", config), 4, 64, activations=0.005, peak=0.08)
+def test_the_outline_has_the_ledger_of_the_model():
+    for method in ("houlsby", "head"):
+        ours, real = prepared(outline("minilm", num_labels=2), method), prepared(MODELS["MiniLM"](), method)
+        # Where a base is frozen its dropout is off, and a GPU keeps what a CPU keeps, and attention's random state.
+        ours, real = memory_ledger(ours, 8, 64), memory_ledger(real, 8, 64)
+        assert 0 <= ours.activations - real.activations <= 6 * 24
+        assert ours.peak == pytest.approx(real.peak, rel=1e-5)
+
+
+def test_an_outline_is_left_as_it_was():
+    model = prepared(outline("bert-base", num_labels=2, layers=5), "full")
+    blocks, names = list(model.base_model.encoder.layer), list(model.state_dict())
+    memory_ledger(model, 1, 16, checkpointing=True)
+    assert list(model.base_model.encoder.layer) == blocks
+    assert list(model.state_dict()) == names
+    assert not any(block._forward_pre_hooks or "forward" in vars(block) for block in blocks)
+
+
+def test_dropout_and_attention_keep_on_a_gpu_what_the_papers_of_its_kernels_say():
+    """A byte for each number that dropout may drop, and one number for each row of attention in place of its scores."""
+    with_dropout, without = (
+        memory_ledger(model.to("meta"), 2, 50).activations
+        for model in (prepared(narrow(dropout=p), "full") for p in (0.1, 0.0))
+    )
+    assert with_dropout - without == 5 * 2 * 50 * WIDTH  # five masks, one of them on the embeddings
+    model = Classifier(hf.BertModel(hf.BertConfig(**SIZES), add_pooling_layer=False), 2)
+    short, long = (memory_ledger(prepared(model, "full").to("meta"), 2, n).activations for n in (32, 128))
+    assert long == pytest.approx(4 * short, rel=0.01)  # with scores it would be more than that
 
 
 # --- Counts by hand ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [memory_ledger, measure_memory])
 @pytest.mark.parametrize("method", ["full", "houlsby"])
-def test_what_one_block_keeps(method, count):
-    """Query, key, value and attention's output; both LayerNorms' inputs; GELU's input: 10 d in every block that a
-    gradient passes. Trained linear layers keep their inputs too (the block's, attention's norm's, GELU's output: 6 d
-    more, attention's output is kept already), adapters theirs (d and m) and GELU's (m)."""
-    batch_size, length, m = 3, 50, 16
-    two, three = (
-        count(prepared(narrow(dropout=0.0, num_hidden_layers=n), method), batch_size, length).activations
-        for n in (2, 3)
-    )
+def test_what_one_block_keeps(method):
+    """The formula of lesson 04, the dry run and the measurement are one number.
+
+    Query, key, value and attention's output; both LayerNorms' inputs; GELU's input: 10 d in every block that a gradient
+    passes. Trained linear layers keep their inputs too (the block's, attention's norm's, GELU's output: 6 d more,
+    attention's output is kept already), adapters theirs (d and m) and GELU's (m)."""
+    batch_size, length, m = 3, 50, 8
     numbers = 16 * WIDTH if method == "full" else 12 * WIDTH + 4 * m
-    numbers += 2 * 2 + HEADS  # mean and spread for each LayerNorm, one number for each row of attention
-    expected = 4 * batch_size * length * numbers
-    assert three - two == (expected if count is memory_ledger else pytest.approx(expected, rel=0.002))
+    numbers += 2 * 2 + HEADS + 1  # mean and spread for each LayerNorm, one for each row of attention, the mask
+    for count in (memory_ledger, measure_memory):
+        two, three = (
+            count(prepared(narrow(num_hidden_layers=n), method), batch_size, length).activations for n in (2, 3)
+        )
+        assert three - two == 4 * batch_size * length * numbers
 
 
 def test_weights_and_states_of_bert_base_by_hand():
@@ -283,29 +268,20 @@ def test_weights_and_states_of_bert_base_by_hand():
     assert ledger.optimizer_state == 8 * trained + 4 * (24 * 4 + 2)
 
 
-def test_the_outline_has_the_ledger_of_the_model(bases):
-    for method in ("houlsby", "lora", "head"):
-        ours, real = prepared(outline("minilm", num_labels=2).base_model, method), prepared(bases["MiniLM"], method)
-        # The outline's dropouts are those of a GPU, for which it stands; they are off in a frozen base.
-        assert memory_ledger(ours, 8, 64) == memory_ledger(real, 8, 64)
-
-
 def test_activations_grow_with_the_tokens_and_not_below_the_lowest_adapter():
-    base = narrow(num_hidden_layers=6)
-    all_layers = prepared(base, "houlsby")
-    upper = prepared(base, "", adapters(layers=(4, 5)))
-    assert memory_ledger(all_layers, 16, 64).activations == pytest.approx(
-        4 * memory_ledger(all_layers, 4, 64).activations, rel=0.001
-    )
-    ratio = memory_ledger(upper, 16, 64).activations / memory_ledger(all_layers, 16, 64).activations
-    assert 0.25 < ratio < 1 / 3  # nothing is kept in four blocks of six, and less in the fifth
+    all_layers = prepared(narrow(num_hidden_layers=6), "houlsby")
+    upper = narrow(num_hidden_layers=6)
+    prepare(upper, "adapter", AdapterConfig(8, layers=(4, 5)))
+    four, sixteen = (memory_ledger(all_layers, batch, 64).activations for batch in (4, 16))
+    assert sixteen == pytest.approx(4 * four, rel=0.001)
+    # Nothing is kept in four blocks of six, and less in the fifth.
+    assert 0.25 < memory_ledger(upper, 16, 64).activations / sixteen < 1 / 3
 
 
 # --- How it is measured -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("method", ["full", "houlsby", "lora"])
+@pytest.mark.parametrize(("training", "method"), [(False, "full"), (True, "houlsby"), (False, "lora")])
 def test_measuring_leaves_everything_as_it_was(method, training):
     model = prepared(narrow(), method).train(training)
     model.base_model.blocks[1].train(not training)
@@ -319,16 +295,19 @@ def test_measuring_leaves_everything_as_it_was(method, training):
     assert [p.requires_grad for p in model.parameters()] == flags
     assert torch.equal(torch.get_rng_state(), random)
     assert all(p.grad is None for p in model.parameters())
-    memory_ledger(model, 2, 16)
+    memory_ledger(model, 2, 16, checkpointing=True)
+    assert snapshot(model) == before
     assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(p.grad is None and type(p) is nn.Parameter for p in model.parameters())
 
 
 @pytest.mark.parametrize("method", ["full", "houlsby"])
 def test_measuring_lets_go_of_what_it_held(method):
     model = prepared(narrow(), method)
-    with measurement._Living() as living:
+    with Living() as living:
         measured = measure_memory(model, 4, 64)
-    assert living.highest > measured.activations
+    assert max(living.history) > measured.activations
     assert living.now < measured.activations / 20
 
 
@@ -350,7 +329,7 @@ def test_the_peak_is_the_allocators(method):
     training_mode(model)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.0, fused=True)
-    ids, mask = torch.arange(16 * 64).remainder(1000).view(16, 64), torch.ones(16, 64, dtype=torch.long)
+    ids, mask = torch.arange(16 * 64).remainder(200).view(16, 64), torch.ones(16, 64, dtype=torch.long)
 
     def step():
         F.cross_entropy(model(ids, mask), torch.zeros(16, dtype=torch.long)).backward()
@@ -368,16 +347,6 @@ def test_the_peak_is_the_allocators(method):
     assert measured.peak - measured.weights - measured.optimizer_state == pytest.approx(highest, rel=0.01)
 
 
-def test_the_growth_of_the_process_is_measured_where_the_system_tells_it(monkeypatch):
-    model = prepared(narrow(), "houlsby")
-    measured = measure_memory(model, 4, 64)
-    assert (measured.process is None) is not Path("/proc/self/clear_refs").exists()
-    if measured.process is not None:  # what the allocator kept from before is used again, so there is no lower bound
-        assert measured.process < 2 * measured.peak + 2**26
-    monkeypatch.setattr(measurement, "Path", lambda name: Path("/nowhere") / name.lstrip("/"))
-    assert measure_memory(model, 4, 64).process is None
-
-
 # --- The ledger as an object ------------------------------------------------------------------------------------------
 
 LEDGER = MemoryLedger(weights=100, gradients=30, optimizer_state=60, activations=200, temporary=50)
@@ -386,19 +355,6 @@ LEDGER = MemoryLedger(weights=100, gradients=30, optimizer_state=60, activations
 def test_the_peak_does_not_add_activations_and_gradients():
     assert LEDGER.peak == 100 + 60 + 200 + 50
     assert MemoryLedger(100, 300, 60, 200, 50).peak == 100 + 60 + 300 + 50
-
-
-def test_the_printed_ledger():
-    lines = str(MemoryLedger(2**20, 2**21, 0, 3 * 2**20, 0)).splitlines()
-    assert [line.split() for line in lines] == [
-        ["weights", "1.00", "MiB"],
-        ["gradients", "2.00", "MiB"],
-        ["optimizer", "state", "0.00", "MiB"],
-        ["activations", "3.00", "MiB"],
-        ["temporary", "0.00", "MiB"],
-        ["peak", "4.00", "MiB"],
-    ]
-    assert "process, growth" in str(MemoryLedger(1, 1, 1, 1, 1, process=2**20))
 
 
 def test_the_comparison_shows_the_difference():
@@ -422,9 +378,7 @@ def test_the_comparison_shows_the_difference():
     ("arguments", "message"),
     [
         ((0, 16), "batch_size must be a whole number of at least 1, not 0"),
-        ((1.0, 16), "batch_size must be a whole number of at least 1, not 1.0"),
         ((True, 16), "batch_size must be a whole number of at least 1, not True"),
-        ((1, -3), "sequence_length must be a whole number of at least 1, not -3"),
         ((1, "8"), "sequence_length must be a whole number of at least 1, not '8'"),
     ],
 )
@@ -434,24 +388,13 @@ def test_refuses_senseless_sizes(call, arguments, message):
 
 
 @pytest.mark.parametrize("call", [memory_ledger, measure_memory])
-def test_refuses_what_it_cannot_count(call, monkeypatch):
+def test_refuses_what_it_cannot_count(call):
     with pytest.raises(ValueError, match="optimizer must be one of 'adamw', 'momentum', 'sgd', not 'lion'"):
         call(make("small_classifier"), 1, 8, optimizer="lion")
-    with pytest.raises(ValueError, match=r"a Classifier, not a SmallTransformer: Classifier\(model, num_labels=2\)"):
+    with pytest.raises(ValueError, match=r"and SmallTransformer gives none: Classifier\(model, num_labels=2\)"):
         call(small(), 1, 8)
-    with pytest.raises(ValueError, match="is not in the table of architectures"):
-        call(Classifier(Base(), 2), 1, 8)
-    plain = {key: getattr(ARCHITECTURES["bert"], key) for key in ("layers", "attention_output", "ffn_output")}
-    plain |= {key: getattr(ARCHITECTURES["bert"], key) for key in ("ffn_input", "norms", "norm")}
-    monkeypatch.setitem(ARCHITECTURES, "bert", Architecture(**plain))
-    with pytest.raises(ValueError, match="names no attention_inputs and ffn_inputs, which the ledger needs"):
-        call(Classifier(BASES["bert"](), 2), 1, 8)
-
-
-class Base(nn.Module):
-    """A base model of an unknown kind."""
-
-    config = type("Config", (), {"hidden_size": 16})
+    with pytest.raises(ValueError, match="sequence_length must be 17, the patches of an image and 1, not 16"):
+        call(MODELS["vit"](), 1, 16)
 
 
 def test_an_outline_can_be_predicted_and_not_measured():

@@ -8,8 +8,8 @@ from models import ALL, BASES, WIDTH, make, output, small, snapshot, train_steps
 from torch import nn
 
 from adapters_lesson import Adapter, AdapterConfig, prepare, print_trainable_parameters
-from adapters_lesson.adapter import PLACEMENTS
 from adapters_lesson.methods import METHODS, Trainable, trainable
+from adapters_lesson.placements import PLACEMENTS
 
 CLASSIFIERS = ("small_classifier", "bert_classifier")
 HEAD = {"head.weight", "head.bias"}
@@ -19,8 +19,8 @@ def expected_names(model, method):
     """What should be trained besides the head, told by the names of the modules alone."""
     base = [name for name, _ in model.named_parameters() if name.startswith("base_model.")]
     adapter_tails = [f"default.{projection}.{kind}" for projection in ("down_project", "up_project") for kind in KINDS]
-    small_places = ("attention.output.houlsby_adapters", "ffn.contract.houlsby_adapters")
-    bert_places = ("attention.output.dense.houlsby_adapters", "output.dense.houlsby_adapters")
+    small_places = ("attention.output.adapters_after", "ffn.contract.adapters_after")
+    bert_places = ("attention.output.dense.adapters_after", "output.dense.adapters_after")
     is_small = hasattr(model.base_model, "blocks")
     blocks = "base_model.blocks" if is_small else "base_model.encoder.layer"
     attention = "attention" if is_small else "attention.self"
@@ -128,8 +128,8 @@ def test_lora_is_pefts_on_query_and_value(name, rank):
 def test_prepares_every_model_with_a_head(name, method):
     model = make(name)
     result = prepare(model, method)
-    if method == "head" and name == "gpt2_head":
-        assert result.names == ()  # tied to the embeddings: not a head
+    if (method, name) in [("head", "gpt2_head"), ("bitfit", "llama_head")]:
+        assert result.names == ()  # a head that is tied to the embeddings is none; a Llama has no biases
         return
     assert result.names
     train_steps(model)
@@ -214,3 +214,13 @@ def test_trainable_counts_a_model_as_it_stands():
     assert trainable(model).trainable == trainable(model).total == sum(p.numel() for p in model.parameters())
     model.requires_grad_(False)
     assert trainable(model).names == ()
+
+
+@pytest.mark.parametrize(("method", "trained"), [("adapter", False), ("lora", False), ("full", True), ("head", True)])
+def test_a_language_model_s_head_is_trained_only_by_what_means_it(method, trained):
+    assert ("lm_head.weight" in prepare(make("llama_head"), method).names) is trained
+
+
+def test_a_language_model_s_head_is_trained_when_asked():
+    assert "lm_head.weight" in prepare(make("llama_head"), "adapter", head=True).names
+    assert "classifier.weight" in prepare(make("bert_head"), "adapter").names

@@ -1,12 +1,10 @@
 """Figures: their data and their wiring follow the model; pixels are looked at by people."""
 
-import io
+import xml.etree.ElementTree as ET
 
-import numpy as np
+import artists
 import pytest
 import torch
-from matplotlib.figure import Figure
-from PIL import Image
 
 from adapters_lesson import (
     Adapter,
@@ -18,7 +16,7 @@ from adapters_lesson import (
     prepare,
     set_active_adapter,
 )
-from adapters_lesson.plots import (
+from adapters_lesson.course.figures import (
     accuracy_against_parameters,
     adapter_diagram,
     course_map,
@@ -26,9 +24,10 @@ from adapters_lesson.plots import (
     show,
     update_spectrum,
     wiring,
-    wiring_of,
 )
-from adapters_lesson.plots.quick import quick_png
+from adapters_lesson.course.figures.diagrams import Part, spread, wiring_of
+from adapters_lesson.course.figures.svg import WIDTH
+from adapters_lesson.data import NOTEBOOKS
 
 D, M = 24, 4
 
@@ -41,7 +40,7 @@ def model_with(placement, norm, **more):
 
 
 def words(figure):
-    return " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    return " ".join(artists.texts(figure))
 
 
 EXPECTED = {
@@ -74,7 +73,13 @@ def test_the_wiring_is_the_models(placement, norm):
     assert sizes["attention"] == 4 * (D * D + D)
     assert sizes["FFN"] == 2 * D * 48 + 48 + D
     assert sizes["LayerNorm"] == 2 * D
-    assert formula in words(wiring(model))
+    drawing = wiring(model)
+    assert formula in words(drawing)
+    assert [title for title in artists.titles(drawing) if title != "sum"] == [
+        f"{part.label.replace(chr(10), ' ')}: {part.parameters:,} parameters, {'trained' if part.trained else 'frozen'}"
+        for part in [*([wires.beside[1]] if wires.beside else []), *wires.parts]
+        if not part.is_sum
+    ]
 
 
 def test_the_wiring_follows_what_is_trained_and_what_is_active():
@@ -118,36 +123,36 @@ def test_accuracy_against_parameters_shows_mean_and_spread():
 
 
 def test_the_course_map_tells_what_is_there():
-    text = words(course_map(exists=["01_the_bottleneck"]))
-    assert "35 min" in text
-    assert text.count("in preparation") == 10
+    text = words(course_map())
+    assert "The bottleneck what is an adapter? 35 min" in text
+    assert text.count(" min") == len(list(NOTEBOOKS.glob("[0-9]*.ipynb")))
 
 
-def test_a_shown_figure_carries_its_alt_text():
-    data, metadata = show(adapter_diagram(Adapter(8, 2)), "An adapter.")._repr_mimebundle_()
+def test_a_shown_chart_carries_its_alt_text():
+    chart = learning_curves({"a run": History({}, loss=[2.0])})
+    data, metadata = show(chart, "A curve.")._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
-    assert data["text/plain"] == metadata["image/png"]["alt"] == "An adapter."
+    assert data["text/plain"] == metadata["image/png"]["alt"] == "A curve."
     with pytest.raises(ValueError, match="alt text"):
-        show(adapter_diagram(Adapter(8, 2)), " ")
+        show(chart, " ")
 
 
-def test_the_quick_way_paints_what_the_careful_one_does():
-    figure = Figure(figsize=(4, 2), dpi=72)
-    figure.text(0.1, 0.6, "red, and\nlower jpq", color="red", fontsize=12)
-    figure.text(0.6, 0.2, "pale", alpha=0.5, weight="bold")
-    figure.text(0.9, 0.5, "turned", rotation=90)
-    figure.text(0.55, 0.8, r"$\alpha^2$")
-    usual = figure.canvas
-    quick, careful = (
-        np.asarray(Image.open(io.BytesIO(png))).astype(int)[..., :3]
-        for png in (quick_png(figure), show(figure, "texts").png())
-    )
-    assert figure.canvas is usual
-    assert quick.shape == careful.shape == (144, 288, 3)
-    assert (careful < 128).any()
-    # Texts begin at whole pixels, so they may be up to half a pixel off: the same ink, about the same place.
-    for part in (np.s_[:72], np.s_[72:]):
-        assert quick[part].sum() == pytest.approx(careful[part].sum(), rel=2e-3)
-    blurred = [np.cumsum(np.cumsum(255 - image, 0), 1)[::8, ::8] for image in (quick, careful)]
-    assert abs(blurred[0] - blurred[1]).max() < 0.04 * blurred[1].max()
-    assert quick_png(figure) == quick_png(figure)
+def test_a_shown_drawing_is_svg_with_an_image_for_notebooks_that_are_not_trusted():
+    alt = 'An adapter: "h" < 8 & more.'
+    data, metadata = show(adapter_diagram(Adapter(8, 2)), alt)._repr_mimebundle_()
+    root = ET.fromstring(data["image/svg+xml"])
+    assert root.get("aria-label") == data["text/plain"] == metadata["image/svg+xml"]["alt"] == alt
+    assert data["image/svg+xml"] in data["text/html"]
+    assert '<img src="data:image/svg+xml;base64,' in data["text/html"]
+    assert 'alt="An adapter: &quot;h&quot; &lt; 8 &amp; more."' in data["text/html"]
+    assert "var(--jp-content-font-color1, #222)" in root.get("style")
+
+
+def test_parts_fill_the_width_with_equal_gaps():
+    box, plus = Part("box"), Part("+")
+    for parts in ([box, plus, box], [box] * 6 + [plus] * 3, [box, plus] * 4):
+        xs, halves = spread(parts), [14 if part.is_sum else 42 for part in parts]
+        gaps = [b - a - h - g for a, b, h, g in zip(xs, xs[1:], halves, halves[1:], strict=False)]
+        assert min(gaps) == pytest.approx(max(gaps))
+        assert min(gaps) > 14  # an arrow, and the line that branches off
+        assert (xs[0] - halves[0], xs[-1] + halves[-1]) == pytest.approx((64, WIDTH - 38))

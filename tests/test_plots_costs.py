@@ -6,7 +6,7 @@ from models import small
 
 from adapters_lesson import AdapterConfig, Classifier, prepare
 from adapters_lesson.costs import count_parameters, memory_ledger
-from adapters_lesson.plots import memory_against_length, parameter_bars
+from adapters_lesson.course.figures import memory_against_length, parameter_bars
 
 
 def prepared(method="adapter"):
@@ -49,4 +49,4 @@ def test_memory_against_length_draws_peaks_and_shares():
         assert list(share.get_ydata()) == pytest.approx(
             [100 * a.peak / b.peak for a, b in zip(row, ledgers["full"], strict=True)]
         )
-    assert [text.get_text() for text in right.texts] == ["full", "adapter"]
+    assert {text.get_text() for text in right.texts} == {"full", "adapter"}

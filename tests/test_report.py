@@ -20,8 +20,9 @@ import torch
 from jupyter_client.manager import start_new_kernel
 from torch import nn
 
-from adapters_lesson.checks import report, surroundings
-from adapters_lesson.checks.limit import Watch
+from adapters_lesson.course.checks import check as report
+from adapters_lesson.course.checks import limits
+from adapters_lesson.course.checks.limits import Watch
 
 
 @report.check("0.1", "correct: one more.")
@@ -140,22 +141,13 @@ def changes_everything(x):
     torch.set_default_device("meta")
     torch.set_grad_enabled(False)
     torch.set_num_threads(torch.get_num_threads() + 1)
-    torch.use_deterministic_algorithms(True)
-    torch.autograd.set_detect_anomaly(True)
     torch.manual_seed(5)
     random.seed(5)
     numpy.random.seed(5)  # noqa: NPY002
     warnings.simplefilter("error")
     logging.disable(logging.NOTSET)
-    logging.root.addHandler(logging.StreamHandler())
-    sys.setrecursionlimit(500)
     os.chdir("/")
     os.environ["MINE"] = "1"
-    nn.functional.gelu = nn.functional.relu
-    torch.softmax = None
-    nn.Linear.forward = lambda self, x: x
-    builtins.sum = max
-    del nn.init.zeros_
     nn.modules.module.register_module_forward_hook(lambda *a: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout = sys.stderr = io.StringIO()
@@ -163,16 +155,12 @@ def changes_everything(x):
 
 
 def state_of_the_kernel():
-    functions = nn.functional.gelu, torch.softmax, nn.Linear.forward, nn.init.zeros_, sum, input, exit
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGALRM)
     drawn = random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()  # noqa: NPY002
-    return (
-        torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled(), torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(), torch.is_anomaly_enabled(), list(warnings.filters),
-        logging.root.manager.disable, logging.root.level, list(logging.root.handlers), sys.getrecursionlimit(),
-        Path.cwd(), dict(os.environ), dict(nn.modules.module._global_forward_hooks), *drawn, *functions, *handlers,
-        signal.getitimer(signal.ITIMER_REAL), sys.stdout, sys.stderr, sys.gettrace(), threading.active_count(),
-    )  # fmt: skip
+    defaults = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled(), torch.get_num_threads()
+    hooks = dict(nn.modules.module._global_forward_hooks)
+    quiet = list(warnings.filters), logging.root.manager.disable, sys.stdout, sys.stderr, sys.gettrace()
+    return defaults, drawn, handlers, hooks, quiet, Path.cwd(), dict(os.environ), input, exit, threading.active_count()
 
 
 @pytest.fixture(autouse=True)
@@ -253,7 +241,7 @@ def test_the_line_that_ran_when_time_was_up_is_shown(quick):
     assert ", in your line `while True:`:" in look(endless).message or "`x += 0`" in look(endless).message
 
 
-@pytest.mark.parametrize("answer", [endless, catches_exceptions, catches_everything, returns_when_stopped])
+@pytest.mark.parametrize("answer", [endless, catches_exceptions, returns_when_stopped])
 def test_it_is_ended_without_a_timer_too_as_on_windows(answer, quick, monkeypatch):
     monkeypatch.delattr(signal, "setitimer")
     before = signal.getsignal(signal.SIGINT), threading.active_count(), sys.gettrace()
@@ -272,10 +260,12 @@ def test_it_is_ended_on_another_thread_too(answer, quick):
     assert threading.active_count() == before
 
 
-def test_many_checks_in_a_row_need_no_thread_and_leave_none(monkeypatch):
-    monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("a thread"))
+def test_many_checks_in_a_row_leave_no_thread():
+    before, began = threading.active_count(), time.monotonic()
     for _ in range(50):
         assert look(lambda x: x + 1).status == report.CORRECT
+    assert threading.active_count() == before
+    assert time.monotonic() - began < 5
 
 
 def test_a_slow_check_just_within_the_limit_is_not_ended(monkeypatch):
@@ -347,14 +337,14 @@ def test_an_interrupt_that_the_code_catches_gets_through_all_the_same():
 
 
 def test_an_interrupt_while_things_are_put_back_waits_until_they_are(monkeypatch):
-    put_back = surroundings.random.setstate
+    put_back = random.setstate
 
     def slowly(state):
         os.kill(os.getpid(), signal.SIGINT)
         put_back(state)
 
-    settings = [(g, slowly if p is put_back else p) for g, p in surroundings._SETTINGS]
-    monkeypatch.setattr(surroundings, "_SETTINGS", settings)
+    settings = [(g, slowly if p is put_back else p) for g, p in limits._SETTINGS]
+    monkeypatch.setattr(limits, "_SETTINGS", settings)
     before = state_of_the_kernel()
     with pytest.raises(KeyboardInterrupt):
         look(lambda x: torch.set_grad_enabled(False) and random.random() and x + 1)
@@ -389,8 +379,8 @@ def test_a_check_tells_its_exercise():
 
 
 KERNEL = """
-from adapters_lesson.checks import lesson01, report
-report.SECONDS = 1.0
+from adapters_lesson.course.checks import check, lesson01
+check.SECONDS = 1.0
 def ends(d, m):
     exit()
 def asks(d, m):
@@ -426,9 +416,18 @@ def test_a_kernel_lives_on_and_its_interrupt_works():
         assert "nobody answers input()" in run("lesson01.check_count(asks)")
         assert "in your line `" in run("lesson01.check_count(endless)")
         assert "ZMQExitAutocall" in run("print(type(exit).__name__)")
-        wait = "report.SECONDS = 60.0\nprint('now', flush=True)\nlesson01.check_count(endless)"
+        wait = "check.SECONDS = 60.0\nprint('now', flush=True)\nlesson01.check_count(endless)"
         assert "KeyboardInterrupt" in run(wait, interrupt=True)
         assert "✔ 1.3" in run("lesson01.check_count(right)")
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+def test_a_kernel_without_exit_among_its_builtins_can_be_checked(monkeypatch):
+    """IPython keeps exit and quit in the notebook's own names, and takes them out of the builtins."""
+    for name in ("exit", "quit"):
+        monkeypatch.delattr(builtins, name, raising=False)
+    with limits.as_it_was():
+        assert callable(builtins.exit)
+    assert not hasattr(builtins, "exit")

@@ -7,7 +7,7 @@ from statistics import mean
 import nbformat
 import pytest
 
-from adapters_lesson.files import PretrainedFileError
+from adapters_lesson.guards.safe_files import PretrainedFileError
 from adapters_lesson.history import load_results
 
 SOLUTIONS = Path(__file__).parents[1] / "notebooks" / "solutions"
@@ -101,10 +101,8 @@ def test_lesson_03_measures_what_it_says():
 
 def test_lesson_07_measures_what_it_says():
     text = output("07_a_real_model")
-    live = {m[0]: float(m[1]) for m in re.findall(r"^(head only|Pfeiffer m=8) +test accuracy ([\d.]+) %", text, re.M)}
-    assert live["Pfeiffer m=8"] > live["head only"]
-    sure, unsure = (float(re.search(rf"the {w} confident half: ([\d.]+) %", text)[1]) for w in ("more", "less"))
-    assert sure > unsure + 5
+    live = {m[0]: float(m[1]) for m in re.findall(r"^(head only|yours m=8) +test accuracy ([\d.]+) %", text, re.M)}
+    assert live["yours m=8"] > live["head only"]
     won, lost = (int(re.search(rf"only the {w} right +(\d+)", text)[1]) for w in ("adapters", "head"))
     assert won > lost > 0
 

@@ -8,10 +8,10 @@ from models import BASES, DEPTH, forward, loss, make, output, small, snapshot, t
 from torch import nn
 
 from adapters_lesson import AdapterConfig, Classifier, evaluate, insert_adapters, prepare, set_trainable, train
-from adapters_lesson.adapter import PLACEMENTS
 from adapters_lesson.architectures import architecture_of, blocks_of, find
 from adapters_lesson.history import load_results
-from adapters_lesson.savings import LowerBlocks, cast_frozen, checkpointed
+from adapters_lesson.memory_tricks import LowerBlocks, cast_frozen, checkpointed
+from adapters_lesson.placements import PLACEMENTS
 from adapters_lesson.training import Texts, training_mode
 from adapters_lesson.transformer import Block, SmallTransformer
 
@@ -199,7 +199,8 @@ def test_head_only_training_skips_all_blocks(name):
         model = fresh("head", name=name)
         counts, hooks = calls(model)
         history = train(model, TRAIN, VALIDATION, cache_frozen=cache, **RUN)
-        assert counts == ([1 + 2] * 3 if cache else [12 + 2] * 3), "the validation after each epoch is computed"
+        # one row before the training, to see whether the data fit, and the validation after each epoch
+        assert counts == ([1 + 1 + 2] * 3 if cache else [1 + 12 + 2] * 3)
         for hook in hooks:
             hook.remove()
         results.append(history)
@@ -342,9 +343,10 @@ OPTIONS = [{"base_dtype": torch.bfloat16}, {"cache_frozen": True}, {"base_dtype"
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_resumes_bit_for_bit_with_the_options(tmp_path, options):
-    run = RUN | options | {"checkpoint_every": 2}
+    run = RUN | options
     expected = fresh()
     history = train(expected, TRAIN, VALIDATION, **run)
+    run["checkpoint_every"] = 2
 
     def killed(history):
         if history.steps == 5:

@@ -9,26 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_environment import PROJECT
 
 ROOT = Path(__file__).parents[1]
-TARGETS = [
-    "help",
-    "lab",
-    "app",
-    "hub",
-    "llm",
-    "test",
-    "notebooks",
-    "check-notebooks",
-    "wrong-answers",
-    "assignment",
-    "site",
-    "lesson-times",
-    "lab-speed",
-    "bench",
-    "peer",
-]
-TARGETS += ["lock", "peer-lock", "llm-lock", "lint", "clean"]
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
@@ -73,9 +56,8 @@ def calls(clone):
 def test_help_is_the_default_and_lists_every_target(clone):
     answer = make(clone)
     assert answer.stdout == make(clone, "help").stdout
-    assert re.findall(r"^  (\S+) +\S", answer.stdout, re.MULTILINE) == TARGETS
     phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text().replace("\\\n", ""), re.MULTILINE)
-    assert phony[1].split() == TARGETS
+    assert re.findall(r"^  (\S+) +\S", answer.stdout, re.MULTILINE) == phony[1].split()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +92,11 @@ def test_the_real_python_passes_the_checks(clone):
 
 @pytest.mark.parametrize(
     ("target", "what", "run"),
-    [("lab", "-e .", "-m jupyterlab"), ("test", "-e .[test]", "-m pytest"), ("notebooks", "-e .[test]", "build.py")],
+    [
+        ("lab", "-e .", "-m adapters_lesson start"),
+        ("test", "-e .[test]", "-m pytest"),
+        ("notebooks", "-e .[test]", "build.py"),
+    ],
 )
 def test_a_second_call_installs_nothing(clone, target, what, run):
     environment(clone)
@@ -182,18 +168,40 @@ def test_when_pip_fails_there_is_a_sentence_and_no_stamp(clone):
     assert pips == "pip: no space left"
     assert ours.startswith("Set-up stopped: pip's message above says why")
     assert not (clone / ".venv" / ".lab").exists()
-    assert not any("jupyterlab" in call for call in calls(clone))
+    assert not any("adapters_lesson" in call for call in calls(clone))
 
 
-@pytest.mark.parametrize(("uid", "allowed"), [(0, True), (1000, False)])
-def test_root_is_allowed_only_to_root(clone, monkeypatch, uid, allowed):
-    script(clone / "id", f"echo {uid}")
-    monkeypatch.setenv("PATH", f"{clone}{os.pathsep}{os.environ['PATH']}")
+def test_lab_starts_on_the_folder_of_notebooks(clone):
     environment(clone)
     make(clone, "lab", "ARGS=--no-browser --port 8899")
-    root = "--allow-root " if allowed else ""
-    assert calls(clone)[-1].startswith(f"-m jupyterlab {root}--ServerApp.root_dir=notebooks ")
-    assert calls(clone)[-1].endswith("/00_start_here.ipynb --no-browser --port 8899")
+    assert calls(clone)[-1] == "-m adapters_lesson start notebooks --no-browser --port 8899"
+
+
+def test_the_classroom_has_an_environment_of_its_own(clone):
+    environment(clone)
+    answer = make(clone, "-n", "assignment", "LESSON=01")
+    assert ".classroom/bin/python -m pip install" in answer.stdout
+    assert re.search(r"^exec .classroom/bin/python classroom/assignment.py 01", answer.stdout, re.MULTILINE)
+    assert "nbgrader" not in str(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"])
+    assert "classroom" not in "".join(PROJECT["optional-dependencies"]["test"])
+
+
+def test_the_tests_run_on_two_workers_with_one_thread_each(clone):
+    environment(clone, python='echo "threads: $OMP_NUM_THREADS"')
+    assert "threads: 1" in make(clone, "test").stdout
+    assert calls(clone)[-1] == "-m pytest -n 2 --dist loadgroup -m not slow"
+    make(clone, "test-durations")
+    assert calls(clone)[-1].endswith("-m not slow --durations=20")
+
+
+@pytest.mark.parametrize("target", ["lock", "peer-lock", "llm-lock"])
+def test_a_lock_says_how_it_was_made(clone, target):
+    environment(clone)
+    assert make(clone, target).returncode == 0
+    last = calls(clone)[-1]
+    assert last.startswith("-m uv pip compile ") and f"--custom-compile-command make {target} " in last
+    assert ("--all-extras -o requirements.lock" in last) == (target == "lock")
+    assert ("--no-deps -o llm-requirements.lock" in last) == (target == "llm-lock")
 
 
 @pytest.mark.parametrize("target", ["test", "notebooks", "check-notebooks", "lock"])
@@ -208,10 +216,16 @@ def test_a_failing_test_fails_make(clone):
     assert make(clone, "test").returncode != 0
 
 
+def test_a_lesson_is_begun_by_number_and_name(clone):
+    environment(clone)
+    assert make(clone, "lesson", "N=13", "NAME=prefix_tuning").returncode == 0
+    assert calls(clone)[-1].endswith("new_lesson.py 13 prefix_tuning")
+
+
 def test_make_lab_shows_what_it_would_do(clone):
     answer = make(clone, "-n", "lab")
     assert answer.returncode == 0
-    assert "jupyterlab" in answer.stdout
+    assert "adapters_lesson start notebooks" in answer.stdout
     assert not (clone / ".venv").exists()
 
 
@@ -227,4 +241,4 @@ def test_the_automatic_check_runs_the_tests_and_the_linter():
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK)
     assert subprocess.run(["bash", "-n", run]).returncode == 0
-    assert run.read_text().splitlines()[-2:] == ["make test", "make lint"]
+    assert run.read_text().splitlines()[-2:] == ["make test-all", "make lint"]

@@ -16,15 +16,14 @@ from browser import NEEDED, browser_page
 from bs4 import BeautifulSoup
 from markdown_text import headings, jumps
 
-from adapters_lesson.plots.runs import PALETTE
-from adapters_lesson.plots.style import COLOURS, INK, TRAINED
+from adapters_lesson.course.figures.style import COLOURS, INK, PALETTE, TRAINED
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs" / "build.py")
 build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)
 
-LESSONS = [row["lesson"] for row in build.lessons()]
+LESSONS = [row["lesson"] for row in build.course()]
 PAGES = [*LESSONS, *build.PAGES.values(), "search"]
 LOOKS = [("light", 1280, 800), ("dark", 390, 844)]  # both themes, a desktop and a phone
 browser = functools.partial(functools.reduce, lambda test, mark: mark(test), NEEDED)
@@ -69,9 +68,9 @@ def markdown_of(lesson):
 def pictures(cell):
     """The alt texts of a cell's pictures."""
     return [
-        output.metadata["image/png"]["alt"]
+        next(iter(about.values()))["alt"]
         for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
+        if (about := {kind: of for kind, of in output.get("metadata", {}).items() if kind.startswith("image/")})
     ]
 
 
@@ -85,10 +84,10 @@ def test_every_text_has_a_page(pages):
 def test_the_map_names_every_lesson_with_its_minutes(pages):
     rows = [[cell.get_text() for cell in row.find_all("td")] for row in pages["index"].select("table tr")[1:]]
     assert len(rows) == len(LESSONS) + 1
-    for row, expected in zip(rows, build.lessons(), strict=False):
+    for row, expected in zip(rows, build.course(), strict=False):
         assert row[0].endswith(expected["title"])
         assert row[2] == expected["minutes"]
-    assert rows[-1][2] == str(sum(int(row["minutes"]) for row in build.lessons()))
+    assert rows[-1][2] == str(sum(int(row["minutes"]) for row in build.course()))
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
@@ -174,11 +173,11 @@ def test_links_become_pages_downloads_or_text(tmp_path):
     pages = build.Pages(tmp_path)
     text = (
         "[a](../TEACHING.md#x) [`b`](../notebooks/01_the_bottleneck.ipynb) [c](../notebooks) [d](https://example.org) "
-        "[e](#here) `[f](g)` ![h](../notebooks/figures/course.png) [i](../LICENSE)\n```\n[j](k)\n```"
+        "[e](#here) `[f](g)` ![h](../notebooks/figures/course.svg) [i](../LICENSE)\n```\n[j](k)\n```"
     )
     assert pages.linked(text, ROOT / "docs" / "index.md") == (
         "[a](teaching.md#x) [`b`](01_the_bottleneck.ipynb) c [d](https://example.org) "
-        "[e](#here) `[f](g)` ![h](repository/notebooks/figures/course.png) [i](path:repository/LICENSE)"
+        "[e](#here) `[f](g)` ![h](repository/notebooks/figures/course.svg) [i](path:repository/LICENSE)"
         "\n```\n[j](k)\n```"
     )
     assert (tmp_path / "repository" / "LICENSE").exists()

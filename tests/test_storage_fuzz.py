@@ -1,10 +1,12 @@
-"""2,000 damaged and forged adapters: each is refused, or loaded to the same outputs; and nothing in them is run."""
+"""Damaged and forged adapters: each is refused, or loaded to the same outputs; and nothing in them is run.
+
+200 of them by default; ``-m slow`` tries 2,000.
+"""
 
 import json
 import pickle
 import random
 import re
-import shutil
 import sys
 import warnings
 from collections import Counter
@@ -13,17 +15,14 @@ from pathlib import Path
 import pytest
 import torch
 from models import VOCAB, randomise, slots, small
-from safetensors.torch import load, save
-from stored import forge, state, tensor_file
+from stored import forge, state
 
 from adapters_lesson import AdapterConfig, Classifier, insert_adapters, remove_adapters, set_active_adapter
 from adapters_lesson.composition import fuse_adapters
 from adapters_lesson.insertion import adapter_names
 from adapters_lesson.storage import StorageError, load_adapter, save_adapter
-from adapters_lesson.storage_files import CONFIG
 
 NAMES = ("film", "hotels", "mixed")
-RUNS, CASES = 4, 500
 JUNK = [
     None, True, False, 0, 1, -1, 2, 3, 7, 10**30, 10**400, 0.5, -0.0, 1e308, "", "film", "../film", "float32", "int8",
     "Stack", "F64", "\0", "\ud800", [], [0], [[]], [0, 0], [10**9], {}, {"": 0}, {"a": {}},
@@ -92,6 +91,15 @@ def flip_bytes(data, rng, most=4):
     return bytes(data)
 
 
+def flip_in_header(data, rng):
+    end = 8 + int.from_bytes(data[:8], "little")
+    return flip_bytes(data[:end], rng) + data[end:]
+
+
+def flip_in_length(data, rng):
+    return flip_bytes(data[:8], rng, 1) + data[8:]
+
+
 def cut(data, rng):
     return data[: rng.randrange(len(data))]
 
@@ -102,34 +110,37 @@ def insert_bytes(data, rng):
 
 
 def replace_all(data, rng):
-    return rng.choice(
-        [b"", b"{}", b"[]", b"null", b"\xff\xfe{\0}\0", b"[" * 100_000, pickle.dumps(Bomb()), rng.randbytes(99)]
-    )
+    return rng.choice([b"", b"{}", b"\xff\xfe{\0}\0", b"[" * 100_000, pickle.dumps(Bomb()), rng.randbytes(99)])
+
+
+def change_header(data, rng):
+    """A number (of a shape, an offset or a setting), a type, or all of the header."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header, kind = data[8:end], rng.randrange(4)
+    if kind <= 1:
+        one = rng.choice(list(re.finditer(rb"\d+", header)))
+        number = rng.choice([b"0", b"1", b"-1", b"4", b"9", b"18446744073709551616", b"4611686018427387904", b"1e3"])
+        header = header[: one.start()] + number + header[one.end() :]
+    elif kind == 2:
+        header = header.replace(b"F32", rng.choice([b"F16", b"F64", b"F8_E4M3", b"I32", b"F4", b"X"]), 1)
+    else:
+        more = b'{"__metadata__":{"a":"b"},' + header[1:]
+        header = rng.choice([b"{}", b"[]", b"[" * 10_000, header[:-1], header + header, more])
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def damage(path, rng, other):
-    """Bytes of one of the files, and no checksum is made right."""
-    file = rng.choice([path / CONFIG, tensor_file(path)])
-    change = rng.choice([flip_bytes, flip_bytes, cut, insert_bytes, replace_all])
-    file.write_bytes(change(file.read_bytes(), rng))
+    """Bytes of the file, and no checksum is made right."""
+    kinds = [flip_bytes, flip_in_header, flip_in_length, cut, insert_bytes, replace_all, change_header, change_header]
+    path.write_bytes(rng.choice(kinds)(path.read_bytes(), rng))
 
 
 def swap(path, rng, other):
-    """A file of another adapter in place of this one's, or none."""
-    kind = rng.randrange(4)
-    if kind == 0:
-        shutil.copy(other / CONFIG, path / CONFIG)
-    elif kind == 1:
-        shutil.copy(tensor_file(other), tensor_file(path))
-    elif kind == 2:
-        shutil.copy(other / CONFIG, path / CONFIG)
-        tensor_file(path).rename(path / tensor_file(other).name)
-    else:
-        rng.choice([path / CONFIG, tensor_file(path)]).unlink()
+    """Settings of another adapter, with these tensors and a checksum that is right."""
+    from stored import unpacked
 
-
-def swap_with_checksums(path, rng, other):
-    forge(path, data=tensor_file(other).read_bytes())
+    content, _ = unpacked(other)
+    forge(path, lambda mine: (mine.clear(), mine.update(content)))
 
 
 def alter(content, rng):
@@ -151,102 +162,66 @@ def alter(content, rng):
 
 def settings(path, rng, other):
     """A setting, and no checksum is made right."""
-    content = json.loads((path / CONFIG).read_text())
-    before = json.dumps(content, sort_keys=True)
-    while json.dumps(content, sort_keys=True) == before:
-        alter(content, rng)
-    (path / CONFIG).write_text(json.dumps(content))
+
+    def change(content):
+        before = json.dumps(content, sort_keys=True)
+        while json.dumps(content, sort_keys=True) == before:
+            alter(content, rng)
+
+    forge(path, change, sign=False)
 
 
-def settings_with_checksums(path, rng, other):
+def settings_with_checksum(path, rng, other):
     forge(path, lambda content: alter(content, rng))
     return True  # another scaling is another scaling
 
 
-def tensors_with_checksums(path, rng, other):
-    """Tensors renamed, dropped, added, of another shape, type or not finite."""
-    tensors = load(tensor_file(path).read_bytes())
-    name, another = rng.sample(sorted(tensors), 2)
+def tensors_with_checksum(path, rng, other):
+    """Tensors renamed, dropped, added, of another shape, type, value or not finite."""
     kind = rng.randrange(8)
-    if kind == 0:
-        tensors[rng.choice([name + "x", "x", "", name.upper(), name.replace(".0.", ".1.")])] = tensors.pop(name)
-    elif kind == 1:
-        del tensors[name]
-    elif kind == 2:
-        tensors["more." + name] = tensors[name].clone()
-    elif kind == 3:
-        tensors[name], tensors[another] = tensors[another], tensors[name]
-    elif kind == 4:
-        tensors[name] = tensors[name].reshape(rng.choice([(-1,), (-1, 1), (1, *tensors[name].shape)])).clone()
-    elif kind == 5:
-        tensors[name] = tensors[name].to(rng.choice(DTYPES))
-    elif kind == 6:
-        tensors[name].view(-1)[rng.randrange(tensors[name].numel())] = rng.choice([float("nan"), float("inf")])
-    else:
-        tensors[name] = (
-            torch.cat([tensors[name], tensors[name][:1]]) if rng.random() < 0.5 else tensors[name][:0].clone()
-        )
-    forge(path, data=save(tensors))
-    return kind in (0, 3)  # two tensors of one shape may change places
+
+    def change(tensors):
+        name, another = rng.sample(sorted(tensors), 2)
+        t = tensors[name]
+        if kind == 0:
+            tensors[rng.choice([name + "x", "x", "", name.upper(), name.replace(".0.", ".1.")])] = tensors.pop(name)
+        elif kind == 1:
+            del tensors[name]
+        elif kind == 2:
+            tensors["more." + name] = t.clone()
+        elif kind == 3:
+            tensors[name], tensors[another] = tensors[another], tensors[name]
+        elif kind == 4:
+            tensors[name] = t.reshape(rng.choice([(-1,), (-1, 1), (1, *t.shape)])).clone()
+        elif kind == 5:
+            tensors[name] = t.to(rng.choice(DTYPES))
+        elif kind == 6:
+            t.view(-1)[rng.randrange(t.numel())] = rng.choice([float("nan"), float("inf"), 3e38, 0.5])
+        else:
+            tensors[name] = torch.cat([t, t[:1]]) if rng.random() < 0.5 else t[:0].clone()
+
+    forge(path, change_tensors=change)
+    return kind in (0, 3, 6)  # two tensors of one shape may change places, and another weight is another weight
 
 
-def header_with_checksums(path, rng, other):
-    """The header of the safetensors file."""
-    data = tensor_file(path).read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
-    header, kind = data[8:end], rng.randrange(4)
-    if kind == 0:
-        forge(path, data=flip_bytes(data[:end], rng) + data[end:])
-        return True
-    if kind == 1:  # numbers: shapes, offsets
-        numbers = list(re.finditer(rb"\d+", header))
-        one = rng.choice(numbers)
-        number = rng.choice([b"0", b"1", b"-1", b"4", b"9", b"18446744073709551616", b"4611686018427387904", b"1e3"])
-        header = header[: one.start()] + number + header[one.end() :]
-    elif kind == 2:
-        header = header.replace(
-            b"F32", rng.choice([b"F16", b"F64", b"F8_E4M3", b"I32", b"F4", b"X"]), rng.choice([1, -1])
-        )
-    else:
-        header = rng.choice(
-            [b"{}", b"[]", b"[" * 10_000, header[:-1], header + header, b'{"__metadata__":{"a":"b"},' + header[1:]]
-        )
-    forge(path, data=len(header).to_bytes(8, "little") + header + data[end:])
-    return True
+MUTATIONS = {damage: 9, swap: 1, settings: 3, settings_with_checksum: 9, tensors_with_checksum: 6}
 
 
-def values_with_checksums(path, rng, other):
-    data = tensor_file(path).read_bytes()
-    end = 8 + int.from_bytes(data[:8], "little")
-    forge(path, data=data[:end] + flip_bytes(data[end:], rng))
-    return True
-
-
-def replaced_with_checksums(path, rng, other):
-    data = tensor_file(path).read_bytes()
-    forge(path, data=rng.choice([cut, insert_bytes, replace_all])(data, rng))
-    return True
-
-
-MUTATIONS = {
-    damage: 7, swap: 1, settings: 3, settings_with_checksums: 6, tensors_with_checksums: 5, header_with_checksums: 3,
-    values_with_checksums: 1, replaced_with_checksums: 1, swap_with_checksums: 1,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("run", range(RUNS))
-def test_every_mutation_is_refused_or_harmless(original, tmp_path, run):
+@pytest.mark.parametrize(
+    ("run", "cases"), [(0, 200), *(pytest.param(run, 500, marks=pytest.mark.slow) for run in range(1, 5))]
+)
+def test_every_mutation_is_refused_or_harmless(original, tmp_path, run, cases):
     global watched
     folder, expected = original
     model, rng, reached, loaded = fresh(), random.Random(run), Counter(), 0
     before, head = state(model), {key: t.clone() for key, t in model.head.state_dict().items()}
     warnings.simplefilter("ignore")  # of bottlenecks that are none
-    for case in range(CASES):
+    for case in range(cases):
         name, other = rng.sample(NAMES, 2)
         (mutate,) = rng.choices(list(MUTATIONS), list(MUTATIONS.values()))
-        shutil.rmtree(tmp_path / name, ignore_errors=True)
-        shutil.copytree(folder / name, tmp_path / name)
-        may_differ = mutate(tmp_path / name, rng, folder / other)
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes((folder / path.name).read_bytes())
+        may_differ = mutate(path, rng, folder / f"{other}.safetensors")
         where = f"run {run}, case {case}: {mutate.__name__} of {name}"
         watched = []
         try:
@@ -267,9 +242,9 @@ def test_every_mutation_is_refused_or_harmless(original, tmp_path, run):
         assert not watched, where
         watched = None
         assert state(model) == before, where
-    print(f"{loaded} loaded, {CASES - loaded} refused", reached.most_common())
-    assert CASES / 50 < loaded < CASES / 4
-    assert len(reached) > 15  # the checks behind the checksums, too
+    print(f"{loaded} loaded, {cases - loaded} refused", reached.most_common())
+    assert cases / 50 < loaded < cases / 4
+    assert len(reached) > 12  # the checks behind the checksums, too
 
 
 def test_the_audit_hears_a_bomb():

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from datasets import DatasetDict
 
-from adapters_lesson import encode, load_task, load_tokenizer, tasks
-from adapters_lesson.files import PretrainedFileError
-from adapters_lesson.tasks import SPLITS, TASKS, make_dataset
+from adapters_lesson import data as tasks
+from adapters_lesson import encode, load_task, load_tokenizer
+from adapters_lesson.data import SPLITS, TASKS, make_dataset
+from adapters_lesson.guards.safe_files import PretrainedFileError
 
 ASPECTS = ("aspect_sentiment", "aspect_comparison", "aspect_agreement")
 SIZES = dict.fromkeys(ASPECTS, (1500, 500, 2000)) | {"film_reviews": (5530, 1000, 2000)}

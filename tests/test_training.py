@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,9 @@ from models import Columns, make, small, snapshot, toy_data
 from torch import nn
 
 from adapters_lesson import AdapterConfig, Classifier, History, evaluate, predict, prepare, train
+from adapters_lesson.memory_tricks import bfloat16_time
+from adapters_lesson.runs import run as run_module
+from adapters_lesson.runs.settings import Settings
 from adapters_lesson.training import Texts, batches, training_mode
 
 CONFIG = AdapterConfig(4, dropout=0.2)
@@ -46,7 +50,7 @@ def uninterrupted():
     return snapshot(model), numbers(history)
 
 
-@pytest.mark.parametrize("steps", [1, 5, 6, 12, 15])
+@pytest.mark.parametrize("steps", [1, 6, 15])
 def test_a_run_can_be_as_many_steps_as_one_likes(steps):
     history = train(fresh(), TRAIN, VALIDATION, **(RUN | {"steps": steps, "validate_every": 4}))
     assert history.steps == steps
@@ -59,14 +63,6 @@ def test_whole_epochs_by_steps_are_the_same_run(uninterrupted):
     history = train(model, TRAIN, VALIDATION, **(RUN | {"epochs": 1, "steps": STEPS}))
     assert snapshot(model) == uninterrupted[0]
     assert history.validation == uninterrupted[1]["validation"]
-
-
-def test_early_stop_counts_validations_and_ends_within_an_epoch():
-    run = RUN | {"steps": 200, "validate_every": 2, "learning_rate": 0.05, "patience": 1}
-    history = train(fresh("full"), TRAIN, VALIDATION, **run)
-    losses = [entry["loss"] for entry in history.validation]
-    assert history.stopped == "no better validation loss for 1 validations"
-    assert history.steps == history.validation[-1]["step"] == 2 * (losses.index(min(losses)) + 2)
 
 
 # --- The same numbers -----------------------------------------------------------------------------------------------
@@ -99,7 +95,7 @@ def test_looking_while_training_changes_nothing(uninterrupted):
     assert (snapshot(model), numbers(history)) == uninterrupted
 
 
-@pytest.mark.parametrize("method", ["adapter", "full", "lora", "head"])
+@pytest.mark.parametrize("method", ["adapter", "full"])
 def test_the_loss_falls_and_the_task_is_learnt(method):
     model = fresh(method, config=AdapterConfig(8))
     with torch.no_grad():
@@ -169,36 +165,35 @@ def stop_at(step, error):
     return on_step
 
 
-@pytest.mark.parametrize("killed_at", [1, 2, 3, 5, 6, 7, 11, 12])
-@pytest.mark.parametrize("patience", [None, 1])
+@pytest.mark.parametrize(("killed_at", "patience"), [(1, None), (2, 1), (5, None), (6, 1), (7, None), (12, None)])
 def test_resumes_bit_for_bit(tmp_path, killed_at, patience):
-    settings = RUN | {"patience": patience, "checkpoint_every": 2}
+    settings, file = RUN | {"patience": patience}, tmp_path / "run.pt"
     expected = fresh()
     expected_history = train(expected, TRAIN, VALIDATION, **settings)
-    file = tmp_path / "run.pt"
+    settings |= {"checkpoint": file, "checkpoint_every": 2}
     with pytest.raises(Killed):
-        train(fresh(), TRAIN, VALIDATION, checkpoint=file, on_step=stop_at(killed_at, Killed()), **settings)
+        train(fresh(), TRAIN, VALIDATION, on_step=stop_at(killed_at, Killed()), **settings)
     assert file.exists() is (killed_at > 1)
     model, steps = fresh(), []
     torch.manual_seed(5)
-    history = train(model, TRAIN, VALIDATION, checkpoint=file, on_step=lambda h: steps.append(h.steps), **settings)
+    history = train(model, TRAIN, VALIDATION, on_step=lambda h: steps.append(h.steps), **settings)
     assert steps == list(range(killed_at // 2 * 2 + 1, STEPS + 1)), "it did not go on where the checkpoint was written"
     assert snapshot(model) == snapshot(expected)
     assert numbers(history) == numbers(expected_history)
 
 
-@settings(deadline=None, max_examples=6)
-@given(st.lists(st.integers(1, STEPS), max_size=4), st.integers(1, 7), st.sampled_from(["adapter", "full", "lora"]))
+@settings(deadline=None, max_examples=3)
+@given(st.lists(st.integers(1, STEPS), max_size=3), st.integers(1, 7), st.sampled_from(["adapter", "full", "lora"]))
 def test_resumes_bit_for_bit_however_often_it_is_killed(tmp_path_factory, kills, every, method):
     file = tmp_path_factory.mktemp("run") / "run.pt"
-    run = RUN | {"checkpoint_every": every}
+    run = RUN | {"checkpoint": file, "checkpoint_every": every}
     expected = fresh(method)
-    expected_history = train(expected, TRAIN, VALIDATION, **run)
+    expected_history = train(expected, TRAIN, VALIDATION, **RUN)
     for step in kills:
         with contextlib.suppress(Killed):
-            train(fresh(method), TRAIN, VALIDATION, checkpoint=file, on_step=stop_at(step, Killed()), **run)
+            train(fresh(method), TRAIN, VALIDATION, on_step=stop_at(step, Killed()), **run)
     model = fresh(method)
-    history = train(model, TRAIN, VALIDATION, checkpoint=file, **run)
+    history = train(model, TRAIN, VALIDATION, **run)
     assert snapshot(model) == snapshot(expected)
     assert numbers(history) == numbers(expected_history)
 
@@ -206,7 +201,8 @@ def test_resumes_bit_for_bit_however_often_it_is_killed(tmp_path_factory, kills,
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kill -9 needs a Unix system")
 def test_a_real_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(tmp_path):
     file = tmp_path / "run.pt"
-    long_run = RUN | {"epochs": 20, "checkpoint_every": 1}
+    long_run = RUN | {"epochs": 20}
+    kept = long_run | {"checkpoint_every": 1}
     script = f"""
         import os, random, signal, sys, time
         sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -220,7 +216,7 @@ def test_a_real_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(tmp_path):
             child = os.fork()
             if child == 0:
                 try:
-                    train(fresh(), TRAIN, checkpoint=file, **{long_run!r})
+                    train(fresh(), TRAIN, checkpoint=file, **{kept!r})
                     os._exit(0)
                 except BaseException as error:
                     print(repr(error), flush=True)
@@ -246,14 +242,14 @@ def test_a_real_kill_at_any_moment_leaves_a_checkpoint_to_go_on_from(tmp_path):
     assert 0 < taken <= 120
     expected, model, steps = fresh(), fresh(), []
     expected_history = train(expected, TRAIN, **long_run)
-    history = train(model, TRAIN, checkpoint=file, on_step=lambda h: steps.append(h.steps), **long_run)
+    history = train(model, TRAIN, checkpoint=file, on_step=lambda h: steps.append(h.steps), **kept)
     assert steps == list(range(taken + 1, 121))
     assert snapshot(model) == snapshot(expected)
     assert numbers(history) == numbers(expected_history)
 
 
-@pytest.mark.parametrize("step", [1, 6, 9])
-def test_an_interrupt_keeps_what_was_learnt(step):
+@pytest.mark.parametrize("step", [1, 9])
+def test_an_interrupt_keeps_what_was_learnt_and_says_so(step, capsys):
     model = fresh()
     begun = snapshot(model)
     kept = {}
@@ -263,11 +259,26 @@ def test_an_interrupt_keeps_what_was_learnt(step):
             kept.update(snapshot(model))
             raise KeyboardInterrupt
 
-    history = train(model, TRAIN, VALIDATION, on_step=on_step, **RUN)
+    history = train(model, TRAIN, VALIDATION, on_step=on_step, **RUN | {"progress": True})
     assert history.stopped == "interrupted"
     assert history.steps == step == len(history.learning_rate)
     assert len(history.validation) == step // 6
+    assert f"interrupted after {step} of 12 training steps: the model keeps what" in capsys.readouterr().err
     assert snapshot(model) == kept != begun
+    assert not any(m.training for m in model.modules())
+
+
+def test_an_interrupt_before_the_first_step_is_one(monkeypatch):
+    model = fresh()
+    begun = snapshot(model)
+
+    def forward(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module.Run, "forward", forward)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, TRAIN, **RUN)
+    assert snapshot(model) == begun
     assert not any(m.training for m in model.modules())
 
 
@@ -298,7 +309,7 @@ class Astray(nn.Module):
         self.head, self.wrong, self.calls = nn.Linear(1, 2), wrong, 0
 
     def forward(self, input_ids, attention_mask):
-        self.calls += 1
+        self.calls += self.training
         logits = self.head(input_ids.float().mean(1, keepdim=True) / 40)
         if self.calls == 3 and self.wrong == "gradient":
             return logits + 0 * (logits * 0).sqrt()  # the root has an infinite slope at zero
@@ -322,41 +333,56 @@ def test_an_absurd_learning_rate_leaves_finite_weights():
     assert "the loss became nan" in history.stopped or "the loss became inf" in history.stopped
 
 
-def test_early_stop_returns_to_the_best_weights():
-    model, seen = fresh("full"), []
+@pytest.fixture
+def scripted(monkeypatch):
+    """Let the validation losses be these, one after the other, whatever the model does."""
 
-    def on_step(history):
-        if history.steps % 6 == 0:
-            seen.append(snapshot(model))
+    def use(*losses):
+        losses = iter(losses)
+        monkeypatch.setattr(run_module, "evaluate", lambda *_: {"loss": next(losses), "accuracy": 0.5})
 
-    run = RUN | {"epochs": 30, "learning_rate": 0.05}
-    history = train(model, TRAIN, VALIDATION, patience=2, on_step=on_step, **run)
-    losses = [entry["loss"] for entry in history.validation]
-    best = losses.index(min(losses))
-    assert history.stopped == "no better validation loss for 2 validations"
-    assert len(losses) == best + 3 < 30
-    assert snapshot(model) == seen[best] != seen[-1]
-    assert evaluate(model, VALIDATION)["loss"] == losses[best]
+    return use
 
 
-def test_patience_that_never_runs_out_returns_to_the_best_weights_too():
-    model = fresh("full")
-    history = train(model, TRAIN, VALIDATION, patience=99, **(RUN | {"epochs": 12, "learning_rate": 0.05}))
-    losses = [entry["loss"] for entry in history.validation]
+@pytest.mark.parametrize("patience", [1, 2])
+def test_early_stop_counts_validations_and_returns_to_the_best_weights(scripted, patience):
+    scripted(0.5, 0.4, 0.6, 0.7, 0.8)
+    model, seen = fresh(), []
+    history = train(
+        model, TRAIN, VALIDATION, patience=patience, validate_every=2, on_step=lambda _: seen.append(snapshot(model)),
+        **(RUN | {"steps": 200}),
+    )  # fmt: skip
+    assert history.stopped == f"no better validation loss for {patience} validations"
+    assert history.steps == 2 * (2 + patience)
+    assert snapshot(model) == seen[3] != seen[-1]
+
+
+def test_patience_that_never_runs_out_returns_to_the_best_weights_too(scripted):
+    scripted(0.5, 0.4, 0.6)
+    model, seen = fresh(), []
+    run = RUN | {"steps": 6, "validate_every": 2, "patience": 9}
+    history = train(model, TRAIN, VALIDATION, on_step=lambda _: seen.append(snapshot(model)), **run)
     assert history.stopped == ""
-    assert losses[-1] > min(losses)
-    assert evaluate(model, VALIDATION)["loss"] == min(losses)
+    assert snapshot(model) == seen[3] != seen[-1]
 
 
-def test_a_resumed_run_knows_the_best_weights_of_before(tmp_path):
-    run = RUN | {"epochs": 12, "learning_rate": 0.05, "patience": 99, "checkpoint": tmp_path / "run.pt"}
+def test_a_resumed_run_knows_the_best_weights_of_before(scripted, tmp_path):
+    run = RUN | {"steps": 6, "validate_every": 1, "patience": 9, "checkpoint": tmp_path / "run.pt"}
+    run |= {"checkpoint_every": 1}
+    model, seen = fresh(), []
+
+    def killed(history):
+        seen.append(snapshot(model))
+        if history.steps == 4:
+            raise Killed
+
+    scripted(0.5, 0.4, 0.6, 0.7)
     with pytest.raises(Killed):
-        train(fresh("full"), TRAIN, VALIDATION, on_step=stop_at(71, Killed()), **run)
-    model = fresh("full")
-    history = train(model, TRAIN, VALIDATION, **run)
-    losses = [entry["loss"] for entry in history.validation]
-    assert min(losses) not in losses[-1:], "the best came after the kill: nothing is tested"
-    assert evaluate(model, VALIDATION)["loss"] == min(losses)
+        train(model, TRAIN, VALIDATION, on_step=killed, **run)
+    scripted(0.8, 0.9)
+    model = fresh()
+    assert train(model, TRAIN, VALIDATION, **run).steps == 6
+    assert snapshot(model) == seen[1] != seen[-1]
 
 
 # --- Refusals -------------------------------------------------------------------------------------------------------
@@ -385,7 +411,7 @@ def test_refuses_the_checkpoint_of_another_run(tmp_path, changes, what):
     assert file.read_bytes() == content
 
 
-@pytest.mark.parametrize("garbage", ["text", "empty", "truncated", "weights", "list", "no history", "no optimizer"])
+@pytest.mark.parametrize("garbage", ["text", "truncated", "weights", "no history"])
 def test_refuses_a_file_that_is_no_checkpoint(tmp_path, garbage):
     file = tmp_path / "run.pt"
     model = fresh()
@@ -427,17 +453,76 @@ def test_refuses_when_there_is_nothing_to_train():
         train(model, TRAIN, **RUN)
 
 
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate"])
-@pytest.mark.parametrize("wrong", [0, -1, math.nan])
-def test_refuses_settings_that_make_no_sense(name, wrong):
-    with pytest.raises(ValueError, match=f"{name} must be above 0, not {wrong}"):
-        train(fresh(), TRAIN, **(RUN | {name: wrong}))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, not 0"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number of at least 1, not 1.5"),
+        ({"steps": True}, "steps must be a whole number of at least 1, not True"),
+        ({"checkpoint_every": 0}, "checkpoint_every must be a whole number of at least 1, not 0"),
+        ({"patience": -1}, "patience must be a whole number of at least 1, not -1"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number above 0, not nan"),
+        ({"learning_rate": "3e-3"}, "learning_rate must be a finite number above 0, not '3e-3'"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be a number above 0, not 0.0"),
+        ({"warmup": 2.0}, "warmup must be a number from 0 to 1, not 2.0"),
+        ({"warmup": -1}, "warmup must be a number from 0 to 1, not -1"),
+        ({"weight_decay": math.inf}, "weight_decay must be a finite number of at least 0, not inf"),
+        ({"base_dtype": "float17"}, 'base_dtype must be a floating-point type such as "bfloat16", "auto" or None'),
+        ({"checkpoint": "."}, r"checkpoint \. is a folder, not a file"),
+        ({"checkpoint": f"{__file__}/x.pt"}, "takes no file: Not a directory"),
+        ({"patience": 1}, "patience does nothing without validation_data"),
+        ({"validate_every": 1}, "validate_every does nothing without validation_data"),
+    ],
+)
+def test_refuses_settings_that_make_no_sense(changes, message):
+    model = fresh()
+    before = snapshot(model)
+    with pytest.raises(ValueError, match=message):
+        train(model, TRAIN, **(RUN | changes))
+    assert snapshot(model) == before
+
+
+def test_refuses_a_setting_that_there_is_not():
+    with pytest.raises(ValueError, match=r"there is no setting 'epoch': do you mean epochs\?"):
+        train(fresh(), TRAIN, epoch=2)
+
+
+def test_settings_and_keywords_are_the_same_run(uninterrupted):
+    settings = Settings(epochs=9, batch_size=8, learning_rate=3e-3)
+    model = fresh()
+    history = train(model, TRAIN, VALIDATION, settings, epochs=2, progress=False)
+    assert (snapshot(model), numbers(history)) == uninterrupted
+
+
+@pytest.mark.parametrize("time", [0.3, 1.2])
+def test_auto_decides_by_the_time_of_the_products_and_says_so(monkeypatch, time, tmp_path):
+    monkeypatch.setattr(run_module, "bfloat16_time", lambda model, tokens: time)
+    seen, run = [], RUN | {"steps": 2, "base_dtype": "auto", "checkpoint": tmp_path / "run.pt", "checkpoint_every": 1}
+    model = fresh()
+    weight = model.base_model.blocks[0].attention.query.weight
+    history = train(model, TRAIN, on_step=lambda _: seen.append(weight.dtype), **run)
+    assert seen == [torch.bfloat16 if time < 0.8 else torch.float32] * 2
+    assert weight.dtype == torch.float32
+    assert (history.settings["base_dtype"], history.settings["bfloat16_time"]) == ("auto", time)
+    monkeypatch.setattr(run_module, "bfloat16_time", lambda model, tokens: 1.5 - time)
+    again = train(fresh(), TRAIN, **run)  # a run that goes on is not decided anew
+    assert again.settings == history.settings
+
+
+@pytest.mark.parametrize(
+    ("method", "measured"), [("adapter", True), ("lora", True), ("full", False), ("bitfit", False)]
+)
+def test_whole_frozen_products_are_measured(monkeypatch, method, measured):
+    clock = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock) / 100 * (1 + next(clock)))
+    assert (bfloat16_time(fresh(method), 64) != 1.0) is measured
 
 
 # --- Batches and modes ----------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=700), st.integers(1, 12), st.integers(0, 5), st.integers(0, 5))
 def test_every_row_comes_once_an_epoch(lengths, batch_size, seed, epoch):
     made = batches(lengths, batch_size, seed, epoch)
@@ -464,7 +549,7 @@ def test_similar_lengths_come_together_and_epochs_differ():
     assert all(a != b for a, b in itertools.combinations(made, 2))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=6)
 @given(st.permutations(range(12)), st.integers(1, 13))
 def test_predictions_come_in_the_order_of_the_data(order, batch_size):
     model = make("small_classifier")
@@ -520,7 +605,7 @@ def test_dropout_is_off_in_a_frozen_base_and_on_in_adapters():
         assert torch.equal(model(ids, torch.ones_like(ids)), model(ids, torch.ones_like(ids))) is same
 
 
-@pytest.mark.parametrize("method", ["adapter", "head", "lora", "bitfit", "layer_norm"])
+@pytest.mark.parametrize("method", ["adapter", "lora", "bitfit"])
 def test_training_leaves_the_frozen_base_byte_for_byte(method):
     model = fresh(method)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}

@@ -22,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from contender import BOTTLENECK_DIM, LEARNING_RATE, THEIRS, WEIGHT_DECAY
-from results import comparisons, table
+from results import comparisons, file_name, table
 
-from adapters_lesson.files import write_atomically
-from adapters_lesson.pretrained import minilm_folder
+from adapters_lesson.data import minilm_folder
+from adapters_lesson.guards.safe_files import write_atomically
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PEER = ROOT / ".peer" / "bin" / "python"
-RESULTS = ROOT / "data" / "results" / "benchmark.json"
+RESULTS = ROOT / "data" / "results" / "benchmark"  # a file for each processor
 
 BF16 = "ours_bf16"  # left out where the processor has no instructions for it
 TRAINED = ("full", "ours", "ours_dropout", BF16, "lora", "theirs", "theirs_no_dropout")
@@ -200,7 +200,7 @@ def main() -> None:
     results["comparisons"] = comparisons(results["points"])
     results["minutes"] = round((time.monotonic() - began) / 60, 1)
     print(table(results["comparisons"]))
-    output = arguments.output or (None if arguments.quick else RESULTS)
+    output = arguments.output or (None if arguments.quick else RESULTS / file_name(about))
     if output is not None:
         write_atomically(output, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from adapters_lesson import lab as widgets
-from adapters_lesson.files import write_atomically
+from adapters_lesson.course import explorers as widgets
+from adapters_lesson.guards.safe_files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -31,24 +31,38 @@ LONG = 600  # seconds after which something is broken rather than slow
 LABORATORY = "laboratory = Laboratory()"
 # The same way through the browser with pictures that are there already: what no drawing can be faster than.
 FLOOR = """
-from adapters_lesson.lab.anatomy import anatomy_explorer
-from adapters_lesson.lab.frame import Explorer, slider
-from adapters_lesson.plots.quick import quick_png
+from adapters_lesson.course.explorers.explore_anatomy import anatomy_explorer
+from adapters_lesson.course.explorers.frame import Explorer, slider
 
 make, READY = anatomy_explorer, []
 for values in ({}, {"bottleneck_dim": 8}):
     drawn = make()
-    READY.append(quick_png(drawn._draw(**{**drawn.values, **values}).figure))
+    READY.append(drawn._draw(**{**drawn.values, **values}).figure.svg())
 
 class Ready(Explorer):
     def paint(self, draw):
-        self.image.value = READY[self.knobs["turn"].value % 2]
+        self.drawing.value = READY[self.knobs["turn"].value % 2]
         self.say(str(self.knobs["turn"].value))
 
 def ready_pictures():
     return Ready("Ready pictures", None, {"turn": slider("turn", 3, range(10))})
 
 ready_pictures()
+"""
+# This one is given a bank: untrained adapters answer as fast as trained ones.
+ROUTING = """
+from adapters_lesson import AdapterConfig, SmallTransformer
+from adapters_lesson.bank import AdapterBank
+from adapters_lesson.course import explorers
+
+bank = AdapterBank(SmallTransformer.from_minilm(3))
+for task, placement in (("sentiment", "houlsby"), ("film", "pfeiffer"), ("aspect", "parallel")):
+    bank.add(task, AdapterConfig(16, placement=placement, init="houlsby"), ["bad", "good"])
+
+def routing_explorer():
+    return explorers.routing_explorer(bank, [f"breakfast: we found the {what} wonderful." for what in "abcdef"])
+
+routing_explorer()
 """
 # What is measured in the laboratory, and the most seconds it may take.
 LIMITS = {"click on Run to first point": 1.5, "click on Run to final accuracy": 20.0, "click on Stop to its end": 0.5}
@@ -58,9 +72,9 @@ WATCH = """([image, run]) => {
     for (const kind of ["keydown", "click"]) addEventListener(kind, note, true);
     new MutationObserver(async () => {
         const since = window.since;
-        await image.decode().catch(() => {});  // it fails when a newer picture has replaced this one
+        await image.decode?.().catch(() => {});  // it fails when a newer picture has replaced this one
         if (since === window.since) window.pictured ||= performance.now() - since;
-    }).observe(image, {attributeFilter: ["src"]});
+    }).observe(image, {attributeFilter: ["src"], childList: true, subtree: true});
     if (run)
         new MutationObserver(() => { if (!run.disabled) window.ended = performance.now() - window.since })
             .observe(run, {attributeFilter: ["disabled"]});
@@ -163,9 +177,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     presses, rounds = (5, 2) if arguments.quick else (PRESSES, ROUNDS)
-    cells = [f"from adapters_lesson.lab import {name}\n\n{name}()" for name in EXPLORERS]
-    cells.append(FLOOR)
-    cells.append(f"from adapters_lesson.lab import Laboratory\n\n{LABORATORY}\nlaboratory")
+    plain = [name for name in EXPLORERS if name != "routing_explorer"]
+    cells = [f"from adapters_lesson.course.explorers import {name}\n\n{name}()" for name in plain]
+    cells += [ROUTING, FLOOR]
+    cells.append(f"from adapters_lesson.course.laboratory import Laboratory\n\n{LABORATORY}\nlaboratory")
     seen: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from adapters_lesson.files import write_atomically
+from adapters_lesson.guards.safe_files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "data" / "results" / "lesson_times.json"
@@ -44,11 +44,11 @@ def without_language_model(seconds: dict[str, float]) -> float:
 def main() -> None:
     """Execute the complete edition of every lesson, one after another."""
     seconds: dict[str, float] = {}
-    for lesson in build.lessons():
+    for source in build.sources():
         start = time.perf_counter()
-        build.execute(build.build(lesson, "solution"))
-        seconds[lesson] = round(time.perf_counter() - start, 1)
-        print(f"{lesson:28}{seconds[lesson]:8.1f} s", flush=True)
+        build.execute(build.build(source, "solution"))
+        seconds[source.stem] = round(time.perf_counter() - start, 1)
+        print(f"{source.stem:28}{seconds[source.stem]:8.1f} s", flush=True)
     results = {"command": "make lesson-times", "cores": os.cpu_count(), "seconds": seconds}
     write_atomically(RESULTS, lambda path: path.write_text(json.dumps(results, indent=1) + "\n"))
     print(table(results))

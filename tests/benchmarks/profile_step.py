@@ -9,19 +9,16 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from contender import BOTTLENECK_DIM, build, inputs
 from torch.profiler import ProfilerActivity, profile
 
-from adapters_lesson.pretrained import minilm_folder
-from adapters_lesson.training import _Run
+from adapters_lesson.data import minilm_folder
+from adapters_lesson.history import History
+from adapters_lesson.training import train
 
-SETTINGS = {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3, "examples": 320, "warmup": 0.1, "weight_decay": 0.01}
-SETTINGS |= {"steps": None, "validate_every": None}
 # The first group with a word that occurs in the operation's name has it.
 GROUPS = {
     "attention": ("attention", "softmax", "bmm"),
@@ -52,6 +49,15 @@ def shares(events: Iterable[Any]) -> dict[str, float]:
     return dict(sorted(seconds.items(), key=lambda item: -item[1]))
 
 
+class Rows(dict):
+    """Columns, as a dataset has them."""
+
+    column_names = ("input_ids", "label")
+
+    def __len__(self) -> int:
+        return len(self["label"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--contender", default="ours", help="as in contender.py: ours, ours_dropout, full, lora")
@@ -60,13 +66,20 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=0, help="list that many single operations as well")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    run = _Run(build(arguments.contender, str(minilm_folder())), {**SETTINGS, "max_grad_norm": 1.0, "seed": 0})
+    model = build(arguments.contender, str(minilm_folder()))
     ids, mask, labels = inputs(32, arguments.length)
-    texts: Any = SimpleNamespace(counted=len, loss=lambda model, rows: F.cross_entropy(model(ids, mask), labels))
-    run.step(texts, range(32))
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
-        for _ in range(arguments.steps):
-            run.step(texts, range(32))
+    texts = [row[:n].tolist() for row, n in zip(ids, mask.sum(1), strict=True)]
+    data = Rows(input_ids=texts * (arguments.steps + 1), label=labels.tolist() * (arguments.steps + 1))  # one epoch
+    profiler = profile(activities=[ProfilerActivity.CPU], record_shapes=True)
+
+    def on_step(history: History) -> None:
+        if history.steps == 1:  # it has warmed up; `train` chose the modes at the beginning of the epoch
+            model.train(arguments.contender == "ours_dropout" or model.training)
+            profiler.start()
+        elif history.steps == arguments.steps + 1:
+            profiler.stop()
+
+    train(model, data, steps=arguments.steps + 1, batch_size=32, progress=False, on_step=on_step)
     groups = shares(profiler.key_averages(group_by_input_shape=True))
     total = sum(groups.values())
     what = f"{arguments.contender}, batch 32, length {arguments.length}, one thread"

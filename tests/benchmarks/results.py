@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,3 +92,47 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
     judged = [row["met"] for row in rows if row["met"] is not None]
     return "\n".join([*lines, f"{sum(judged)} of {len(judged)} targets met"])
+
+
+def file_name(machine: dict[str, Any]) -> str:
+    """What the results of a processor are called: its name, and which instructions for bfloat16 it has."""
+    name = re.sub(r"\W+", "-", re.sub(r"\(\w+\)", "", machine["processor"]).lower()).strip("-")
+    bf16 = [flag for flag in machine["instructions"] if "bf16" in flag]
+    return f"{name}-{bf16[-1] if bf16 else 'fp32'}.json"
+
+
+# The rows of the README's table: label, what, a, b.
+README_ROWS = [
+    ("a training step, against `adapters` as it trains", "training step", "ours", "theirs"),
+    ("the same, with dropout in the base on both sides", "training step", "ours_dropout", "theirs"),
+    ("the same, the frozen base in bfloat16", "training step", "ours_bf16", "theirs"),
+    ("a training step, against full fine-tuning", "training step", "ours", "full"),
+    ("a training step, against the time of its matrix products alone", "training step", "ours", "floor"),
+    ("inference, against the bare model", "inference", "ours", "bare"),
+    ("inference, against `adapters`", "inference", "ours", "theirs"),
+    ("peak memory of training, against `adapters`", "peak memory", "ours", "theirs"),
+]
+
+
+def readme_table(folder: Path, batch: int = 32) -> str:
+    """The README's table over all processors of ``folder``: the smallest and the largest ratio of each row."""
+    runs = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    lines = []
+    for label, what, a, b in README_ROWS:
+        cells = []
+        for threads in (1, 2):
+            for length in (32, 128):
+                found = sorted(
+                    f"{row['ratio']:.2f}"
+                    for run in runs
+                    for row in run["comparisons"]
+                    if (row["what"], row["a"], row["b"]) == (what, a, b)
+                    and (row["batch"], row["threads"], row["length"]) == (batch, threads, length)
+                )
+                cells.append(" – ".join(dict.fromkeys([found[0], found[-1]])) if found else "")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return re.sub(r"\|  (?=\|)", "| ", "\n".join(lines))
+
+
+if __name__ == "__main__":
+    print(readme_table(Path(__file__).parents[2] / "data" / "results" / "benchmark"))

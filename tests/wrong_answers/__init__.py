@@ -11,23 +11,17 @@ import ast
 import importlib
 import pkgutil
 import re
-import runpy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jupytext
+from adapters_lesson.course import checks, lesson_source
+from adapters_lesson.course.checks import Report
+from adapters_lesson.course.checks.check import CORRECT, WRONG
+from adapters_lesson.course.lesson_source import Cell, Lesson
+from adapters_lesson.data import NOTEBOOKS
 
-from adapters_lesson import checks
-from adapters_lesson.checks import Report
-from adapters_lesson.checks.report import CORRECT, WRONG
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-CALL = re.compile(r"^checks\.(check_\w+)\((\w+)\)", re.MULTILINE)
-CARD = re.compile(r"^### Exercise (\d+\.\d+) · (.+)$", re.MULTILINE)
-DIFFICULTY = re.compile(r"\*\*Difficulty\*\*\s+([◆◇]{3})")
 RAISED = "your code raised"  # what a message begins with where the check has only the exception to tell
 
 
@@ -96,48 +90,47 @@ def exercises() -> tuple[Exercise, ...]:
 
 @dataclass(frozen=True)
 class Card:
-    """What a source says of an exercise, and the stub that the learner gets."""
+    """What a source says of an exercise."""
 
-    number: str
-    title: str
-    difficulty: int  # 1 to 3; 0 where the card does not say it
-    check: str  # empty where no cell calls one
-    variable: str  # what the check is given
-    stub: str
-    imports: tuple[ast.Import | ast.ImportFrom, ...]
+    lesson: Lesson
+    exercise: lesson_source.Exercise
+
+    def __str__(self) -> str:
+        return self.exercise.number
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that calls the check."""
+        assert self.exercise.check, f"exercise {self.exercise.number} has no check"
+        return self.lesson.cells[self.exercise.check]
+
+    @property
+    def solved(self) -> str:
+        """The code of the answer, with the lines that mark it."""
+        return "\n".join(self.lesson.cells[place].source for place in self.exercise.answers)
 
     def answer(self) -> Any:
         """What a learner has who has run the stub and written nothing."""
-        used = {node.id for node in ast.walk(ast.parse(self.stub)) if isinstance(node, ast.Name)}
+        stub = self.lesson.cells[self.exercise.answers[0]].stub
+        names = self.namespace(stub)
+        exec(compile(stub, f"<stub of {self}>", "exec"), names)
+        return names[self.cell.check[1]]
+
+    def namespace(self, code: str) -> dict[str, Any]:
+        """Those of the lesson's imports that the code uses; the rest would take long."""
+        used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
         names: dict[str, Any] = {}
-        for node in self.imports:
-            needed = [name for name in node.names if (name.asname or name.name.partition(".")[0]) in used]
-            if needed:
-                copied = type(node)(**{**vars(node), "names": needed})
-                exec(compile(ast.Module([copied], []), "<imports>", "exec"), names)
-        exec(compile(self.stub, f"<stub of {self.number}>", "exec"), names)
-        return names[self.variable]
+        for cell in self.lesson.cells:
+            for node in ast.parse(cell.source).body if cell.kind == "code" else ():
+                if isinstance(node, ast.Import | ast.ImportFrom):
+                    node.names = [name for name in node.names if (name.asname or name.name.partition(".")[0]) in used]
+                    if node.names:
+                        exec(compile(ast.Module([node], []), "<imports>", "exec"), names)
+        return names
 
 
 @cache
 def cards() -> tuple[Card, ...]:
     """Every card in the sources, in the course's order."""
-    solution = runpy.run_path(str(NOTEBOOKS / "build.py"))["SOLUTION"]
-    found = []
-    for path in sorted((NOTEBOOKS / "sources").glob("[0-9]*.py")):
-        cells = jupytext.read(path).cells
-        code = [cell.source for cell in cells if cell.cell_type == "code"]
-        imports = tuple(n for c in code for n in ast.parse(c).body if isinstance(n, ast.Import | ast.ImportFrom))
-        for place, cell in enumerate(cells):
-            card = CARD.search(cell.source) if cell.cell_type == "markdown" else None
-            if card is None:
-                continue
-            below = next((i for i, c in enumerate(cells[place + 1 :], place + 1) if CARD.search(c.source)), len(cells))
-            mine = [c.source for c in cells[place + 1 : below] if c.cell_type == "code"]
-            solved = next((source + "\n" for source in mine if solution.search(source + "\n")), "")
-            call = next((match.groups() for match in map(CALL.search, mine) if match), ("", ""))
-            difficulty = DIFFICULTY.search(cell.source)
-            level = difficulty[1].count("◆") if difficulty else 0
-            stub = solution.sub(r"\1raise NotImplementedError\n", solved)
-            found.append(Card(card[1], card[2].strip(), level, *call, stub, imports))
-    return tuple(found)
+    lessons = [lesson_source.read_lesson(path) for path in sorted((NOTEBOOKS / "sources").glob("[0-9]*.py"))]
+    return tuple(Card(lesson, exercise) for lesson in lessons for exercise in lesson.exercises)

@@ -181,6 +181,20 @@ def by_bisection(d, n, budget):
     return max(0, bisect_right(range(budget), budget, key=lambda m: n * (2 * d * m + m + d)) - 1)
 
 
+def down_constant(adapter):
+    nn.init.zeros_(adapter.up_project.weight)
+    nn.init.zeros_(adapter.up_project.bias)
+    nn.init.constant_(adapter.down_project.weight, 0.01)
+    nn.init.zeros_(adapter.down_project.bias)
+
+
+def down_at_zero(adapter):
+    """The other way round: GELU(0) is 0, too, and down_project moves first."""
+    nn.init.zeros_(adapter.down_project.weight)
+    nn.init.zeros_(adapter.down_project.bias)
+    nn.init.zeros_(adapter.up_project.bias)
+
+
 WRONG = {
     "check_forward": [
         (with_forward(lambda s, h: s.up_project(s.activation(s.down_project(h)))), "residual is missing"),
@@ -209,6 +223,7 @@ WRONG = {
         (Renamed, "no nn.Linear called down_project"),
     ],
     "check_start": [
+        (down_constant, "all units of the bottleneck are equal"),
         (only_weight, "bias is not zero"),
         (only_bias, "only its bias is"),
         (zero_down, "down_project is zero, not up_project"),
@@ -251,6 +266,7 @@ WRONG = {
         (lambda d, n, b: round((b / n - d) / (2 * d + 1)), "round"),
         (lambda d, n, b: None, "return missing"),
         (lambda d, n, b: loop_right(d, n, b) - 1, "one too narrow"),
+        (lambda d, n, b: math.floor(max(0, (b / n - d) / (2 * d + 1))), "loses the last digits of a large budget"),
         (lambda d, n, b: b // (n * (d + d + d)), "it gives m =", False),
     ],
 }
@@ -264,6 +280,7 @@ RIGHT = {
         with_forward(by_matrices),
     ],
     "check_start": [
+        down_at_zero,
         zeros,
         zeros_by_data,
         zeros_no_grad,
@@ -286,6 +303,5 @@ RIGHT = {
         lambda d, n, b: max(0, (b // n - d) // (2 * d + 1)),
         by_bisection,
         lambda d, n, b: max((m for m in range(b // n // d + 1) if n * (2 * d * m + m + d) <= b), default=0),
-        lambda d, n, b: math.floor(max(0, (b / n - d) / (2 * d + 1))),
     ],
 }

@@ -251,7 +251,7 @@ def never_inserts(model, insert, input_ids, attention_mask):
 
 
 def seeded(model, insert, input_ids, attention_mask):
-    """Dropout stays on, but drops the same."""
+    """Dropout stays on, but drops the same: unless what is inserted draws random numbers, too."""
     outputs = []
     for step in (lambda model: None, insert):
         step(model)
@@ -314,7 +314,11 @@ def gradients_everywhere(adapter):
 def norms_aside(model):
     """Trained parameters of the base model, LayerNorms not looked at."""
     names = {name for name, p in model.named_parameters() if p.requires_grad}
-    return {name for name in names if not any(word in name for word in ("norm", "adapter", "added", "extra", "head"))}
+    return {
+        name
+        for name in names
+        if not any(word in name for word in ("norm", "adapter", "contract.1", "output.1", "extra", "head"))
+    }
 
 
 is_sound = hunter(lambda m, a, w, on: bool(a) and w == on and learn(a))
@@ -391,8 +395,46 @@ def names_of_base(model, insert, batch):
     return not any(after[name].requires_grad for name in names)
 
 
+def registered_crosswise(block, make_adapter):
+    a, b = make_adapter(), make_adapter()
+    block.attention.output.adapter, block.ffn.contract.adapter = a, b
+    block.attention.output.register_forward_hook(lambda m, i, o: b(o))
+    block.ffn.contract.register_forward_hook(lambda m, i, o: a(o))
+
+
+def detached(model):
+    for p in model.base_model.parameters():
+        p.detach_()
+    for m in (*model.modules(), model.head):
+        if isinstance(m, Adapter) or m is model.head:
+            m.requires_grad_(True)
+
+
+def without_the_mask(model, insert, input_ids, attention_mask):
+    return tester(torch.equal)(model, insert, input_ids, torch.ones_like(input_ids))
+
+
+def sound_in(blocks, parameters="wanted"):
+    """Tests that look at the gradients of some blocks only, or only at the parameters that should not be trained."""
+
+    def test(model, insert, batch):
+        ids, mask, labels = batch
+        insert(model)
+        F.cross_entropy(model(ids, mask), labels).backward()
+        adapters = [m for m in model.modules() if isinstance(m, Adapter)]
+        wanted = {p for m in (*adapters, model.head) for p in m.parameters()}
+        trained = {p for p in model.parameters() if p.requires_grad}
+        right = trained == wanted if parameters == "wanted" else trained <= wanted and model.head.weight.requires_grad
+        some = [m for block in model.base_model.blocks[blocks] for m in block.modules() if isinstance(m, Adapter)]
+        gradients = [m.up_project.weight.grad for m in (some or adapters if blocks == slice(None) else some)]
+        return bool(adapters) and right and all(g is not None and bool(g.any()) for g in gradients)
+
+    return test
+
+
 WRONG = {
     "check_insert": [
+        (registered_crosswise, "behind which the other works"),
         (hooked(after_ffn=False), "FFN's is missing"),
         (hooked(after_attention=False), "attention sub-layer's is missing"),
         (late_bound, "the loop's last value"),
@@ -414,6 +456,7 @@ WRONG = {
         (lambda block, make_adapter: None, "never called"),
     ],
     "check_freeze": [
+        (detached, "detach_() cuts a tensor out of a graph"),
         (lambda model: None, "not frozen"),
         (lambda model: model.requires_grad_(False), "nothing is trained"),
         (freezer(head=False), "the head is frozen"),
@@ -429,6 +472,8 @@ WRONG = {
         (zeroes, "other values"),
     ],
     "check_identity_test": [
+        (seeded, "a false alarm when the model is in training mode"),
+        (without_the_mask, "where only padding changes: give the model the mask"),
         (tester(lambda a, b: True), "says True to an insertion that changes every"),
         (tester(lambda a, b: a.shape == b.shape), "says True to an insertion that changes every"),
         (after_with_after, "says True to an insertion that changes every"),
@@ -449,6 +494,8 @@ WRONG = {
         (tester(lambda a, b: not torch.equal(a, b)), "false alarm"),
     ],
     "check_bug_hunt": [
+        (sound_in(slice(1)), "a hook that returns nothing, the last"),
+        (sound_in(slice(None), "some"), "down_projects that are frozen"),
         (hunter(lambda m, a, w, on: bool(a) and w == on, step=False), "never computes a gradient"),
         (hunter(lambda m, a, w, on: bool(a) and w == on), "a gradient reaches the adapters"),
         (hunter(lambda m, a, w, on: w == on and any(map(has_gradient, a))), "every single adapter"),
@@ -494,7 +541,6 @@ RIGHT = {
         tester(lambda a, b: a.tolist() == b.tolist()),
         tester(lambda a, b: (a == b).all()),
         tester(lambda a, b: numpy.array_equal(a.numpy(), b.numpy())),
-        seeded,
     ],
     "check_bug_hunt": [is_sound, by_training, with_autograd, by_counting, partial(is_sound)],
 }

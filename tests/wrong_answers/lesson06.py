@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 import numpy
 import torch
 
-from adapters_lesson.experiments import Settings, Sweep
-from adapters_lesson.plots import mean_and_interval
+from adapters_lesson.course.figures import mean_and_interval
+from adapters_lesson.course.laboratory.experiments import Settings, Sweep
 
 # 6.1
 
@@ -122,9 +122,11 @@ def first_seed(accuracies, reference, margin):
 
 
 def right_with_gains(accuracies, reference, margin):
-    """With the reference's own verdict, and gains instead of losses."""
+    """Gains instead of losses."""
     result = {}
     for m, seeds in accuracies.items():
+        if m == reference:
+            continue
         gain, half = mean_and_interval([seeds[s] - accuracies[reference][s] for s in sorted(seeds)])
         if gain - half > -margin:
             result[m] = "as good"
@@ -377,6 +379,10 @@ def right_jobs_bound(build, train_and_validate, widths, seeds):
     return {m: torch.tensor([run() for run in row], dtype=torch.float64) for m, row in jobs.items()}
 
 
+def with_the_reference(accuracies, reference, margin):
+    return judging()(accuracies, reference, margin) | {reference: "as good"}
+
+
 WRONG = {
     "check_seconds": [
         (lambda planned, measured, seconds: len(planned) * seconds, "as long as the measured one"),
@@ -404,6 +410,7 @@ WRONG = {
         (lambda p, m, s: s * work(p) / work(m), "AttributeError"),
     ],
     "check_judge": [
+        (with_the_reference, "the reference itself: leave that one out"),
         (means_alone, "nothing is ever unclear"),
         (best_runs, "luckiest seed"),
         (against_the_best, "chosen before anybody saw"),
@@ -433,7 +440,7 @@ WRONG = {
         (lambda a, r, g: [m for m in a if m != r], "dict of verdicts"),
         (lambda a, r, g: dict.fromkeys(a, True), "is no verdict"),
         (lambda a, r, g: {1: "as good"}, "give one for each"),
-        (lambda a, r, g: dict.fromkeys(a, "unclear"), "the two ends of the interval", False),
+        (lambda a, r, g: {m: "unclear" for m in a if m != r}, "the two ends of the interval", False),
         (lambda a, r, g: None, "return missing"),
     ],
     "check_fair": [
@@ -482,9 +489,9 @@ WRONG = {
         (copies_unseeded, "copied or seeded once"),
         (models_before, "the seed is set once"),
         (jobs_bound_late, "lambda looks its variables up"),
-        (width_bound_late, "lambda looks m up"),
+        (width_bound_late, "lambda looks its variables up"),
         (shared_list, "share one list"),
-        (lambda *given: [value for values in right_sweep(*given).values() for value in values], "a dict of lists"),
+        (lambda *given: [value for values in right_sweep(*given).values() for value in values], "must return a dict"),
         (diagonal, "3 runs for 3 widths"),
         (lambda *given: right_sweep(*given) and right_sweep(*given), "more than once"),
         (sweep_by(keep=statistics.mean), "single number"),

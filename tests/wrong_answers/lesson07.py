@@ -5,8 +5,8 @@ import statistics
 import numpy
 import torch
 
-from adapters_lesson.checks import designs
-from adapters_lesson.plots import mean_and_interval
+from adapters_lesson.course.checks import lesson07_designs as designs
+from adapters_lesson.course.figures import mean_and_interval
 
 # 7.1
 
@@ -87,7 +87,7 @@ def right_company_by_loop(classify, sentences):
 
 
 def right_company_with_numpy(classify, sentences):
-    alone = numpy.stack([classify(s).numpy()[0] for s in sentences])
+    alone = numpy.stack([classify([s]).numpy()[0] for s in sentences])
     return numpy.abs(classify(sentences).numpy() - alone).max() < 1e-4
 
 
@@ -288,12 +288,24 @@ def right_without_the_seed_of_the_choice(run, rates, seeds):
     return lower_end(a, b) > -0.01
 
 
-def right_by_bootstrap(run, rates, seeds):
+def by_bootstrap(run, rates, seeds):
     values = []
     claim(lambda a, b: values.extend(x - y for x, y in zip(a, b, strict=True)))(run, rates, seeds)
     draw = random.Random(0)
     means = sorted(statistics.mean(draw.choices(values, k=len(values))) for _ in range(400))
     return means[10] > -0.01
+
+
+def letter_by_letter(classify, sentences):
+    return torch.allclose(classify(sentences), torch.cat([classify(s) for s in sentences]), atol=1e-4)
+
+
+def claim_with(deviation):
+    def conclude(a, b):
+        d = [x - y for x, y in zip(a, b, strict=True)]
+        return statistics.mean(d) - 1.96 * deviation(d) / len(d) ** 0.5 > -0.01
+
+    return claim(conclude)
 
 
 WRONG = {
@@ -320,6 +332,7 @@ WRONG = {
         (lambda d, r, n: None, "return missing"),
     ],
     "check_company": [
+        (letter_by_letter, "goes through its letters"),
         (compare(torch.equal), "false alarm at rounding"),
         (compare(lambda a, b: bool((a.argmax(-1) == b.argmax(-1)).all())), "compare the logits"),
         (compare(lambda a, b: torch.allclose(a, b, atol=0.1)), "a change of a hundredth"),
@@ -367,11 +380,14 @@ WRONG = {
         (paired(difference=lambda a, b, d: d.mean().abs()), "lost its sign"),
         (ends, "ends of the interval"),
         (lambda first, second: paired()(first, second)[::-1], "wrong order"),
-        (lambda first, second: paired()(first, second)[0], "two numbers"),
+        (lambda first, second: paired()(first, second)[0], "two values"),
         (lambda first, second: None, "return missing"),
         (lambda first, second: ((first - second).float().mean(), 0), ".float() makes"),
     ],
     "check_claim": [
+        (by_bootstrap, "too short for five seeds"),
+        (claim_with(statistics.stdev), "too short for five seeds"),
+        (claim_with(statistics.pstdev), "too short for five seeds"),
         (claim(lambda a, b: statistics.mean(a) > statistics.mean(b) - 0.01), "it compares the means alone"),
         (claim(lambda a, b: abs(statistics.mean(a) - statistics.mean(b)) < 0.01), "a failure when adapters are better"),
         (claim(lambda a, b: interval(a, b)[0] < 0 < interval(a, b)[1]), "no significant difference"),
@@ -432,6 +448,5 @@ RIGHT = {
         right_choosing_with_all_seeds,
         right_unpaired,
         right_without_the_seed_of_the_choice,
-        right_by_bootstrap,
     ],
 }

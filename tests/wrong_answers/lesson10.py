@@ -209,9 +209,9 @@ def by_distance(position_ids):
 
 
 def by_loops(position_ids):
-    matrix = torch.zeros(len(position_ids), len(position_ids), dtype=torch.int)
+    matrix = torch.zeros(len(position_ids), len(position_ids), dtype=torch.bool)
     for i, position in enumerate(position_ids.tolist()):
-        matrix[i, i - position : i + 1] = 1
+        matrix[i, i - position : i + 1] = True
     return matrix
 
 
@@ -290,7 +290,7 @@ WRONG = {
         (not_padded, "the padding is missing"),
         (padded_on_the_left, "the padding stands on the left"),
         (ids_with(lambda ids, *_: ids[:8] + [-100] * (len(ids) - 8)), "-100 is a label, no token"),
-        (ids_with(lambda ids, *_: ids + ids), "22 token ids, there should be 11"),
+        (ids_with(lambda ids, *_: ids + ids), "token ids should be"),
         (appends_in_place, "changed in place"),
         (only_the_answer, "the prompt is missing from the token ids"),
         (labels_without_padding, "8 labels for 11 tokens"),
@@ -320,6 +320,8 @@ WRONG = {
         (lambda lengths, room: None, "return missing"),
     ],
     "check_looking": [
+        (lambda p: right_look(p).long(), "it has numbers (torch.int64)"),
+        (lambda p: right_look(p).float(), "it has numbers (torch.float32)"),
         (lambda p: torch.ones(len(p), len(p)).tril().bool(), "back into other dialogues"),
         (lambda p: grid(p)[2] == grid(p)[3], "may look ahead"),
         (lambda p: right_look(p).tril(-1), "no token may look at itself"),
@@ -337,7 +339,7 @@ WRONG = {
         (window, "one step back only"),
         (lambda p: right_look(p) & (grid(p)[0] - grid(p)[1] <= 2), "other way round", False),
         (lambda p: (p == 0).cumsum(0), "9 × 9"),
-        (lambda p: right_look(p).tolist(), "a tensor"),
+        (lambda p: right_look(p).tolist(), "one tensor"),
         (lambda p: None, "return missing"),
     ],
     "check_bytes": [

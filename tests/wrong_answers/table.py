@@ -26,7 +26,7 @@ def row(exercise: Exercise) -> tuple[int, ...]:
 
 def table() -> str:
     """The table as text, with totals and shares."""
-    titles = {card.number: card.title for card in cards()}
+    titles = {card.exercise.number: card.exercise.title for card in cards()}
     rows = [(f"{e.number} {titles.get(e.number, e.name)}", *row(e)) for e in exercises()]
     totals = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
     wrong, refused, named, right, accepted = totals

@@ -1,0 +1,131 @@
+"""More help with an exercise: what an answer prints, numbers side by side, a puzzle, the stub again."""
+
+import ast
+
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from adapters_lesson.course import help as more_help
+from adapters_lesson.course.checks import check, lesson01
+from adapters_lesson.course.help import puzzle, reset
+from adapters_lesson.course.mine.shelf import exercises
+from adapters_lesson.data import NOTEBOOKS
+
+
+@pytest.fixture(autouse=True)
+def no_mistakes_yet(monkeypatch):
+    monkeypatch.setattr(check, "_made", check.Counter())
+
+
+def test_what_an_answer_prints_is_shown():
+    def answer(d, m):
+        print("called with", d, m)
+        return 2 * d * m
+
+    assert "It printed:\ncalled with 384 16" in repr(lesson01.check_count(answer))
+
+
+def test_what_an_endless_answer_prints_is_cut():
+    def answer(d, m):
+        for n in range(10_000):
+            print("line", n)
+        return 2 * d * m + d + m
+
+    assert len(lesson01.check_count(answer).printed) <= 600
+
+
+def test_a_mistake_made_for_the_third_time_gets_the_numbers_and_a_puzzle():
+    reports = [lesson01.check_count(lambda d, m: 2 * d * m) for _ in range(3)]
+    assert [bool(report.help) for report in reports] == [False, False, True]
+    assert "d = 384, m = 16: yours 12,288, right 12,688" in reports[2].help
+    assert 'puzzle("1.3")' in reports[2].help
+    assert reports[2].message == reports[0].message
+
+
+def test_another_mistake_is_counted_for_itself():
+    lesson01.check_count(lambda d, m: 2 * d * m)
+    lesson01.check_count(lambda d, m: 2 * d * m)
+    assert not lesson01.check_count(lambda d, m: d * m).help
+
+
+def test_tensors_are_shown_side_by_side_too():
+    class Doubled(torch.nn.Module):
+        def __init__(self, d, m):
+            super().__init__()
+            self.down_project, self.up_project = torch.nn.Linear(d, m), torch.nn.Linear(m, d)
+            self.activation = torch.nn.GELU()
+
+        def forward(self, h):
+            return h + 3 * self.up_project(self.activation(self.down_project(h)))
+
+    assert "a value: yours" in [lesson01.check_forward(Doubled) for _ in range(3)][2].help
+
+
+@pytest.mark.parametrize("exercise", exercises())
+def test_every_solution_is_a_puzzle(exercise):
+    game = puzzle(exercise)
+    assert sorted(made.description.replace("\u00a0", " ") for made in game.lines) == sorted(game.solution)
+    for line in game.solution:
+        (made, *_) = [m for m in game.lines if not m.disabled and m.description.replace("\u00a0", " ") == line]
+        made.click()
+    assert "that is the solution" in game.status.value
+
+
+def test_a_line_in_the_wrong_place_is_not_taken():
+    game = puzzle("5.1")
+    game.choose(game.solution[-1])
+    assert game.chosen == []
+    assert "what has to be there before it" in game.status.value
+    game.choose(game.solution[0])
+    game.take_back()
+    assert game.chosen == []
+
+
+def test_the_learners_own_mistake_is_among_the_lines_and_the_stub_comes_back():
+    shell = InteractiveShell.instance()
+    try:
+        shell.reset(new_session=True)
+        shell.run_cell("def count_parameters(model_dim, bottleneck_dim):\n    return 2 * model_dim", store_history=True)
+        game = puzzle("1.3")
+        assert len(game.lines) == len(game.solution) + 1
+        game.choose("    return 2 * model_dim")
+        assert "that line is the wrong one" in game.status.value
+        reset("1.3")
+        assert "raise NotImplementedError" in shell.rl_next_input
+    finally:
+        InteractiveShell.clear_instance()
+
+
+def test_a_line_of_a_class_is_among_the_lines_too():
+    shell = InteractiveShell.instance()
+    try:
+        shell.reset(new_session=True)
+        shell.run_cell("class MyAdapter:\n    def forward(self, h):\n        return 7 * h", store_history=True)
+        assert len(puzzle("1.1").lines) == len(puzzle("1.1").solution) + 1
+    finally:
+        InteractiveShell.clear_instance()
+
+
+@pytest.mark.parametrize(("exercise", "start"), [("1.1", "class MyAdapter"), ("5.2", "T95 = "), ("8.2", "def make_sw")])
+def test_a_stub_that_was_solved_and_saved_comes_back(exercise, start, capsys, monkeypatch, tmp_path):
+    for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
+        text = path.read_text(encoding="utf-8").replace("raise NotImplementedError", "return 1")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(more_help, "NOTEBOOKS", tmp_path)
+    reset(exercise)
+    stub = capsys.readouterr().out
+    assert stub.startswith(start)
+    assert "return" not in stub
+    ast.parse(stub)
+
+
+def test_outside_of_a_notebook_the_stub_is_printed(capsys):
+    reset("1.3")
+    assert "def count_parameters(model_dim: int, bottleneck_dim: int) -> int:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ask", [puzzle, reset])
+def test_an_exercise_that_there_is_not_is_refused(ask):
+    with pytest.raises(ValueError, match=r"there is no exercise '9.9': there are 0.1, 1.1"):
+        ask("9.9")
