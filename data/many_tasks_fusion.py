@@ -3,7 +3,7 @@
 What is asked in the fourth, which of two aspects is judged better, follows from what is asked in the first two. Its few
 examples are texts that these members were trained on, with other labels; its test texts are new to all. All rows take
 the same number of steps; the seed draws the examples, the head and new weights, while the members are trained once. The
-rate with the best validation accuracy at the first seed is run with the others.
+rate with the best validation accuracy (rates.py) is run with all seeds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+from rates import chosen_rate  # type: ignore[import-not-found]
 from torch import nn
 
 from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, encode, load_task, load_tokenizer
@@ -27,8 +28,8 @@ MEMBERS, FURTHER = ("aspect_sentiment", "aspect_agreement", "film_reviews"), "as
 LAYERS, WIDTH = 4, 16
 CONFIG = AdapterConfig(WIDTH, placement="pfeiffer")  # as in AdapterFusion's paper
 MEMBER_TEXTS, MEMBER_EPOCHS, MEMBER_RATE = 1500, 4, 3e-3
-EXAMPLES, STEPS, BATCH, SEEDS = 400, 200, 16, (0, 1, 2)
-RATES = {"head": (1e-2,), "adapter": (1e-3, 3e-3), "fusion": (3e-4, 1e-3)}
+EXAMPLES, STEPS, BATCH, SEEDS = 400, 200, 16, range(5)
+RATES = {"head": (3e-3, 1e-2, 3e-2), "adapter": (1e-3, 3e-3, 1e-2), "fusion": (3e-4, 1e-3)}
 
 
 def ways_to_use(best: str) -> dict[str, tuple[str, Callable[[nn.Module], None]]]:
@@ -60,7 +61,7 @@ def ways_to_use(best: str) -> dict[str, tuple[str, Callable[[nn.Module], None]]]
 def fusion(results: dict[str, Any], save: Callable[[], None], quick: bool) -> None:
     """Fill ``results`` with what is missing, saving after every run."""
     data = {task: encode(load_task(task), load_tokenizer()) for task in (*MEMBERS, FURTHER)}
-    steps, (first, *others) = (2, SEEDS[:2]) if quick else (STEPS, SEEDS)
+    steps, seeds = (2, SEEDS[:2]) if quick else (STEPS, SEEDS)
     results |= {"members": list(MEMBERS), "further": FURTHER, "layers": LAYERS, "examples": EXAMPLES}
     results |= {"bottleneck_dim": WIDTH, "placement": CONFIG.placement, "steps": steps, "batch_size": BATCH}
     rows = results.setdefault("rows", {})
@@ -83,10 +84,14 @@ def fusion(results: dict[str, Any], save: Callable[[], None], quick: bool) -> No
         return runs[-1]
 
     for label, (kind, _) in ways_to_use("").items():
-        tries = [run(label, rate, first) for rate in RATES[kind]]
-        rows[label]["learning_rate"] = max(tries, key=lambda done: done["validation"])["learning_rate"]
-        for seed in others:
-            run(label, rows[label]["learning_rate"], seed)
+
+        def validation(rate: float, seed: int, label: str = label) -> float:
+            return run(label, rate, seed)["validation"]
+
+        rate = chosen_rate(validation, RATES[kind][: 1 if quick else None], seeds)
+        for seed in seeds:
+            run(label, rate, seed)
+        rows[label]["learning_rate"] = rate
     results["stacked_on"] = best_member(rows)
     save()
 
@@ -94,7 +99,9 @@ def fusion(results: dict[str, Any], save: Callable[[], None], quick: bool) -> No
 def best_member(rows: dict[str, Any]) -> str:
     """The member whose features did best with a new head, on the validation split with the first seed."""
     runs = {name: rows.get(f"{name}, new head", {}).get("runs") for name in MEMBERS}
-    scores = {name: done[0]["validation"] for name, done in runs.items() if done}
+    scores = {
+        name: max(one["validation"] for one in done if one["seed"] == SEEDS[0]) for name, done in runs.items() if done
+    }
     return max(scores, key=lambda name: scores[name], default=MEMBERS[0])
 
 

@@ -1,8 +1,8 @@
 """The longer runs behind the lessons' tables: `python data/run_experiments.py film` writes data/results/film.json.
 
-Every row is run with each of its learning rates and seed 0; the rate with the best validation accuracy is then run with
-the other seeds. The test split is not looked at before. A run that is already in the file is not run again, so the
-command can be interrupted and repeated. "learning_rate" starts from the runs of "methods" and adds more rates.
+Every row is run with each of its learning rates and seed 0; the rate with the best validation accuracy (rates.py) is
+then run with the other seeds. The test split is not looked at before. A run that is already in the file is not run again,
+so the command can be interrupted and repeated. "learning_rate" starts from the runs of "methods" and adds more rates.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rates import chosen_rate  # type: ignore[import-not-found]
 
 from adapters_lesson import (
     AdapterConfig,
@@ -66,6 +67,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "aspect": {
         "task": "aspect_sentiment",
         "epochs": 4,
+        "seeds": range(5),
         "rates": {**RATES, "full": (5e-5, 1e-4, 3e-4)},
         "rows": {
             "head only, 4 layers": {"method": "head", "layers": 4},
@@ -74,6 +76,7 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
             "full fine-tuning, 4 layers": {"method": "full", "layers": 4},
             "Houlsby m=1, 3 layers": {**adapter(1, "houlsby"), "layers": 3},
             "Houlsby m=4, 3 layers": {**adapter(4, "houlsby"), "layers": 3},
+            "Houlsby m=8, 3 layers": {**adapter(8, "houlsby"), "layers": 3},  # as large as the next but one
             "Houlsby m=16, 3 layers": {**adapter(16, "houlsby"), "layers": 3},
             "Pfeiffer m=16, 3 layers": {**adapter(16, "pfeiffer"), "layers": 3},
             "parallel m=16, 3 layers": {**adapter(16, "parallel"), "layers": 3},
@@ -82,7 +85,8 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "film": {
         "task": "film_reviews",
         "epochs": 2,
-        "rates": {**RATES, "full": (5e-5, 1e-4)},
+        "seeds": range(5),
+        "rates": {**RATES, "full": (2e-5, 3e-5, 5e-5, 1e-4)},
         "rows": {
             "head only": {"method": "head"},
             "Pfeiffer m=8": adapter(8, "pfeiffer"),
@@ -276,10 +280,13 @@ def main(name: str, only: list[str], path: Path) -> None:
             save()
             return entry["runs"][-1]
 
-        first, *others = experiment.get("seeds", SEEDS)
-        tries = [run(rate, first) for rate in experiment["rates"][row["method"]]]
-        entry["learning_rate"] = max(tries, key=lambda done: done["validation"][-1])["learning_rate"]
-        for seed in others:
+        seeds = experiment.get("seeds", SEEDS)
+
+        def validation(rate: float, seed: int, run: Any = run) -> float:
+            return run(rate, seed)["validation"][-1]
+
+        entry["learning_rate"] = chosen_rate(validation, experiment["rates"][row["method"]], seeds)
+        for seed in seeds:
             run(entry["learning_rate"], seed)
         save()
         print(f"{label}: test accuracy {[round(done['test'], 4) for done in entry['runs']]}", flush=True)
