@@ -1,8 +1,8 @@
 """The longer runs behind the lessons' tables: `python data/run_experiments.py film` writes data/results/film.json.
 
 Every row is run with each of its learning rates and seed 0; the rate with the best validation accuracy (rates.py) is
-then run with the other seeds. The test split is not looked at before. A run that is already in the file is not run again,
-so the command can be interrupted and repeated. "learning_rate" starts from the runs of "methods" and adds more rates.
+then run with the other seeds. The test split is not looked at before. A run that is already in the file is not run
+again, so the command can be interrupted and repeated. "learning_rate" starts from the runs of "methods".
 """
 
 from __future__ import annotations

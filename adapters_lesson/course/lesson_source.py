@@ -13,6 +13,7 @@ from typing import NamedTuple
 from adapters_lesson.data import NOTEBOOKS
 
 SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n(.*?)^ *### END SOLUTION\n?", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"\s*<!-- *(.*?) *-->", re.DOTALL)  # what a sentence claims: see notebooks/claims.py
 HIDDEN = re.compile(r"\n*^### BEGIN HIDDEN TESTS\n.*?^### END HIDDEN TESTS\n?", re.MULTILINE | re.DOTALL)
 CARD = re.compile(r"^### Exercise (\d+\.\d+) · (.+?)\s*$", re.MULTILINE)
 DIFFICULTY = re.compile(r"\*\*Difficulty\*\* (?=[◆◇]{3} )(◆+)◇* · \*\*(\d+) minutes?\*\*( · optional)?")
@@ -98,14 +99,15 @@ class Lesson:
         return tuple(found)
 
 
-def read_lesson(path: Path) -> Lesson:
-    """A lesson from its source, or from a built notebook, which has its cards but no hidden tests."""
+def read_lesson(path: Path, marks: bool = False) -> Lesson:
+    """A lesson from its source, or from a built notebook, which has its cards but no hidden tests and no ``marks``."""
     if path.suffix == ".ipynb":  # what a learner has, without jupytext
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         return Lesson(path.stem, tuple(Cell(cell["cell_type"], "".join(cell["source"])) for cell in cells))
     import jupytext
 
-    return Lesson(path.stem, tuple(Cell(cell.cell_type, cell.source) for cell in jupytext.read(path).cells))
+    cells = [Cell(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
+    return Lesson(path.stem, tuple(c if marks or c.kind == "code" else Cell(c.kind, MARK.sub("", c.source)) for c in cells))
 
 
 def course(notebooks: Path = NOTEBOOKS) -> list[dict[str, str]]:

@@ -1,0 +1,121 @@
+"""What a claim may call: verdicts over seeds by the rule that the course teaches, numbers of results and of outputs.
+
+Accuracies are in per cent, so differences and margins are in points.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any, NamedTuple
+
+from adapters_lesson.course.figures import mean_and_interval
+from adapters_lesson.history import load_results
+
+Values = Mapping[int, float]  # by seed
+
+
+class Verdict(NamedTuple):
+    """Whether a comparison comes out as claimed, and what was found."""
+
+    holds: bool
+    text: str
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def seeds(name: str, *rows: str, key: str = "test", **where: Any) -> dict[int, float]:
+    """Seed to 100 × ``key`` of the runs of one row of data/results/``name``.json, with its chosen learning rate.
+
+    ``where`` picks other runs, for instance ``learning_rate=1e-2`` or a laboratory's ``value=4``. Raises KeyError for a
+    row that is not there, ValueError where no run fits, or two have one seed.
+    """
+    results = load_results(name)
+    *groups, row = rows
+    for group in groups:
+        results = results[group]
+    entry = results["rows"][row]
+    if isinstance(entry, Mapping):
+        where = {**({"learning_rate": entry["learning_rate"]} if "learning_rate" in entry else {}), **where}
+        entry = entry["runs"]
+    fit = [run for run in entry if all(run[setting] == value for setting, value in where.items())]
+    found = {run["seed"]: 100 * _last(run[key]) for run in fit}
+    if not found or len(found) < len(fit):
+        raise ValueError(f"{name}, {row}: {len(fit)} runs with {len(found)} seeds fit {where}")
+    return found
+
+
+def _last(value: Any) -> float:
+    """Of a list, by epoch, the last."""
+    return value[-1] if isinstance(value, Sequence) else value
+
+
+def difference(one: Values, other: Values) -> tuple[float, float, int]:
+    """Mean of ``one`` − ``other`` over the seeds of both, half the width of its 95 % interval, and how many seeds."""
+    both = sorted(one.keys() & other.keys())
+    return *mean_and_interval([one[seed] - other[seed] for seed in both]), len(both)
+
+
+def _verdict(one: Values, other: Values, margin: float, word: str) -> Verdict:
+    middle, half, count = difference(one, other)
+    rules = {
+        "as good": middle - half > -margin,
+        "better": middle - half > margin,
+        "unclear": middle - half <= margin and middle - half <= -margin <= middle + half,
+    }
+    is_ = next((w for w in ("better", "as good") if rules[w]), "worse" if middle + half < -margin else "unclear")
+    found = f"{middle:+.2f} ± {half:.2f} points, {count} seeds, margin {margin:g}: {is_}"
+    return Verdict(rules[word] if word != "unclear" else is_ == "unclear", found)
+
+
+def as_good(one: Values, other: Values, margin: float) -> Verdict:
+    """All of the interval of what ``one`` loses against ``other`` is below the margin."""
+    return _verdict(one, other, margin, "as good")
+
+
+def better(one: Values, other: Values, margin: float = 0) -> Verdict:
+    """All of the interval of what ``one`` gains over ``other`` is above the margin."""
+    return _verdict(one, other, margin, "better")
+
+
+def unclear(one: Values, other: Values, margin: float = 0) -> Verdict:
+    """Neither: these runs cannot tell."""
+    return _verdict(one, other, margin, "unclear")
+
+
+class Outputs:
+    """What the cells of a lesson's committed solved edition have printed, up to a cell."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+        self.cell = -1  # that of the last answer
+
+    def numbers(self, pattern: str) -> tuple[float, ...]:
+        """The groups of the first match, as numbers, in the nearest cell above that has one; else ValueError."""
+        for self.cell in reversed(range(len(self.texts))):
+            if found := re.search(pattern, self.texts[self.cell], re.MULTILINE):
+                return tuple(float(group.replace(",", "").replace("−", "-")) for group in found.groups())
+        raise ValueError(f"no output above matches {pattern}")
+
+    def number(self, pattern: str) -> float:
+        """The first group of that match."""
+        return self.numbers(pattern)[0]
+
+    def said(self, pattern: str) -> bool:
+        """Whether an output above matches."""
+        with_match = (n for n in reversed(range(len(self.texts))) if re.search(pattern, self.texts[n], re.MULTILINE))
+        self.cell = next(with_match, -1)
+        return self.cell >= 0
+
+
+def names(outputs: Outputs) -> dict[str, Any]:
+    """All that a claim may call."""
+    ours = {f.__name__: f for f in (seeds, mean, as_good, better, unclear, difference, load_results, min, max, all, any)}
+    found = {"out": outputs.number, "outs": outputs.numbers, "said": outputs.said}
+    return {**ours, **found, "low": lambda v: min(v.values()), "high": lambda v: max(v.values()),
+            "average": lambda v: mean(v.values()), "abs": abs, "sum": sum, "len": len, "round": round, "zip": zip}  # fmt: skip
