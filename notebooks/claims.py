@@ -21,6 +21,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,12 +86,12 @@ def of_quiz(path: Path) -> Iterator[Sentence]:
         yield from (Sentence(f"quiz {path.stem}, question {number}", -1, one, tuple(marks)) for one in said)
 
 
-def outputs_of(source: Path, before: int | None = None) -> evidence.Outputs:
-    """What the cells of the solved edition have printed, up to the cell ``before``."""
+@cache
+def outputs_of(source: Path) -> list[str]:
+    """What each cell of the solved edition has printed."""
     solved = nbformat.read(source.parents[1] / "solutions" / f"{source.stem}.ipynb", as_version=4)
-    said = (cell.get("outputs", []) for cell in solved.cells[:before])
-    plain = ([o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in outputs] for outputs in said)
-    return evidence.Outputs(["\n".join(one) for one in plain])
+    said = (cell.get("outputs", []) for cell in solved.cells)
+    return ["\n".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in outputs) for outputs in said]
 
 
 def judged(mark: str, outputs: evidence.Outputs) -> tuple[bool, str]:
@@ -135,7 +136,7 @@ def look(only: list[str], show: bool = False) -> tuple[Counter, list[str]]:
             wrong.append(f"{sentence.place}: compares without a mark: {sentence.text}")
         for mark in sentence.marks:
             before = sentence.cell if sentence.cell >= 0 else None
-            holds, found = judged(mark, outputs_of(source, before) if source else evidence.Outputs([]))
+            holds, found = judged(mark, evidence.Outputs(outputs_of(source)[:before] if source else []))
             count[mark.partition(":")[0]] += 1
             if not holds:
                 wrong.append(f"{sentence.place}: does not hold, {found}: {sentence.text} <!-- {mark} -->")
