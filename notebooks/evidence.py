@@ -97,10 +97,10 @@ class Outputs:
 
     def numbers(self, pattern: str) -> tuple[float, ...]:
         """The groups of the first match, as numbers, in the nearest cell above that has one; else ValueError."""
-        for self.cell in reversed(range(len(self.texts))):
-            if found := re.search(pattern, self.texts[self.cell], re.MULTILINE):
-                return tuple(float(group.replace(",", "").replace("−", "-")) for group in found.groups())
-        raise ValueError(f"no output above matches {pattern}")
+        if not self.said(pattern):
+            raise ValueError(f"no output above matches {pattern}")
+        groups = re.search(pattern, self.texts[self.cell], re.MULTILINE).groups()  # type: ignore[union-attr]
+        return tuple(float(group.replace(",", "").replace("−", "-")) for group in groups)
 
     def number(self, pattern: str) -> float:
         """The first group of that match."""
@@ -113,9 +113,23 @@ class Outputs:
         return self.cell >= 0
 
 
+def low(values: Values) -> float:
+    """The lowest over the seeds."""
+    return min(values.values())
+
+
+def high(values: Values) -> float:
+    """The highest over the seeds."""
+    return max(values.values())
+
+
+def average(values: Values) -> float:
+    """The mean over the seeds."""
+    return mean(values.values())
+
+
 def names(outputs: Outputs) -> dict[str, Any]:
-    """All that a claim may call."""
-    ours = {f.__name__: f for f in (seeds, mean, as_good, better, unclear, difference, load_results, min, max, all, any)}
-    found = {"out": outputs.number, "outs": outputs.numbers, "said": outputs.said}
-    return {**ours, **found, "low": lambda v: min(v.values()), "high": lambda v: max(v.values()),
-            "average": lambda v: mean(v.values()), "abs": abs, "sum": sum, "len": len, "round": round, "zip": zip}  # fmt: skip
+    """All that a claim may call, beside Python's own functions."""
+    ours = (seeds, difference, as_good, better, unclear, low, high, average, mean, load_results)
+    told = {"out": outputs.number, "outs": outputs.numbers, "said": outputs.said}
+    return {**{one.__name__: one for one in ours}, **told}
