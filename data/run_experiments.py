@@ -67,7 +67,6 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
     "aspect": {
         "task": "aspect_sentiment",
         "epochs": 4,
-        "seeds": range(5),
         "rates": {**RATES, "full": (5e-5, 1e-4, 3e-4)},
         "rows": {
             "head only, 4 layers": {"method": "head", "layers": 4},
