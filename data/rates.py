@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-LADDER = tuple(step * 10.0**power for power in range(-7, 1) for step in (1, 3))  # where a narrow grid grows
+LADDER = tuple(float(f"{step}e{power}") for power in range(-7, 1) for step in (1, 3))  # where a narrow grid grows
 
 
 def chosen_rate(validation: Callable[[float, int], float], rates: Iterable[float], seeds: Iterable[int]) -> float:
