@@ -129,7 +129,7 @@ def test_what_cannot_be_taken_is_said_and_the_answer_stays_correct(cell, file):
     cell("model = nn.Linear(2, 2)\ndef f(d, m):\n    return 2 * d * m + d + m + 0 * model.in_features")
     said = repr(cell("checks1.check_count(f)"))
     assert said.startswith("✔ 1.3: correct")
-    assert "it uses model, a Linear of the notebook: let it be given as an argument" in said
+    assert "it uses model, a Linear of the notebook: let it be an argument" in said
     assert not file.exists()
 
 
@@ -169,6 +169,44 @@ def test_whatever_goes_wrong_in_taking_the_answer_stays_correct(cell, file):
         assert "taking it out raised TypeError" in repr(cell("checks1.check_count(f)"))
     finally:
         keeping.Notebook.of = before
+
+
+HELP = "def help(d, m):\n    return 2 * d * m + {}"
+OTHER = {  # how an answer uses what was run, and that with a place for what differs in a newer one, which was not run
+    "f = count_parameters": COUNT.replace("d + m", "{}"),
+    "def f(d, m):\n    return help(d, m)": HELP,
+    "f = Size()": "class Size:\n    def __call__(self, d, m):\n        return 2 * d * m + {}",
+    "f = of(2)": "def of(k):\n    return lambda d, m: k * d * m + {}",
+    "f = g": "g = lambda d, m: 2 * d * m + {}",
+    "from __future__ import annotations\nf = lambda d, m: help(d, m)": HELP,
+}
+
+
+@pytest.mark.parametrize("use", OTHER)
+def test_what_was_checked_is_taken_not_a_newer_one_that_never_ran(cell, file, use):
+    checked, other = OTHER[use].format("d + m"), OTHER[use].format("m + d")
+    cell(checked)
+    cell(use)
+    cell(checked)  # a cell may be run again
+    with pytest.raises(ZeroDivisionError):
+        cell(f"1 / 0\n\n{other}")
+    assert "mine/adapters.py now" in repr(cell("checks1.check_count(f)"))
+    assert "+ d + m" in file.read_text(encoding="utf-8")
+    assert "+ m + d" not in file.read_text(encoding="utf-8")
+
+
+def test_a_definition_that_ran_before_its_cell_failed_is_taken(cell, file):
+    cell(COUNT)
+    with pytest.raises(ZeroDivisionError):
+        cell(f"from __future__ import annotations\n{COUNT.replace('d + m', 'm + d')}\n1 / 0")
+    cell("checks1.check_count(count_parameters)")
+    assert "return 2 * d * m + m + d" in file.read_text(encoding="utf-8")
+
+
+def test_a_newer_answer_in_the_cell_of_the_check_is_not_taken_for_the_checked_one(cell, file):
+    cell(COUNT)
+    cell("said = checks1.check_count(count_parameters)\n" + COUNT.replace("d + m", "m + d"))
+    assert "return 2 * d * m + d + m" in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["MyAdapter", "Adapter"])
@@ -247,7 +285,7 @@ def test_a_script_keeps_its_answers_too(file):
 
 def test_what_a_notebook_has_not_run_is_not_there():
     with pytest.raises(CannotTake, match="it has no name"):
-        Notebook([]).handed_in()
+        Notebook([]).handed_in("check_count")
     assert Notebook(["x = ("]).statements == []
 
 
