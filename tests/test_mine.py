@@ -115,6 +115,9 @@ def test_a_class_a_lambda_and_a_function_go_into_the_file(cell, file):
          "MOST = float('inf')\nK = np.array([2, 1])\ndef f(d, m):\n    return int(K @ [d * m, min(d, MOST)]) + m"],
         ["import torch.utils.data\ndef f(d, m):\n    return 2 * d * m + d + m + 0 * len(torch.utils.data.__name__)"],
         ["# pasted\u2028\ndef f(d, m):\n    return 2 * d * m + d + m"],
+        ["f = (\n    lambda d, m: (\n        2 * d * m\n        + d + m\n    )\n)"],
+        ["import functools\ndef told(g):\n    @functools.wraps(g)\n    def h(*a):\n        return g(*a)\n    return h",
+         "@told\ndef f(d, m):\n    return 2 * d * m + d + m"],
         ["def even(d, m, k=2):\n    return d + m if k == 0 else d * m + even(d, m, k - 1)\nf = even"],
     ],
 )  # fmt: skip

@@ -214,7 +214,7 @@ def bound_names(source: str) -> set[str]:
 def _has_made(source: str, value: Any) -> bool:
     """Whether a statement says what a value's functions do: it may stand in a cell that failed before it."""
     functions = vars(value).values() if isinstance(value, type) else [value]
-    with contextlib.suppress(OSError):  # there is no source of what a dataclass writes
+    with contextlib.suppress(Exception):  # there is no source of what a dataclass writes, and code may be any
         return all(inspect.getsource(one) in f"{source}\n" for one in functions if isinstance(one, FunctionType))
     return True
 
