@@ -1,6 +1,7 @@
 """The whole course as a learner: solutions typed in, a library that works alone, and the page about it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,49 @@ def test_without_any_solution_the_course_lends_all(folder):
     assert made.same
     assert list(made.lent) == [exercise for exercise in shelf.exercises() if exercise in NEEDED]
     assert "0 lines, 0 of" in repr(made)
+
+
+def keep_reference(folder, **bodies):
+    """The course's own answers as the learner's, with other code for some: ``e5_1="def …"``."""
+    file = parse(shelf.REFERENCE.read_text(encoding="utf-8"))
+    sections = {key: section.checked("2026-01-01") for key, section in file.sections.items()}
+    for key, body in bodies.items():
+        exercise = key[1:].replace("_", ".")
+        sections[exercise] = replace(sections[exercise], body=body).checked("2026-01-01")
+    path = folder / "mine" / "adapters.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(file._replace(sections=sections).text(), encoding="utf-8")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_time_that_is_none_is_refused(seconds):
+    with pytest.raises(ValueError, match=f"seconds is {seconds}: give the library more than 0 and at most 86400"):
+        graduate(seconds=seconds)
+
+
+def test_an_answer_that_hangs_is_ended_and_named(folder):
+    hang = """
+    import faulthandler
+
+    faulthandler.dump_traceback_later(1, exit=True)  # time is up a second from here, however busy the machine is
+    while True:
+        sorted([2, 1])
+"""
+    body = shelf.reference().sections["5.1"].body
+    keep_reference(folder, e5_1=body.replace("\n", hang, 1))
+    with pytest.raises(RuntimeError) as told:
+        graduate(steps=1, test=10)
+    assert re.fullmatch(
+        r"your library is not done after 600 seconds: 5\.1 is at `(while True:|sorted\(\[2, 1\]\))`\. "
+        r"If it is only slow, give it longer: graduate\(seconds=1200\)",
+        str(told.value),
+    )
+
+
+def test_a_time_that_is_over_before_any_answer_is_at_work_is_not_put_on_one(folder):
+    keep_reference(folder)
+    with pytest.raises(RuntimeError, match=r"not done after 0\.1 seconds: none of its code is at work just now\."):
+        graduate(steps=1, test=10, seconds=0.1)
 
 
 def test_an_answer_that_needs_the_course_is_lent_and_one_that_stops_is_said(folder, monkeypatch):

@@ -18,6 +18,7 @@ def file(tmp_path, monkeypatch):
     monkeypatch.delenv(record.VARIABLE)
     monkeypatch.setattr(record, "_unsaved", {})
     monkeypatch.setattr(predictions, "_compared", set())
+    monkeypatch.setattr(predictions, "_said", {})
     monkeypatch.setattr(predictions, "_asked", {})
     return tmp_path / "progress.json"
 
@@ -134,9 +135,33 @@ def test_a_damaged_prediction_is_left_as_it_is(file, one):
     assert "or altered" in repr(progress())
 
 
-def test_a_result_that_is_no_option_is_refused():
-    prediction("1b", "Which?", ["up", "down"])
-    with pytest.raises(ValueError, match="'left' is none of the options of 1b: up, down"):
-        compare("1b", "left")
+def test_a_result_that_is_no_option_is_told_in_a_line_and_not_counted(file, capsys):
+    prediction("1b", "Which?", ["up", "down"]).commit("up")
+    compare("1b", "left")
+    assert capsys.readouterr().out == "○ you predicted up; it is left, none of the options: up, down\n"
+    assert kept(file) == {"1b": {"said": "up", "question": "Which?"}}
+
+
+def test_a_prediction_without_a_way_to_judge_it_is_refused():
     with pytest.raises(ValueError, match="a prediction wants options, or within, or factor"):
         prediction("1c", "Which?")
+
+
+def test_where_no_progress_is_kept_a_prediction_is_compared_within_the_kernel(file, monkeypatch, capsys):
+    monkeypatch.setenv(record.VARIABLE, "")
+    prediction("1a", "How many?", within=2).commit(0)
+    again = prediction("1a", "How many?", within=2)
+    assert "Committed: 0" in again.status.value
+    again.commit(30)
+    compare("1a", 1)
+    assert capsys.readouterr().out == "✔ you predicted 0, it is 1\n"
+    assert not file.exists()
+    assert "predictions were right" not in repr(progress())
+
+
+def test_what_is_committed_without_progress_does_not_come_back_with_it(file, monkeypatch, capsys):
+    monkeypatch.setenv(record.VARIABLE, "")
+    prediction("1a", "How many?", within=2).commit(3)
+    monkeypatch.delenv(record.VARIABLE)
+    compare("1a", 3)
+    assert capsys.readouterr().out == "○ not predicted; it is: 3\n"

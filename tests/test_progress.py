@@ -6,9 +6,11 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from filelock import FileLock
@@ -148,6 +150,53 @@ def test_a_lesson_that_is_not_built_yet_is_left_out(file, monkeypatch):
     assert "Prefixes" not in repr(progress())
 
 
+def lead(shown):
+    """The note of what is next, and the cell to which it leads, in the folder of the notebook; empty without a link."""
+    (note,) = [note for note in shown.notes if note.startswith("Next: ")] or [""]
+    (link,) = re.findall(r'<a href="(.*?)">Next: ', shown._repr_html_()) or [""]
+    file, _, cell = link.partition("#cell-id=")
+    cells = json.loads(Path(unquote(file)).read_text(encoding="utf-8"))["cells"] if link else []
+    return note, "".join(line for found in cells if found["id"] == cell for line in found["source"])
+
+
+def test_what_is_next_is_one_link_away(file):
+    shutil.copytree(ROOT / "notebooks", file.parent, dirs_exist_ok=True)
+    note, card = lead(progress())
+    assert note == "Next: 0.1 The share that is trained, in 00_start_here.ipynb"
+    assert "### Exercise 0.1 · The share that is trained" in card
+    for exercise in ("0.1", "1.1", "1.3"):
+        record.note_exercise(exercise, correct=exercise != "1.1")
+    note, card = lead(progress())
+    assert note == "Next: 1.1 The forward pass, in 01_the_bottleneck.ipynb"
+    assert "### Exercise 1.1 · The forward pass" in card
+    assert "### Exercise 3.1 ·" in lead(progress("03"))[1]
+
+
+def test_the_link_leads_to_the_learners_edition_from_wherever_it_is_followed(file, monkeypatch):
+    lessons, below = file.parent / "my lessons", file.parent / "other"
+    shutil.copytree(ROOT / "notebooks", lessons)
+    monkeypatch.setenv(record.VARIABLE, str(lessons / "progress.json"))
+    for folder, href in ((lessons / "solutions", "../00_start"), (below, "../my%20lessons/00_start")):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.chdir(folder)
+        assert f'href="{href}' in progress()._repr_html_()
+        assert "### Exercise 0.1 ·" in lead(progress())[1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"cells": [1]}', '{"cells": [{"id": "x", "source": ["# other"]}]}', None])
+def test_where_a_notebook_is_not_the_lesson_there_is_no_link(file, text):
+    if text is not None:
+        (file.parent / "00_start_here.ipynb").write_text(text, encoding="utf-8")
+    assert lead(progress()) == ("Next: 0.1 The share that is trained, in 00_start_here.ipynb", "")
+
+
+def test_where_all_is_done_nothing_is_next(file):
+    for row in re.findall(r"○ (\d+\.\d+)", repr(progress())):
+        record.note_exercise(row, correct=True)
+    assert repr(progress()).startswith("Done so far: 41 of 41")
+    assert "Next" not in repr(progress())
+
+
 @pytest.mark.parametrize("lesson", ["11", "", "x"])
 def test_a_lesson_that_is_not_there_is_named(lesson, file):
     with pytest.raises(ValueError, match=f"nothing to do in lesson '{lesson}'; lessons with exercises: 00, 01"):
@@ -156,6 +205,8 @@ def test_a_lesson_that_is_not_there_is_named(lesson, file):
 
 @pytest.mark.parametrize("lesson", [None, "01"])
 def test_text_and_html_say_the_same(lesson, file):
+    for notebook in (ROOT / "notebooks").glob("0[01]*.ipynb"):  # beside the record, there is a link
+        shutil.copy2(notebook, file.parent)
     lesson01.check_count(right)
     record.note_quiz("01", 3, 4)
     shown = progress(lesson)
@@ -176,7 +227,7 @@ def test_nothing_is_kept_where_the_variable_is_empty(file, monkeypatch):
     lesson01.check_count(right)
     record.note_quiz("01", 3, 4)
     assert repr(progress()).startswith("Done so far: 0 of ")
-    assert "Kept" not in repr(progress())
+    assert "Kept" not in repr(progress()) and "Next" not in repr(progress())
     assert not list(file.parent.iterdir())
 
 

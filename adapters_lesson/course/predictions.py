@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import ipywidgets as widgets
 
 from adapters_lesson.course.explorers.frame import Panel, button, option_button, row
-from adapters_lesson.course.record import known, note
+from adapters_lesson.course.record import file_of_progress, known, note
 
 _compared: set[str] = set()  # whose results this kernel has shown
+_said: dict[str, Any] = {}  # what was committed where no progress is kept
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 
 
@@ -36,6 +37,8 @@ class Prediction(NamedTuple):
 
     def said(self) -> Any:
         """What was committed; None where nothing was."""
+        if file_of_progress() is None:
+            return _said.get(self.key)
         return known()["predictions"].get(self.key, {}).get("said")
 
     def shown(self, value: Any) -> str:
@@ -94,6 +97,7 @@ class PredictionPanel(Panel):
             self.say("The result is there already, so this prediction does not count.")
         else:
             note("predictions", self.asked.key, {"said": said, "question": self.asked.question})
+            _said[self.asked.key] = said
             self._settle(self.asked.said() or said)
 
     def _settle(self, said: Any) -> None:
@@ -122,21 +126,18 @@ def prediction(
 
 
 def compare(key: str, was: Any) -> None:
-    """Say in one line how a prediction compares with the result: an option's text, or a number.
-
-    Raises:
-        ValueError: for a result that is none of the options.
-    """
+    """Say in one line how a prediction compares with the result: an option's text, or a number."""
     was = was.item() if hasattr(was, "item") else was
     _compared.add(key)
     if (asked := _asked.get(key)) is None:  # its cell was not run
         print(f"○ not asked in this session; it is: {was}")
         return
-    if asked.options and was not in asked.options:
-        raise ValueError(f"{was!r} is none of the options of {key}: {', '.join(asked.options)}")
     said = asked.said()
     if said is None:
         print(f"○ not predicted; it is: {asked.shown(was)}")
+        return
+    if asked.options and was not in asked.options:
+        print(f"○ you predicted {said}; it is {was}, none of the options: {', '.join(asked.options)}")
         return
     right, off = asked.judge(said, was)
     seen = {"was": asked.shown(was), "right": right, "off": off}

@@ -5,10 +5,11 @@ import datetime
 import html
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -83,6 +84,16 @@ def known() -> Record:
     return _save(_NOTHING)[0]
 
 
+def rewrite(path: Path, make_text: Callable[[], str]) -> None:
+    """Replace a file's text while no other kernel does: ``make_text`` sees what another has written before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_PATIENCE):
+        text = make_text()
+        if path.exists() and not os.access(path, os.W_OK):  # it could be replaced all the same
+            raise PermissionError("it is read-only")
+        write_atomically(path.resolve(), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
 def _save(new: Record) -> tuple[Record, str]:
     """Merge into the file what is new or was left over. Returns what is known now, and what is wrong with the file."""
     if (path := file_of_progress()) is None:
@@ -92,14 +103,8 @@ def _save(new: Record) -> tuple[Record, str]:
     try:
         there = read_record(path)
         if _merged(there, left) != there:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Another kernel may be about to write what it has read before.
-            with FileLock(path.with_name(f".{path.name}.lock"), timeout=_PATIENCE):
-                there = _merged(read_record(path), left)
-                if path.exists() and not os.access(path, os.W_OK):  # it could be replaced all the same
-                    raise PermissionError("it is read-only")
-                text = json.dumps(_OURS | there, indent=1)
-                write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+            rewrite(path, lambda: json.dumps(_OURS | _merged(read_record(path), left), indent=1))
+            there = read_record(path)
     except (ValueError, OSError, NotImplementedError) as error:  # the last where a file system knows no locks
         ours = f"Name a file in a folder of your own in {VARIABLE}"
         mend = f"It is left as it is: move it away. {ours}" if isinstance(error, ValueError) else ours
@@ -139,6 +144,7 @@ class Progress:
     heading: str
     rows: Sequence[tuple[str, ...]]  # the first names the columns
     notes: tuple[str, ...]
+    link: str = ""  # where the first note leads
 
     def __repr__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
@@ -152,8 +158,11 @@ class Progress:
             scope, kind = ("row", "td") if number else ("col", 'th scope="col"')
             cells = "".join(f"<{kind} {left}>{_spaced(cell)}</{kind[:2]}>" for cell in others)
             rows += f'<tr><th scope="{scope}" {left}>{_spaced(first)}</th>{cells}</tr>'
-        notes = "<br>".join(map(_spaced, self.notes))
-        return f"<div><b>{html.escape(self.heading)}</b><table>{rows}</table><small>{notes}</small></div>"
+        notes = [*map(_spaced, self.notes)]
+        if self.link:
+            notes[0] = f'<a href="{html.escape(self.link)}">{notes[0]}</a>'
+        heading = f"<b>{html.escape(self.heading)}</b>"
+        return f"<div>{heading}<table>{rows}</table><small>{'<br>'.join(notes)}</small></div>"
 
 
 def _spaced(text: str) -> str:
@@ -168,35 +177,51 @@ def progress(lesson: str | None = None) -> Progress:
     as soon as it can be. Raises ValueError where there is no such lesson, or nothing to do in it.
     """
     record, problem = _save(_NOTHING)
-    lessons: dict[str, tuple[str, dict[str, str]]] = {}  # by number, their titles and those of their exercises
+    lessons: dict[str, tuple[str, str, dict[str, str]]] = {}  # by number: file, title, its exercises' titles
     for row in course():
         built = NOTEBOOKS / f"{row['lesson']}.ipynb"
         cards = read_lesson(built).exercises if built.is_file() else ()  # a new lesson is listed before it is built
         if cards:
-            lessons[row["lesson"][:2]] = row["title"], {card.number: card.title for card in cards}
+            lessons[row["lesson"][:2]] = built.name, row["title"], {card.number: card.title for card in cards}
     path = file_of_progress()
     name = f"{NAME}, in the folder of this notebook" if path == Path(NAME).resolve() else str(path)
     kept = (problem or f"Kept in {name}: delete that file to begin anew.",) if path else ()
     number = lesson and str(lesson).zfill(2)
     if number is not None and number not in lessons:
         raise ValueError(f"there is nothing to do in lesson {lesson!r}; lessons with exercises: {', '.join(lessons)}")
-    asked = [exercise for one, (_, exercises) in lessons.items() for exercise in exercises if number in (None, one)]
+    asked = [exercise for one, (*_, exercises) in lessons.items() for exercise in exercises if number in (None, one)]
     states = {exercise: record["exercises"].get(exercise, NOT_ATTEMPTED) for exercise in asked}
     done = f"{list(states.values()).count(DONE)} of {len(states)} exercises"
+    undone = [exercise for exercise, state in states.items() if state != DONE]
+    ahead: tuple[str, ...] = ()
+    link = ""
+    if path and undone:
+        file, _, exercises = lessons[undone[0].partition(".")[0].zfill(2)]
+        ahead = (f"Next: {undone[0]} {exercises[undone[0]]}, in {file}",)
+        link = _link(path.with_name(file), undone[0])
     if number is not None:
-        title, exercises = lessons[number]
+        _, title, exercises = lessons[number]
         quiz = _score(record, number) + (" at the first try" if number in record["quizzes"] else f" {NOT_ATTEMPTED}")
         said = [(f"{exercise} {exercises[exercise]}", f"{_MARKS[s]} {_WORDS[s]}") for exercise, s in states.items()]
-        return Progress(f"{number} {title}: {done} done", [("Exercise", "State"), *said, ("quiz", quiz)], kept)
+        table = [("Exercise", "State"), *said, ("quiz", quiz)]
+        return Progress(f"{number} {title}: {done} done", table, (*ahead, *kept), link)
     rows = [("Lesson", "Exercises", "Quiz")]
-    for one, (title, exercises) in lessons.items():
+    for one, (_, title, exercises) in lessons.items():
         marks = "  ".join(f"{_MARKS[states[exercise]]} {exercise}" for exercise in exercises)
         rows.append((f"{one} {title}", marks, _score(record, one)))
     legend = "   ".join(f"{_MARKS[state]} {words}" for state, words in _WORDS.items())
-    kept = (*_foresight(record), *kept)
     finished = f"{len(lessons.keys() & record['quizzes'])} of {len(lessons)} quizzes"
-    notes = (f"{legend}   (a quiz: how many right at the first try)", *kept)
-    return Progress(f"Done so far: {done}, {finished}", rows, notes)
+    notes = (*ahead, f"{legend}   (a quiz: how many right at the first try)", *_foresight(record), *kept)
+    return Progress(f"Done so far: {done}, {finished}", rows, notes, link)
+
+
+def _link(lesson: Path, exercise: str) -> str:
+    """From this notebook to an exercise's card, if that lesson is there."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # it is the learner's, in whatever state
+        cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
+        (card,) = [cell["id"] for cell in cells if f"### Exercise {exercise} ·" in "".join(cell["source"])]
+        return f"{quote(Path(os.path.relpath(lesson)).as_posix())}#cell-id={card}"
+    return ""
 
 
 def _foresight(record: Record) -> tuple[str, ...]:

@@ -947,7 +947,8 @@ print(why_not_training(bank, optimizer, folder / "saved"))
 head = bank.heads["late"].weight
 known = any(head is p for group in optimizer.param_groups for p in group["params"])
 holds = (bank.active != "late", not head.requires_grad, head.grad is None, not known)
-compare("8f", FAULTS[holds.index(True)])
+found = [fault for fault, there in zip(FAULTS, holds) if there] or ["nothing any more"]  # run again, after the mending
+compare("8f", found[0])
 
 # %% [markdown]
 # Read the two rows of *late*. It is active and trainable, and gradients arrive, but the optimiser was built while

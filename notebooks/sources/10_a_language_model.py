@@ -195,28 +195,34 @@ assert _ids == [3, 8, 5, 7, 2] and _labels == [-100] * 3 + [7, 2], "a row that i
 
 # %% [markdown]
 # Your function now labels every dialogue of this lesson. The prompt is the question in the chat template: the marks and
-# the system message with which this model was trained. How much of a dialogue counts?
-
+# the system message with which this model was trained. (Without SmolLM2 it is the bare question, cut into MiniLM's
+# tokens.) How much of a dialogue counts?
 
 # %%
+words = tokenizer if live else load_tokenizer()
+end = words.eos_token_id if live else words.sep_token_id
+
+
 def label_all(my):
     labelled = {split: [] for split in task}
     for split, rows in task.items():
         for row in rows:
-            texts = [chat_prompt(tokenizer, row["question"]), row["answer"]]
-            prompt, answer = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            texts = [chat_prompt(tokenizer, row["question"]) if live else row["question"], row["answer"]]
+            prompt, answer = words(texts, add_special_tokens=False)["input_ids"]
             length = len(prompt) + len(answer) + 1  # no padding yet
-            ids, labels = my.make_labels(prompt, answer, tokenizer.eos_token_id, tokenizer.pad_token_id, length)
+            ids, labels = my.make_labels(prompt, answer, end, words.pad_token_id, length)
             labelled[split].append({"input_ids": list(ids), "labels": list(labels)})
     return {split: Dataset.from_list(rows) for split, rows in labelled.items()}
 
 
-if live:
-    data = mine.run(label_all, "10.1")
-    lengths = [len(ids) for ids in data["train"]["input_ids"]]
-    counted = sum(label != -100 for labels in data["train"]["labels"] for label in labels)
-    print("".join(tokenizer.convert_ids_to_tokens(data["train"][0]["input_ids"])).replace("Ġ", " ").replace("Ċ", "⏎\n"))
-    print(f"\n{len(lengths)} dialogues of {min(lengths)} to {max(lengths)} tokens, of which {100 * counted / sum(lengths):.0f} % count")  # fmt: skip
+data = mine.run(label_all, "10.1")
+lengths = [len(ids) for ids in data["train"]["input_ids"]]
+counted = sum(label != -100 for labels in data["train"]["labels"] for label in labels)
+tokens = words.convert_ids_to_tokens(data["train"][0]["input_ids"])
+print(("" if live else " ").join(tokens).replace("Ġ", " ").replace("Ċ", "⏎\n"))
+print(f"\n{len(lengths)} dialogues of {min(lengths)} to {max(lengths)} tokens, of which {100 * counted / sum(lengths):.0f} % count")  # fmt: skip
+if not live:
+    print("(with SmolLM2's chat template the prompts are longer, and about half counts)")
 
 # %% [markdown]
 # About half. That saves memory, too: at each place the model gives one number, a **logit**, for every token of its

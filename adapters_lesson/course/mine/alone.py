@@ -2,16 +2,16 @@
 
     python alone.py TASK.json
 
-TASK.json says where the learner's file, MiniLM and the texts are, and what to do; the outcome goes beside it. Nothing
-of ``adapters_lesson`` is imported here, and nothing can be.
+TASK.json says where the learner's file and MiniLM are, and what to do with which texts; the outcome goes beside it.
+Nothing of ``adapters_lesson`` is imported here, and nothing can be.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +70,14 @@ def adapted(my: Any, folder: str, width: int) -> Film:
 
 def batches(tokenizer: Any, texts: Any, size: int) -> Any:
     """Batches of token ids, mask and labels, in the texts' order."""
-    for start in range(0, len(texts), size):
-        part = texts[start : start + size]
+    for start in range(0, len(texts["text"]), size):
+        part = {column: values[start : start + size] for column, values in texts.items()}
         tokens = tokenizer(part["text"], truncation=True, max_length=64, padding=True, return_tensors="pt")
         yield tokens["input_ids"], tokens["attention_mask"], torch.tensor(part["label"])
 
 
 def main(task: dict[str, Any]) -> dict[str, Any]:
     """Train and test; returns the outcome."""
-    from datasets import load_from_disk
     from transformers import AutoTokenizer
 
     spec = importlib.util.spec_from_file_location("adapters", task["mine"])
@@ -87,7 +86,7 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     spec.loader.exec_module(my)  # type: ignore[union-attr]
 
     torch.manual_seed(task["seed"])
-    texts = load_from_disk(task["texts"])
+    texts = task["texts"]
     tokenizer = AutoTokenizer.from_pretrained(task["minilm"], local_files_only=True)
     model = adapted(my, task["minilm"], task["width"])
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -95,11 +94,9 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     torch.save(start, task["start"])  # the course begins its own run there
     optimizer = torch.optim.AdamW(trained, lr=task["learning_rate"])
     kept = kept_bytes(model, next(batches(tokenizer, texts["train"], task["batch_size"])))
-    began = time.perf_counter()
     losses = [
         my.training_step(model, optimizer, batch) for batch in batches(tokenizer, texts["train"], task["batch_size"])
     ]
-    seconds = time.perf_counter() - began
     state = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
     standing = [*model.parameters(), *(p.grad for p in trained if p.grad is not None), *state]
     with torch.no_grad():
@@ -110,7 +107,6 @@ def main(task: dict[str, Any]) -> dict[str, Any]:
     return {
         "losses": losses,
         "answers": torch.cat(answers).tolist(),
-        "seconds": seconds,
         "trained": count,
         "total": total,
         "formula": 2 * len(model.blocks) * my.count_parameters(model_dim, task["width"]) + 2 * model_dim + 2,
@@ -141,5 +137,7 @@ def kept_bytes(model: Film, batch: tuple) -> dict[str, Any]:
 if __name__ == "__main__":
     sys.modules["adapters_lesson"] = None  # type: ignore[assignment]  # importing it fails from here on
     task_file = Path(sys.argv[1])
-    outcome = main(json.loads(task_file.read_text(encoding="utf-8")))
+    given = json.loads(task_file.read_text(encoding="utf-8"))
+    faulthandler.dump_traceback_later(given["seconds"], exit=True)  # it says where this process is
+    outcome = main(given)
     task_file.with_name("outcome.json").write_text(json.dumps(outcome), encoding="utf-8")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import base64
-import contextlib
 import html
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,18 +20,19 @@ from torch import nn
 from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.course.figures import graduation_figure
 from adapters_lesson.course.record import known
-from adapters_lesson.data import load_task, minilm_folder
+from adapters_lesson.data import load_minilm, load_task, load_tokenizer, minilm_folder
 from adapters_lesson.insertion import insert_adapters
 from adapters_lesson.methods import set_trainable
 from adapters_lesson.transformer import Classifier
 
 from . import alone
 from .keeping import file_of_mine, shelf
-from .my_file import MyFile
+from .my_file import MyFile, parse
 from .shelf import exercises, reference
 
 NEEDED = ("1.1", "1.2", "1.3", "2.4", "3.1", "3.2", "4.2", "4.4", "5.1")  # what ``alone`` is made of
 TASK: dict[str, Any] = {"seed": 0, "width": 16, "batch_size": 32, "learning_rate": 1e-3}
+_LONGEST = 86_400  # seconds
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Adapters, from scratch: what I built</title>
@@ -42,7 +42,7 @@ pre {{ overflow-x: auto; padding: 1em; border: 1px solid #8888 }} :root {{ color
 </head><body><h1>What I built</h1>
 <p>My adapter library, written in the course <em>Adapters, from scratch</em>. Without the course beside it, it put
 adapters into MiniLM and taught it to judge film reviews.</p>
-<table>{rows}</table>
+{table}
 <p><img alt="The training loss of my library and of the course's, step by step, and what the table says."
 src="data:image/png;base64,{data}"></p>
 <h2>The library</h2><pre>{code}</pre></body></html>
@@ -103,47 +103,56 @@ class Graduation(NamedTuple):
         return "\n".join(f"{what:22}{said}" for what, said in self.rows())
 
     def _repr_html_(self) -> str:
-        left = 'style="text-align: left"'
-        rows = (
-            f'<tr><th scope="row" {left}>{html.escape(w)}</th><td {left}>{html.escape(s)}</td></tr>'
-            for w, s in self.rows()
-        )
-        return f"<table>{''.join(rows)}</table>"
+        row = '<tr><th scope="row" style="text-align: left">{}</th><td style="text-align: left">{}</td></tr>'
+        return f"<table>{''.join(row.format(*map(html.escape, words)) for words in self.rows())}</table>"
 
 
-def graduate(steps: int = 60, test: int = 1000) -> Graduation:
+def graduate(steps: int = 60, test: int = 1000, seconds: float = 600) -> Graduation:
     """Let the learner's library work without the course, compare it with the course's, and write the page.
 
     The page is mine/graduation.html, with the picture mine/graduation.png, both beside the library. What the learner
-    has not written yet is lent by the course, and named.
+    has not written yet is lent by the course, and named. It takes about a minute; after ``seconds`` it is ended.
 
     Raises:
-        RuntimeError: where the library stops: with what it says.
+        RuntimeError: where the library stops, with what it says, or is not done in time, with where it is.
     """
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError(f"seconds is {seconds!r}: give the library more than 0 and at most {_LONGEST}, a day")
     mine, lent = _lendable()
-    with tempfile.TemporaryDirectory() as name, _without_bars():
+    with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "adapters.py").write_text(mine.text(), encoding="utf-8")
-        texts = load_task("film_reviews")
-        texts["train"] = texts["train"].shuffle(seed=TASK["seed"]).select(range(steps * TASK["batch_size"]))
-        texts["test"] = texts["test"].select(range(test))
-        texts.save_to_disk(str(folder / "texts"))
+        reviews = load_task("film_reviews")
+        train = reviews["train"].shuffle(seed=TASK["seed"]).select(range(steps * TASK["batch_size"]))
+        texts = {"train": train.to_dict(), "test": reviews["test"][:test]}
         task = TASK | {"mine": str(folder / "adapters.py"), "minilm": str(minilm_folder())}
-        task |= {"texts": str(folder / "texts"), "start": str(folder / "start.pt")}
+        task |= {"texts": texts, "start": str(folder / "start.pt"), "seconds": seconds}
         (folder / "task.json").write_text(json.dumps(task), encoding="utf-8")
         command = [sys.executable, "-W", "ignore", alone.__file__, str(folder / "task.json")]
         done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if done.returncode:
-            said = done.stderr.strip().splitlines()
-            raise RuntimeError(f"your library stops without the course: {said[-1] if said else done.returncode}")
+            raise RuntimeError(_what_stopped(done, mine.text(), seconds))
         outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
-        course = _by_the_course(task, texts)
+        course = _by_the_course(task)
     own = shelf().mine
     pieces = len([e for e in own.sections if e in exercises()])
     lines = len(own.text().splitlines()) if pieces else 0
     made = Graduation(outcome, course, lent, texts["test"]["label"], lines, pieces)
     _write_page(made, own)
     return made
+
+
+def _what_stopped(done: subprocess.CompletedProcess[str], library: str, seconds: float) -> str:
+    """Why the library has come to no end alone: the error that it raised, or where it was when time was up."""
+    *_, last = f"{done.returncode}\n{done.stderr}".strip().splitlines()
+    if "Timeout (" not in done.stderr:
+        return f"your library stops without the course: {last}"
+    where = "none of its code is at work just now"
+    if found := re.search(r'adapters\.py", line (\d+)', done.stderr):  # the innermost call comes first
+        line = int(found[1])
+        where = f"{parse(library).exercise_at(line)} is at `{library.splitlines()[line - 1].strip()}`"
+    longer = f"graduate(seconds={2 * seconds:g})"
+    return f"your library is not done after {seconds:g} seconds: {where}. If it is only slow, give it longer: {longer}"
 
 
 def _lendable() -> tuple[MyFile, dict[str, str]]:
@@ -164,52 +173,28 @@ def _lendable() -> tuple[MyFile, dict[str, str]]:
     return file, {exercise: why for exercise, why in lent.items() if exercise in NEEDED}
 
 
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """Inside, the libraries show no progress bars and give no reports: a saved notebook would keep them as noise."""
-    import datasets
-    from transformers.utils import logging
-
-    bars, level = datasets.utils.are_progress_bars_disabled(), logging.get_verbosity()
-    others = logging.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if not bars:
-            datasets.enable_progress_bars()
-        if others:
-            logging.enable_progress_bar()
-
-
 def _names_in(body: str) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
 
 
-def _by_the_course(task: dict[str, Any], texts: Any) -> dict[str, Any]:
+def _by_the_course(task: dict[str, Any]) -> dict[str, Any]:
     """The same run with the course's library, from the same start."""
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(task["minilm"], local_files_only=True)
-    base_model = AutoModel.from_pretrained(task["minilm"], local_files_only=True, add_pooling_layer=False)
-    model, start = Classifier(base_model, 2).eval(), torch.load(task["start"], weights_only=True)
+    model, start = Classifier(load_minilm(), 2).eval(), torch.load(task["start"], weights_only=True)
     for adapter, state in zip(insert_adapters(model, AdapterConfig(task["width"])), start["adapters"], strict=True):
         adapter.load_state_dict(state)
     model.head.load_state_dict(start["head"])
     set_trainable(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=task["learning_rate"])
     losses = []
-    for ids, mask, labels in alone.batches(tokenizer, texts["train"], task["batch_size"]):
+    for ids, mask, labels in alone.batches(load_tokenizer(), task["texts"]["train"], task["batch_size"]):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(ids, mask), labels)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
+    tested = alone.batches(load_tokenizer(), task["texts"]["test"], 100)
     with torch.no_grad():
-        answers = [model(ids, mask).argmax(-1) for ids, mask, _ in alone.batches(tokenizer, texts["test"], 100)]
+        answers = [model(ids, mask).argmax(-1) for ids, mask, _ in tested]
     return {"losses": losses, "answers": torch.cat(answers).tolist()}
 
 
@@ -223,6 +208,5 @@ def _write_page(made: Graduation, own: MyFile) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_name("graduation.png").write_bytes(picture.getvalue())
     data = base64.b64encode(picture.getvalue()).decode()
-    rows = "".join(f'<tr><th scope="row">{html.escape(w)}</th><td>{html.escape(s)}</td></tr>' for w, s in made.rows())
-    code = html.escape(own.text())
-    path.with_name("graduation.html").write_text(_PAGE.format(data=data, rows=rows, code=code), encoding="utf-8")
+    page = _PAGE.format(table=made._repr_html_(), data=data, code=html.escape(own.text()))
+    path.with_name("graduation.html").write_text(page, encoding="utf-8")

@@ -98,10 +98,8 @@ def _is_plain(value: Any) -> bool:
     """Whether a value can be copied and computed with twice: numbers, texts, settings, tensors outside of a graph."""
     if isinstance(value, torch.Tensor):
         return not value.requires_grad
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple, dict)):
+        return all(map(_is_plain, value.values() if isinstance(value, dict) else value))
     return value is None or isinstance(value, (bool, int, float, str)) or dataclasses.is_dataclass(value)
 
 
@@ -136,7 +134,7 @@ def _fault(error: BaseException, pieces: Shelf, exercises: tuple[str, ...]) -> F
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     what = f"{type(error).__name__}: {_short(error)}"
     for file, line in reversed(frames):
-        if file == str(pieces.path) and (exercise := pieces.exercise_at(line)):
+        if file == str(pieces.path) and (exercise := pieces.mine.exercise_at(line)):
             return Fault(exercise, f"raised {what}{_in_line(pieces, line)}")
     return Fault(", ".join(yours), f"stopped with {what}")
 
@@ -183,9 +181,9 @@ def _no_standstill(pieces: Shelf) -> Iterator[None]:
     try:
         yield
     except _Standstill:
-        line = next((line for line in stuck if pieces.exercise_at(line)), stuck[0])
+        line = next((line for line in stuck if pieces.mine.exercise_at(line)), stuck[0])
         what = f"has been at one call for {_STUCK:.0f} seconds{_in_line(pieces, line)}: it may never end"
-        raise Fault(pieces.exercise_at(line) or "?", what) from None
+        raise Fault(pieces.mine.exercise_at(line) or "?", what) from None
     finally:
         done.set()
         thread.join()

@@ -6,20 +6,18 @@ import contextlib
 import datetime
 import importlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from adapters_lesson.course.record import file_of_progress
-from adapters_lesson.guards.safe_files import write_atomically
+from adapters_lesson.course.record import file_of_progress, rewrite
 
 from .my_file import GIVEN, MyFile, parse
 from .shelf import Shelf, exercises, public_name, reference
 from .taken import CannotTake, Notebook
-
-_PATIENCE = 2.0  # seconds to wait for another kernel that writes
 
 
 def file_of_mine() -> Path | None:
@@ -32,9 +30,17 @@ def read_mine() -> MyFile:
     """What the learner's file says; nothing, where there is none. Raises OSError where it cannot be read."""
     path = file_of_mine()
     try:
-        return parse(path.read_text(encoding="utf-8-sig") if path and path.is_file() else "")
+        text = path.read_text(encoding="utf-8-sig") if path and path.is_file() else ""
     except UnicodeError as error:
         raise OSError(f"it is no text in UTF-8 ({error}): save it as that, or move it away") from error
+    mine = parse(text)
+    for exercise in (one for one in exercises() if one not in mine.sections):
+        name = public_name(exercise)
+        if found := re.search(rf"^(?:(?:class|def) {name}\b|{name} *[:=][^=])", text, re.MULTILINE):
+            line = text.count("\n", 0, found.start()) + 1
+            heading = f"# --- {exercise} · {exercises()[exercise].title} · mine ---"
+            raise OSError(f"{name}, in line {line}, is under no heading of its own: write `{heading}` above its code")
+    return mine
 
 
 def shown(exercise: str) -> str:
@@ -76,28 +82,16 @@ def keep(exercise: str, answer: Any, judge: Callable[[Any], Any]) -> str:
         trial = Shelf(parse(put(read_mine()).text()), path, judge=lambda exercise, answer: _fault(judge(answer)))
         if fault := trial.why.get(exercise) or trial.fault(exercise):
             return f"It stays out of mine/adapters.py: taken out of the notebook it is no longer right ({fault})."
-        _write(path, put)
+        rewrite(path, lambda: put(read_mine()).text())
     except CannotTake as reason:
         return f"It stays out of mine/adapters.py: {reason}."
     except Timeout:
         return "mine/adapters.py is being written by another notebook: check again in a moment."
     except OSError as error:
-        return f"mine/adapters.py cannot be written: {getattr(error, 'strerror', None) or error}."
+        return f"mine/adapters.py stays as it is: {getattr(error, 'strerror', None) or error}."
     except Exception as error:  # code may be written in any way; the answer is correct all the same
-        return (
-            f"It stays out of mine/adapters.py: taking it out of the notebook raised {type(error).__name__}: {error}."
-        )
+        return f"It stays out of mine/adapters.py: taking it out raised {type(error).__name__}: {error}."
     return f"It is {public} in mine/adapters.py now."
-
-
-def _write(path: Path, change: Callable[[MyFile], MyFile]) -> None:
-    """Change the file as it is at this moment: another kernel may have written since."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_PATIENCE):
-        text = change(read_mine()).text()
-        if path.exists() and not os.access(path, os.W_OK):  # it could be replaced all the same
-            raise PermissionError("it is read-only")
-        write_atomically(path.resolve(), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def shelf(without: dict[str, str] | None = None) -> Shelf:
@@ -112,6 +106,10 @@ def shelf(without: dict[str, str] | None = None) -> Shelf:
     changed = [e for e, section in mine.sections.items() if e not in found.why and not section.unchanged]
     if changed and path is not None:
         marked = {s.body: s.checked(f"{datetime.date.today()}") for s in map(mine.sections.__getitem__, changed)}
+
+        def mark(there: MyFile) -> MyFile:
+            return there._replace(sections={e: marked.get(s.body, s) for e, s in there.sections.items()})
+
         with contextlib.suppress(OSError):  # else it is checked again the next time
-            _write(path, lambda m: m._replace(sections={e: marked.get(s.body, s) for e, s in m.sections.items()}))
+            rewrite(path, lambda: mark(read_mine()).text())
     return found

@@ -81,6 +81,11 @@ class MyFile(NamedTuple):
             head = f"{head.rstrip()}\n\n\n{section.heading}\n{section.body.strip()}\n"
         return head
 
+    def exercise_at(self, line: int) -> str | None:
+        """The exercise whose answer has this line of the file."""
+        begun = [section for section in self.sections.values() if section.line <= line]
+        return max(begun, key=lambda section: section.line).exercise if begun else None
+
     def with_answer(
         self, exercise: str, title: str, public: str, taken: Taken, pieces: Iterable[str], given: Iterable[Section] = ()
     ) -> MyFile:
@@ -128,14 +133,13 @@ def parse(text: str) -> MyFile:
         sections[match[1]] = Section(match[1], match[2], match[3], body.strip("\n"), first)
     imports: dict[str, str] = {}
     typed: dict[str, str] = {}
-    above = []
     head = text[: starts[0]]
     try:
         tree = ast.parse(head)
     except SyntaxError:
         return MyFile({}, {}, head.replace(_ABOUT, ""), sections)
     inside = {n for node in tree.body for n in range(node.lineno, (node.end_lineno or 0) + 1)}
-    above += [line for n, line in enumerate(head.split("\n"), 1) if n not in inside and line.startswith("#")]
+    above = [line for n, line in enumerate(head.split("\n"), 1) if n not in inside and line.startswith("#")]
     for node in tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             if getattr(node, "module", "") != "__future__":
@@ -162,14 +166,11 @@ def _sorted_imports(lines: Iterable[str]) -> str:
         standard = words[1].partition(".")[0] in sys.stdlib_module_names
         key = not standard, words[0] == "from", words[1] if words[0] == "from" else line
         groups.setdefault(key, set()).add(line.partition(" import ")[2])
-    blocks: list[str] = []
-    for late in (False, True):
-        block = []
-        for (other, from_, what), names in sorted(groups.items()):
-            if other == late:
-                block.append(f"from {what} import {', '.join(sorted(names))}" if from_ else what)
-        blocks += ["\n".join(block)] if block else []
-    return "\n\n".join(blocks) + "\n" if blocks else ""
+    blocks: dict[bool, str] = {}
+    for (late, from_, what), names in sorted(groups.items()):
+        line = f"from {what} import {', '.join(sorted(names))}" if from_ else what
+        blocks[late] = f"{blocks.get(late, '')}{line}\n"
+    return "\n".join(blocks.values())
 
 
 def in_order(sections: Mapping[str, Section]) -> list[Section]:
@@ -203,7 +204,8 @@ def renamed(source: str, old: str, new: str) -> str:
             inside = node.body if isinstance(node.body, list) else [node.body]
             arguments = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
             globals_ = {n for part in ast.walk(node) if isinstance(part, ast.Global) for n in part.names}
-            local = arguments | (set().union(*map(_assigned, inside)) - globals_)
+            assigned = set().union(*(bound_names(ast.unparse(part)) for part in inside))
+            local = arguments | (assigned - globals_)
             if old not in local:
                 for part in inside:
                     visit(part)
@@ -225,11 +227,6 @@ def renamed(source: str, old: str, new: str) -> str:
         whole = lines[line - 1]
         lines[line - 1] = whole[:column] + new.encode() + whole[column + len(old.encode()) :]
     return b"\n".join(lines).decode()
-
-
-def _assigned(node: ast.AST) -> set[str]:
-    """The names to which a statement of a function gives a value, its own functions' not counted."""
-    return bound_names(ast.unparse(node)) if isinstance(node, ast.stmt) else set()
 
 
 def renamed_import(line: str, name: str) -> str:

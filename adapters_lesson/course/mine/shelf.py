@@ -115,11 +115,6 @@ class Shelf:
         said = [f"yours ({', '.join(yours)})"] * bool(yours) + [f"the course's ({ours})"] * bool(ours)
         return f"Runs on {' and '.join(said)}."
 
-    def exercise_at(self, line: int) -> str | None:
-        """The exercise whose answer has this line of the learner's file."""
-        begun = [section for section in self.mine.sections.values() if section.line <= line]
-        return max(begun, key=lambda section: section.line).exercise if begun else None
-
 
 def _execute(source: str, names: dict[str, Any], file: str | Path = "<imports>", line: int = 1) -> None:
     """Run code as the lines of a file that begin with ``line``, so that errors name the file's own lines."""

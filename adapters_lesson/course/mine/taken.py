@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+import inspect
 import re
 import symtable
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy
@@ -17,7 +19,6 @@ import torch
 from torch import nn
 
 _WRITTEN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_TIMING = ("time", "capture")  # cell magics that run the cell in the notebook's own namespace
 _CONSTANTS: tuple[type, ...] = (torch.Tensor, torch.dtype, torch.device, numpy.ndarray, numpy.generic, float, range)
 _CONSTANTS += (re.Pattern, TypeVar, type)
 
@@ -43,11 +44,11 @@ class Statement(NamedTuple):
 
 
 class Notebook:
-    """What a kernel has run: the ``cells``, oldest first, and the ``names`` with their values (None: not known)."""
+    """What a kernel has run: the ``cells``, oldest first, and the ``names`` with their values, where they are known."""
 
     def __init__(self, cells: Sequence[str], names: dict[str, Any] | None = None) -> None:
         self.statements = [statement for cell in cells for statement in _statements(cell)]
-        self.names = names
+        self.names = names or {}
 
     @staticmethod
     def shell() -> Any:
@@ -65,32 +66,33 @@ class Notebook:
 
     def name_of(self, answer: Any) -> str | None:
         """What the answer is called; None where it has no name, as a lambda in the check's brackets."""
-        named = [name for name, value in (self.names or {}).items() if value is answer and name[0] != "_"]
+        named = [name for name, value in self.names.items() if value is answer and name[0] != "_"]
         own = getattr(answer, "__name__", None)
         return own if own in named else next(iter(reversed(named)), None)
 
-    def handed_in(self, check: str = "") -> str:
-        """The expression in the brackets of the last call of a check, or of the one called ``check``."""
+    def handed_in(self, check: str) -> str:
+        """The expression in the brackets of the last call of a check."""
         for node, _ in reversed(self.statements):
             for call in ast.walk(node):
-                if isinstance(call, ast.Call) and call.args:
-                    named = ast.unparse(call.func).rpartition(".")[2]
-                    if named == check or (not check and named.startswith("check_")):
-                        return ast.unparse(call.args[0])
+                if isinstance(call, ast.Call) and call.args and ast.unparse(call.func).rpartition(".")[2] == check:
+                    return ast.unparse(call.args[0])
         raise CannotTake("it has no name: give it one, and check that")
 
     def definition(self, name: str, end: int | None = None) -> list[Statement]:
         """What gives the name its value, before it what it was in ``f = cache(f)``, and later changes of attributes."""
         there = self.statements[:end]
-        for place in range(len(there) - 1, -1, -1):
-            if name in _bound(node := there[place].node):
-                earlier = self.definition(name, place) if name in needed_at_once(node) else []
-                after = [] if isinstance(node, (ast.Import, ast.ImportFrom)) else there[place + 1 :]
-                return [*earlier, there[place], *(s for s in after if name in _patched(s.node))]
-        return []
+        places = [place for place, statement in enumerate(there) if name in _bound(statement.node)]
+        if not places:
+            return []
+        value = self.names.get(name) if end is None else None
+        place = max(places, key=lambda place: (_has_made(there[place].source, value), place))
+        node = there[place].node
+        earlier = self.definition(name, place) if name in needed_at_once(node) else []
+        after = [] if isinstance(node, (ast.Import, ast.ImportFrom)) else there[place + 1 :]
+        return [*earlier, there[place], *(s for s in after if name in _patched(s.node))]
 
     def take(self, name: str | None, public: str, check: str = "") -> Taken:
-        """What is called ``name``; None: what was handed to the last check, under the name ``public``.
+        """What is called ``name``; None: what was handed to the ``check``, under the name ``public``.
 
         Raises:
             CannotTake: where it uses what is no code, such as a model of the notebook.
@@ -136,20 +138,18 @@ class _Taking:
                 self.add(name)
         for name in named - run:
             for statement in self.notebook.definition(name)[:1]:
-                if isinstance(statement.node, (ast.Import, ast.ImportFrom)):
-                    self.typed |= {*_imports_of(statement.node, name)}
+                self.typed |= {*_imports_of(statement.node, name)}
         self.statements |= {source: None}
 
     def _is_constant(self, name: str, node: ast.stmt) -> bool:
         """Whether a statement only gives one name a value that is code, or plain."""
         targets = getattr(node, "targets", [getattr(node, "target", None)])
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or not all(isinstance(t, ast.Name) for t in targets):
-            return False
-        return self.notebook.names is None or _is_code(self.notebook.names.get(name))
+        assigns = isinstance(node, (ast.Assign, ast.AnnAssign)) and all(isinstance(t, ast.Name) for t in targets)
+        return assigns and _is_code(self.notebook.names.get(name))
 
     def _add_value(self, name: str) -> None:
         """A value whose statement says too much or is not there."""
-        if self.notebook.names is None or name not in self.notebook.names:
+        if name not in self.notebook.names:
             return  # nobody has given it a value: it is as unknown in the file as it was in the notebook
         value = self.notebook.names[name]
         stars = [s.node.module for s in self.notebook.statements if isinstance(s.node, ast.ImportFrom)]
@@ -163,8 +163,7 @@ class _Taking:
         elif _is_code(value):
             raise CannotTake(f"{name} is not written on its own at the top of a cell, as def, class or {name} = …")
         else:
-            what = type(value).__name__
-            raise CannotTake(f"it uses {name}, a {what} of the notebook: let it be given as an argument")
+            raise CannotTake(f"it uses {name}, a {type(value).__name__} of the notebook: let it be an argument")
 
 
 def _statements(cell: str) -> Iterator[Statement]:
@@ -185,10 +184,10 @@ def _statements(cell: str) -> Iterator[Statement]:
 
 
 def _under_magic(node: ast.stmt) -> str | None:
-    """What stands below %%time and the like."""
+    """What stands below the cell magics that run it in the notebook's own namespace."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         arguments = [a.value for a in node.value.args if isinstance(a, ast.Constant)]
-        if ast.unparse(node.value.func).endswith(".run_cell_magic") and arguments and arguments[0] in _TIMING:
+        if ast.unparse(node.value.func).endswith(".run_cell_magic") and arguments[:1] in (["time"], ["capture"]):
             return str(arguments[-1])
     return None
 
@@ -207,10 +206,17 @@ def _bound(node: ast.AST) -> set[str]:
 
 def bound_names(source: str) -> set[str]:
     """The names that code gives to its surroundings; none where it is no Python."""
-    try:
+    with contextlib.suppress(SyntaxError):
         return _bound(ast.parse(source))
-    except SyntaxError:
-        return set()
+    return set()
+
+
+def _has_made(source: str, value: Any) -> bool:
+    """Whether a statement says what a value's functions do: it may stand in a cell that failed before it."""
+    functions = vars(value).values() if isinstance(value, type) else [value]
+    with contextlib.suppress(Exception):  # there is no source of what a dataclass writes, and code may be any
+        return all(inspect.getsource(one) in f"{source}\n" for one in functions if isinstance(one, FunctionType))
+    return True
 
 
 def _patched(node: ast.stmt) -> set[str]:
@@ -244,8 +250,7 @@ class _WithoutAnnotations(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        value = node.value or ast.Constant(None)
-        return ast.copy_location(ast.Assign([node.target], self.visit(value)), node)
+        return ast.copy_location(ast.Assign([node.target], self.visit(node.value or ast.Constant(None))), node)
 
 
 def _free_names(source: str) -> tuple[set[str], set[str]]:
@@ -255,9 +260,8 @@ def _free_names(source: str) -> tuple[set[str], set[str]]:
         found, tables = set(), [symtable.symtable(text, "answer", "exec")]
         for table in tables:
             tables += table.get_children()
-            top = table.get_type() == "module"
             used = (s for s in table.get_symbols() if s.is_referenced() or s.is_declared_global())
-            found |= {s.get_name() for s in used if top or s.is_global()}
+            found |= {s.get_name() for s in used if s.is_global() or table.get_type() == "module"}
         return found - _bound(ast.parse(text))
 
     tree = ast.fix_missing_locations(_WithoutAnnotations().visit(ast.parse(source)))
@@ -291,7 +295,6 @@ def _is_code(value: Any) -> bool:
 
 def _plain(value: Any) -> bool:
     """Whether a value can be written down: numbers, texts, and lists, tuples, dicts and sets of them."""
-    try:
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return bool(ast.literal_eval(repr(value)) == value)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return False
+    return False
