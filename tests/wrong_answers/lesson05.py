@@ -373,7 +373,7 @@ WRONG = {
         (measure(lambda x, y: (x.argmax(0) == y).float().mean().item()), "argmax(0) among the texts"),
     ],
     "check_fit": [
-        (fitter(build="before"), "built before they were inserted"),
+        (fitter(build="before"), "build it after inserting"),
         (fitter(freeze=False), "the base model has changed"),
         (fitter(zero=False), "gradients add up"),
         (fitter(head=False), "the head has not moved"),
@@ -384,7 +384,7 @@ WRONG = {
         (fitter(result="none"), "return missing"),
         (fitter(result="last"), "one loss for each"),
         (fitter(result="tensors"), "must be floats"),
-        (fit_twice, "12 steps for 6 batches"),
+        (fit_twice, "12 step(s) for 6 batches"),
         (fit_without_steps, "no optimiser takes a step"),
         (fit_from_another_start, "new adapters change nothing"),
         (lambda model, config, batches, rate: fitter()(model, AdapterConfig(3), batches, rate), "have width 3"),
@@ -396,7 +396,7 @@ WRONG = {
         (frozen_after_the_training, "the base model has changed"),
         (
             lambda model, config, batches, rate: fitter()(model, config, batches[::-1], rate),
-            "another gradient than their batch's",
+            "first step's gradient is not",
         ),
     ],
 }
