@@ -403,7 +403,7 @@ WRONG = {
         (switching(all_on, set_head), "other tasks' adapters are active"),
         (switching(all_off, set_head), "its adapters are off"),
         (switching(off_and_on, head_by_name), "model.head is a name"),
-        (switching(off_and_on, head_copied), "model.head is a copy"),
+        (switching(off_and_on, head_copied), "itself: is it a copy?"),
         (switching(off_and_on, head_overwritten), "a head was overwritten"),
         (switching(off_and_on, first_head), "'hotel' is switched on and the head of 'film' answers"),
         (called_at_once, "without brackets"),

@@ -380,7 +380,7 @@ WRONG = {
         (warms_once, "2 of warm-up 8"),
         (start_before_the_round, "the clock is read 24 times for 18 calls"),
         (clock_started_once, "the clock is read 19 times for 18 calls"),
-        (start_before_the_loop_of_names, "the clock times other things"),
+        (start_before_the_loop_of_names, "does the clock time nothing else?"),
         (all_times, "it returns all times"),
         (no_return, "return missing"),
         (a_list, "must return a dict"),

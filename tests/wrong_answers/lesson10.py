@@ -346,7 +346,7 @@ WRONG = {
         (lambda p, n: 2 * (n - 1) / n * p, "not bytes"),
         (lambda p, n: 64 * (n - 1) / n * p, "bits"),
         (lambda p, n: 16 * (n - 1) / n * p, "4 bytes, not 8"),
-        (lambda p, n: 4 * (n - 1) / n * p, "one time round"),
+        (lambda p, n: 4 * (n - 1) / n * p, "go round a second time"),
         (lambda p, n: 4 * p, "the size of the gradients"),
         (lambda p, n: 2 * 4 * p, "N − 1 rounds, not N"),
         (lambda p, n: 4 * p / n, "one piece, sent once"),

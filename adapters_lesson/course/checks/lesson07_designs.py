@@ -33,7 +33,7 @@ class Recorded:
 
     def __call__(self, method: str, learning_rate: float, seed: int) -> dict[str, float]:
         require(method in RATES, f"there is no method {method!r}: it is {OURS!r} or {FULL!r}")
-        require(learning_rate in RATES[method], f"rate {learning_rate!r} for {method}: each method has its own")
+        require(learning_rate in RATES[method], f"rate {learning_rate!r} is not {method}'s: each method has its own")
         require(seed in SEEDS, f"a run was asked for with the seed {seed!r}: seeds are {SEEDS}")
         self.asked[method].add((learning_rate, seed))
         world, place = self.world, RATES[method].index(learning_rate)
