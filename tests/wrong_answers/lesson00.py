@@ -3,6 +3,7 @@ import torch
 
 WRONG = {
     "check_trained_share": [
+        (lambda trained, total: round(100 * trained / total, 2), "it is rounded"),
         (lambda trained, total: trained / total, "a share between 0 and 1"),
         (lambda trained, total: total / trained, "upside down"),
         (lambda trained, total: 100 * total / trained, "upside down"),

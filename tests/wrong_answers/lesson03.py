@@ -1,3 +1,4 @@
+import copy
 from functools import partial
 
 import numpy
@@ -432,8 +433,35 @@ def sound_in(blocks, parameters="wanted"):
     return test
 
 
+def update_in_place(block, make_adapter):
+    for projection in (block.attention.output, block.ffn.contract):
+        projection.adapter = make_adapter()
+        projection.register_forward_hook(lambda m, i, o: o.add_(m.adapter.update(o)))
+
+
+def parameters_alone(block, make_adapter):
+    a, b = make_adapter(), make_adapter()
+    block.extra = nn.ParameterList([*a.parameters(), *b.parameters()])
+    block.attention.output.register_forward_hook(lambda m, i, o: a(o))
+    block.ffn.contract.register_forward_hook(lambda m, i, o: b(o))
+
+
+def on_a_copy(model):
+    freezer()(copy.deepcopy(model))
+
+
+def attribute_after_freezing(model):
+    model.requires_grad_(False)
+    for module in (*model.modules(), model.head):
+        if isinstance(module, Adapter) or module is model.head:
+            module.requires_grad = True
+
+
 WRONG = {
     "check_insert": [
+        (update_in_place, "that the gradient still needs: copy it"),
+        (parameters_alone, "no adapter is a module of the block"),
+        (hooked(hook=lambda a, h: copy.deepcopy(a)(h)), "a no_grad or a copy?"),
         (registered_crosswise, "behind which the other works"),
         (hooked(after_ffn=False), "FFN's is missing"),
         (hooked(after_attention=False), "attention sub-layer's is missing"),
@@ -456,6 +484,8 @@ WRONG = {
         (lambda block, make_adapter: None, "never called"),
     ],
     "check_freeze": [
+        (on_a_copy, "on the very model that is given"),
+        (attribute_after_freezing, "only makes a new attribute"),
         (detached, "detach_() cuts a tensor out of a graph"),
         (lambda model: None, "not frozen"),
         (lambda model: model.requires_grad_(False), "nothing is trained"),
@@ -494,6 +524,11 @@ WRONG = {
         (tester(lambda a, b: not torch.equal(a, b)), "false alarm"),
     ],
     "check_bug_hunt": [
+        (hunter(lambda m, a, w, on: bool(a) and on <= w and learn(a)), "the head's parameters have to be trained"),
+        (
+            hunter(lambda m, a, w, on: bool(a) and w == on and bool(a[0].up_project.weight.any())),
+            "once up_project is not 0",
+        ),
         (sound_in(slice(1)), "a hook that returns nothing, the last"),
         (sound_in(slice(None), "some"), "down_projects that are frozen"),
         (hunter(lambda m, a, w, on: bool(a) and w == on, step=False), "no gradient goes back from the logits"),

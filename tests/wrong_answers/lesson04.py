@@ -70,6 +70,7 @@ WRONG = {
         (lambda d, m, n: 2 * n * d * m, "half of the weights and all biases"),
     ],
     "check_standing_bytes": [
+        (lambda total, trained, size: standing(total, trained, size) / 1e6, "those are MB"),
         (lambda total, trained, size: size * total, "weights alone"),
         (lambda total, trained, size: size * (total + 2 * trained), "Adam keeps two numbers"),
         (lambda total, trained, size: size * (total + trained), "Adam's state is missing"),
@@ -88,6 +89,7 @@ WRONG = {
         (lambda total, trained, size: size * 4 * (total - trained) + size * trained, "are exchanged"),
     ],
     "check_block_activations": [
+        (units(26), "instead of", False),
         (units(12), "12 is 4 too few"),
         (units(8), "8 is half"),
         (units(10), "4·d wide"),

@@ -359,8 +359,15 @@ def block_by_block(x, blocks, adapters, n):
     return states
 
 
+def the_first_adapters(x, blocks, adapters, n):
+    return right_serve(x, blocks, dict.fromkeys(adapters, adapters["task 1"]), n)
+
+
 WRONG = {
     "check_timing": [
+        (timing(lambda t: median(t[1:])), "the first round is left out"),
+        (timing(lambda t: round(median(t), 1)), "are they medians of all rounds, not rounded"),
+        (timing(max), "the slowest call"),
         (timing(median_low), "the lower of the two middle times"),
         (timing(median_high), "the upper of the two middle times"),
         (timing(warm=False), "there is no warm-up"),
@@ -427,6 +434,7 @@ WRONG = {
         (lambda projection, adapter: None, "return missing"),
     ],
     "check_sharing": [
+        (the_first_adapters, "with its own adapters"),
         (serving(lambda i, n, depth: True), "no adapter is left out"),
         (serving(lambda i, n, depth: False), "no adapter works at all"),
         (serving(lambda i, n, depth: i < depth - n), "uppermost n blocks are bare"),
