@@ -313,6 +313,11 @@ def for_800_texts(first, second):
     return middle * len(first) / 800, half
 
 
+def half_without_the_root(a, b):
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    return statistics.mean(differences) - 2.776 * statistics.stdev(differences) > -0.01
+
+
 WRONG = {
     "check_lora_count": [
         (lambda d, r, n: 2 * d * r * n, "that is half"),
@@ -395,6 +400,13 @@ WRONG = {
         (lambda first, second: ((first - second).float().mean(), 0), ".float() makes"),
     ],
     "check_claim": [
+        (claim(lambda a, b: a[-1] > b[-1] - 0.01), "your function says otherwise", False),
+        (
+            claim(lambda a, b: any(x > y - 0.01 for x, y in zip(a, b, strict=True))),
+            "your function says otherwise",
+            False,
+        ),
+        (claim(half_without_the_root), "your function says otherwise", False),
         (by_bootstrap, "too short for five seeds"),
         (claim_with(statistics.stdev), "too short for five seeds"),
         (claim_with(statistics.pstdev), "too short for five seeds"),

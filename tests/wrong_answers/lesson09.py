@@ -367,7 +367,6 @@ WRONG = {
     "check_timing": [
         (timing(lambda t: median(t[1:])), "the first round is left out"),
         (timing(lambda t: round(median(t), 1)), "are they medians of all rounds, not rounded"),
-        (timing(max), "the slowest call"),
         (timing(median_low), "the lower of the two middle times"),
         (timing(median_high), "the upper of the two middle times"),
         (timing(warm=False), "there is no warm-up"),

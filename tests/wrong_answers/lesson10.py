@@ -314,11 +314,13 @@ WRONG = {
         (lambda *args: None, "return missing"),
     ],
     "check_fill": [
+        (filling(first=lambda rows: rows[::-1]), "longest text first", False),
+        (filling(lambda length: -length, first=lambda rows: rows[-1:]), "only the last row is looked at"),
         (with_their_lengths, "a list of the numbers of its texts"),
         (one_text_too_many, "there is no text 6 among 6"),
         (filling(), "take the longest texts first"),
         (filling(lambda length: length), "the shortest texts come first"),
-        (first_two_alone, "longest text first", False),
+        (first_two_alone, "there is no text 1 among 1", False),
         (filling(lambda length: -length, lambda total, room: total < room), "exactly full"),
         (filling(first=lambda rows: rows[-1:]), "only the last row"),
         (filling(lambda length: -length, lambda total, room: False), "a row of its own"),
@@ -359,7 +361,7 @@ WRONG = {
         (lambda p: None, "return missing"),
     ],
     "check_bytes": [
-        (lambda p, n: 2 * (n - 1) * 2 * p / n, "a gradient takes 4 bytes"),
+        (lambda p, n: 2 * (n - 1) * 2 * p / n, "that is half: a gradient"),
         (lambda p, n: 2 * ((n - 1) // n) * 4 * p, "(n - 1) // n is 0"),
         (lambda p, n: 2 * (n - 1) / n * p, "not bytes"),
         (lambda p, n: 64 * (n - 1) / n * p, "bits"),

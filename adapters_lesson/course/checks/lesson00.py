@@ -18,7 +18,6 @@ def check_trained_share(trained_share: Any) -> None:
         "100 * (p // n)": "// rounds down, here mostly to 0: divide with /",
         "100 * p // n": "// rounds down: divide with /",
         "round(100 * p / n)": "it is rounded: return all digits",
-        "round(100 * p / n, 1)": "it is rounded: return all digits",
         "round(100 * p / n, 2)": "it is rounded: return all digits",
         "10 * p / n": "per cent means of a hundred, not of ten",
     }

@@ -87,9 +87,7 @@ def _check_padding(scores: torch.Tensor, words: torch.Tensor, answer: torch.Tens
         rowwise: "the rows are masked instead of the columns: nobody may look at padding",
         scores.masked_fill(~(words & rows), -1e9).softmax(-1): "padded tokens' rows are masked as well: mask the keys",
     }
-    otherwise = "padding still gets some of the attention: set its scores to float('-inf') before the softmax"
-    if close(answer * ~words, torch.zeros_like(answer)):
-        otherwise = "padding gets nothing, and the rest is not the softmax over the words: are their scores left alone?"
+    otherwise = "these are not the weights over words alone: padding's scores are float('-inf') before the softmax"
     match_tensor(answer, right, guesses, otherwise)
 
 

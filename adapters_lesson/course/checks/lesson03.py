@@ -134,8 +134,7 @@ def check_freeze(train_only_adapters: Any) -> None:
     attribute = any("requires_grad" in vars(module) for module in model.modules()) and on != adapters | head
     require(not attribute, "module.requires_grad = … only makes a new attribute: call module.requires_grad_(…)")
     require(bool(on), "nothing is trained at all: after freezing everything, switch the adapters and the head on again")
-    not_frozen = "the base model is not frozen: switch requires_grad off, on the very model that is given"
-    require(not base <= on, not_frozen if model.training else f"{not_frozen}; eval() switches off dropout, no more")
+    require(not base <= on, "the base model is not frozen: switch requires_grad off, on the very model that is given")
     require(bool(on & adapters), "the adapters are frozen: they sit inside the base, switch them on after freezing it")
     require(bool(on & head), "the head is frozen: it is new, so it must be trained as well")
     missing, left = sorted((adapters | head) - on), sorted(on & base)

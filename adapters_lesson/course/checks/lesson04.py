@@ -55,7 +55,6 @@ def check_standing_bytes(standing_bytes: Any) -> None:
         "4 * (total + 3*trained)": "it takes 4 bytes for every number: use itemsize, in half precision it is 2",
         "2*size * (total + 3*trained)": "this is twice as much: itemsize is in bytes already",
         "size * (total + 3*trained) / 1e6": "those are MB: return bytes",
-        "size * (total + 3*trained) / 2**20": "those are MiB: return bytes",
     }
     hint = "all weights, and for each trained one a gradient and the two numbers that Adam keeps"
     match_formula(standing_bytes, "total trained size", cases, "size * (total + 3*trained)", guesses, hint)

@@ -116,4 +116,4 @@ def _why_other_starts(runs: Sequence[Trained], first_seed: int) -> str:
         return "all seeds of a width begin with the same weights: for each run set its own seed, then build"
     if runs[0] == _alone(runs[0].m, runs[0].seed):
         return "the first run begins with its seed's weights, later ones do not: set each run's seed"
-    return "the weights are not those that torch.manual_seed(seed) gives: call it with each run's seed, right before build(m)"
+    return "the weights are not those that torch.manual_seed(seed) gives: call it right before build(m)"

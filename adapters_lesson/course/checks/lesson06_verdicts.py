@@ -79,7 +79,6 @@ RULES = {
     "verdict(low, high, 0.0)": "the margin is not used, or held against per cents: 0.02 is two points",
     "verdict(low, high, 2.0)": "the margin is taken in points, accuracies are shares: 0.02 is two points",
     "GOOD if high < M else WORSE if mean(d) > M else UNCLEAR": "'worse' is told by the mean: take the lower end",
-    "GOOD if mean(d) < M else WORSE if low > M else UNCLEAR": "'as good' is told by the mean: by the upper end",
     "verdict((high - low) / 2 - mean(d), (high - low) / 2 + mean(d))": "the mean and the half-width are exchanged",
     "verdict(low, high, -M)": "the margin has the wrong sign: a width may lose up to margin",
     "GOOD if -M < low and high < M else WORSE if low > M else UNCLEAR": "being better than the margin is no fault",

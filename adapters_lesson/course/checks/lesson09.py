@@ -67,7 +67,6 @@ def check_timing(fair_medians: Any) -> None:
         tuple(map(median, everything)): "the warm-up is among the times: do not keep what it took",
         tuple(map(mean, everything)): "the warm-up is among the times, and it is a mean: take the rounds' median",
         tuple(map(mean, timed)): "that is the mean: one slow call moves it, take the median",
-        tuple(map(max, timed)): "that is the slowest call: report what is usual, the median",
         tuple(median(t[1:]) for t in timed): "the first round is left out: the warm-up comes before it, it counts",
         tuple(map(min, timed)): "that is the fastest call: report what is usual, the median",
         tuple(map(sum, timed)): "that is the sum of all calls: take the median of single calls",

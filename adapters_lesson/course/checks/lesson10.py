@@ -1,6 +1,6 @@
 """The exercises of lesson 10: labels on the answer, filling rows, who may look at whom, and bytes between machines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -80,12 +80,19 @@ def _check_labels(labels: list[int], whole: list[int], pad: int, rest: int) -> N
 @check("10.2", "correct: every text whole, and no more rows than are needed.")
 def check_fill(fill: Any) -> None:
     """``fill(lengths, room)`` must put whole texts into few rows: lists of their numbers."""
-    for lengths, room in (([4, 6, 3, 7, 5, 5], 10), ([3, 8, 3, 3, 8, 5], 10), ([2, 6, 4, 2, 5, 3, 8], 10), ([9], 9)):
+    cases, given = [([4, 6, 3, 7, 5, 5], 10), ([3, 8, 3, 3, 8, 5], 10), ([2, 6, 4, 2, 5, 3, 8], 10), ([9], 9)], []
+    for lengths, room in cases:
         rows = asked(fill, lengths, room)
         lists = isinstance(rows, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in rows)
         if not lists or any(isinstance(i, (list, tuple, str, float)) for row in rows for i in row):
             raise Mistake("it must return a list of rows, each a list of the numbers of its texts")
-        _check_rows([[int(i) for i in row] for row in rows], lengths, room)
+        given.append(sorted(sorted(int(i) for i in row) for row in rows))
+        _check_rows(given[-1], lengths, room)
+    reasons = [why for pack, why in _PACKINGS.items() if given == [pack(*case) for case in cases]]
+    why = (*reasons, "longest text first, each into the first row with room for it")[0]
+    for rows, (lengths, room) in zip(given, cases, strict=True):
+        best = len(_fitted(lengths, room))
+        require(len(rows) <= best, f"{len(rows)} rows for {lengths} with room for {room}, {best} are enough: {why}")
 
 
 def _check_rows(rows: list[list[int]], lengths: list[int], room: int) -> None:
@@ -101,37 +108,33 @@ def _check_rows(rows: list[list[int]], lengths: list[int], room: int) -> None:
     totals = [sum(lengths[i] for i in row) for row in rows]
     if max(totals) > room:
         for order in (sorted(lengths), sorted(lengths, reverse=True)):
-            if sorted(map(sorted, rows)) == sorted(map(sorted, _fitted(order, room, in_order))):
+            if rows == _fitted(order, room, 0):
                 raise Mistake("the rows hold places in the sorted list: sort the numbers of the texts, not the lengths")
         worst = rows[totals.index(max(totals))]
         raise Mistake(f"row {worst} has {max(totals)} tokens, there is room for {room}: look whether a text still fits")
-    by_size = sorted(in_order, key=lambda i: -lengths[i])
-    best = _fitted(lengths, room, by_size)
-    if len(rows) > len(best):
-        guesses = {
-            tuple((i,) for i in in_order): "each text has a row of its own, put more into one",
-            _fitted(lengths, room - 1, by_size): "a row may be exactly full, compare with <= and not with <",
-            _fitted(lengths, room, by_size[::-1]): "the shortest texts come first: take the longest first",
-            _fitted(lengths, room, in_order, True): "only the last row is looked at, try the earlier ones too",
-            _fitted(lengths, room, in_order): "take the longest texts first, the short ones fill the gaps",
-        }
-        own = f"{len(rows)} rows for {lengths} with room for {room}, {len(best)} are enough:"
-        told = {guess: f"{own} {message}" for guess, message in guesses.items()}
-        otherwise = f"{own} longest text first, each into the first row with room for it"
-        given = sorted(map(sorted, rows))
-        first_match(lambda guess: given == sorted(map(sorted, guess)), best, told, otherwise)
 
 
-def _fitted(lengths: list[int], room: int, order: Sequence[int], last_only: bool = False) -> tuple[tuple, ...]:
-    """Each text into the first row with room for it, or into the last row only."""
+def _fitted(lengths: list[int], room: int, by: int = -1, last_only: bool = False) -> list[list[int]]:
+    """Each text into the first row with room, or the last row only; -1: the longest first, 1: the shortest first."""
     rows: list[list[int]] = []
-    for i in order:
+    for i in sorted(range(len(lengths)), key=lambda i: by * lengths[i]):
         fitting = (row for row in rows[-1 if last_only else 0 :] if sum(lengths[j] for j in row) + lengths[i] <= room)
         row = next(fitting, None)
         if row is None:
             rows.append(row := [])
         row.append(i)
-    return tuple(map(tuple, rows))
+    return sorted(map(sorted, rows))
+
+
+_LAST = "only the last row is looked at, try the earlier ones too"
+_PACKINGS: dict[Callable[[list[int], int], list[list[int]]], str] = {
+    lambda lengths, room: [[i] for i in range(len(lengths))]: "each text has a row of its own, put more into one",
+    lambda lengths, room: _fitted(lengths, room - 1): "a row may be exactly full, compare with <= and not with <",
+    lambda lengths, room: _fitted(lengths, room, 1): "the shortest texts come first: take the longest first",
+    lambda lengths, room: _fitted(lengths, room, 0, True): _LAST,
+    lambda lengths, room: _fitted(lengths, room, -1, True): _LAST,
+    lambda lengths, room: _fitted(lengths, room, 0): "take the longest texts first, the short ones fill the gaps",
+}
 
 
 @check("10.3", "correct: back in its own dialogue, and nowhere else.")
