@@ -133,7 +133,7 @@ def check_adapter_activations(adapter_activations: Any) -> None:
         "16 + 4*m/d": inputs,
         "18 + 4*m/d": inputs,
         "10 + 4*m/d": "two of d are missing: each LayerNorm keeps its input, and each adapter's trained down_project",
-        "11 + 4*m/d": "one of d is missing: both LayerNorms and both adapters keep their input",
+        "11 + 4*m/d": "one of d is missing: attention keeps its output, LayerNorms and adapters their inputs",
         "12 + 8*m/d": "the bottlenecks are counted twice: each of the two adapters keeps two tensors of width m",
         "14 + 4*m/d": "each adapter keeps its input once: two of width d, not four",
         "12": "the bottleneck's own tensors are missing: m wide, before and after the activation, twice",

@@ -1,7 +1,6 @@
 """Checks of lesson 05: the training step, mean and interval over seeds, what is forgotten, a run put in order."""
 
 import math
-from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
@@ -173,7 +172,7 @@ def check_fit(fit: Any) -> None:
         raise Mistake(f"the optimiser's learning rate is {min(watch.rates):g}, not the one given: lr=learning_rate")
     require(not watch.off, "the model is in evaluation mode while it learns, so dropout is off: call model.train()")
     require(losses is not None, f"the training is right, but {NOTHING}")
-    if not isinstance(losses, Sequence) or isinstance(losses, str) or len(losses) != 6:
+    if isinstance(losses, (str, int, float, dict)) or len(losses) != 6:
         raise Mistake("return a list with one loss for each of the 6 batches")
     require(not any(isinstance(loss, torch.Tensor) for loss in losses), "the losses must be floats: use loss.item()")
     ids, mask, labels = batches[0]
