@@ -130,6 +130,12 @@ def test_a_learners_error_shows_the_learners_line():
     assert "return d * m + undefined_name" in outcome.message
 
 
+def test_an_exception_without_a_line_of_the_learners_is_not_told_as_theirs():
+    look = report.check("0.1", "correct.")(lambda answer: torch.zeros(2) @ answer())
+    assert look(lambda: torch.ones(3)).message.startswith("the check cannot use your answer as it is, RuntimeError")
+    assert look(lambda: torch.zeros(2) @ torch.ones(3)).message.startswith(RAISED)
+
+
 def test_prints_and_random_numbers_of_a_check_leave_no_trace(capsys):
     state = torch.get_rng_state()
     lesson01.check_count(lambda d, m: print("noise") or 2 * d * m + m + d)

@@ -22,7 +22,8 @@ from adapters_lesson.course.checks.check import CORRECT, WRONG
 from adapters_lesson.course.lesson_source import Cell, Lesson
 from adapters_lesson.data import NOTEBOOKS
 
-RAISED = "your code raised"  # what a message begins with where the check has only the exception to tell
+RAISED = "your code raised"  # what a message begins with where the check has only the exception to tell, the learner's
+UNNAMED = (RAISED, "the check cannot use your answer")  # or its own
 
 
 class Wrong(NamedTuple):
@@ -64,7 +65,7 @@ class Exercise:
         """How many wrong answers get a message that names their very mistake."""
         reports = [self.report_of("wrong", i) for i in range(len(self.wrong))]
         return sum(
-            wrong.named and r.status == WRONG and wrong.words in r.message and not r.message.startswith(RAISED)
+            wrong.named and r.status == WRONG and wrong.words in r.message and not r.message.startswith(UNNAMED)
             for wrong, r in zip(self.wrong, reports, strict=True)
         )
 

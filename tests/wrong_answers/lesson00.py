@@ -3,11 +3,12 @@ import torch
 
 WRONG = {
     "check_trained_share": [
+        (lambda trained, total: round(100 * trained / total, 2), "it is rounded"),
         (lambda trained, total: trained / total, "a share between 0 and 1"),
         (lambda trained, total: total / trained, "upside down"),
         (lambda trained, total: 100 * total / trained, "upside down"),
         (lambda trained, total: 100 * (total - trained) / total, "the share of what is frozen"),
-        (lambda trained, total: 100 * trained / (total - trained), "your code raised ZeroDivisionError", False),
+        (lambda trained, total: 100 * trained / (total - trained), "divide by all, not by the frozen"),
         (lambda trained, total: 100 * (trained // total), "// rounds down"),
         (lambda trained, total: 100 * trained // total, "// rounds down"),
         (lambda trained, total: round(100 * trained / total), "it is rounded"),

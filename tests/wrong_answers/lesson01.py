@@ -195,8 +195,29 @@ def down_at_zero(adapter):
     nn.init.zeros_(adapter.up_project.bias)
 
 
+def forward_off(adapter):
+    adapter.forward = lambda h: h
+
+
+def of_another_shape(a):
+    a.up_project.weight.data = torch.zeros(a.up_project.in_features, a.up_project.out_features)
+    nn.init.zeros_(a.up_project.bias)
+
+
+def buffers(a):
+    for name, value in list(a.up_project.named_parameters()):
+        delattr(a.up_project, name)
+        a.up_project.register_buffer(name, torch.zeros_like(value))
+
+
+def none_for_nothing(d, n, b):
+    m = (b // n - d) // (2 * d + 1)
+    return m if m > 0 else None
+
+
 WRONG = {
     "check_forward": [
+        (with_forward(lambda s, h: h + s.up_project(s.activation(s.down_project(h))).data), "reaches down_project"),
         (with_forward(lambda s, h: s.up_project(s.activation(s.down_project(h)))), "residual is missing"),
         (with_forward(lambda s, h: 2 * h + s.up_project(s.activation(s.down_project(h)))), "residual is added twice"),
         (with_forward(lambda s, h: h + s.up_project(s.down_project(h))), "activation is missing"),
@@ -220,18 +241,22 @@ WRONG = {
             "there is an activation after",
         ),
         (with_forward(lambda s, h: (h + s.up_project(s.activation(s.down_project(h)))) / 2), "halved"),
-        (Renamed, "no nn.Linear called down_project"),
+        (Renamed, "down_project must stay what the card gives"),
     ],
     "check_start": [
+        (forward_off, "its parameters are as they were"),
+        (of_another_shape, "has the shape (5, 12), it was (12, 5)"),
+        (buffers, "no nn.Parameter now"),
+        (lambda a: nn.init.zeros_(a.up_project), "a layer is no tensor"),
         (down_constant, "all units of the bottleneck are equal"),
         (only_weight, "bias is not zero"),
         (only_bias, "only its bias is"),
         (zero_down, "down_project is zero, not up_project"),
         (zero_both, "both projections are zero"),
-        (local_name, "as it was"),
+        (local_name, "as they were"),
         (nearly, "not exactly the identity"),
         (freezes, "no longer requires gradients"),
-        (scaling_off, "as it was"),
+        (scaling_off, "scaling is 0"),
         (plain_tensor, "a plain tensor cannot take"),
         (in_place_on_a_leaf, "forbids it for a leaf"),
         (multiplied_by_zero, "forbids it for a leaf"),
@@ -251,10 +276,13 @@ WRONG = {
         (lambda d, m: 2 * d * m + 2, "one entry for each output"),
         (lambda d, m: d * m + m + d, "one of the two weight matrices"),
         (lambda d, m: None, "return missing"),
-        (lambda d, m: float(2 * d * m + m + d), "not a whole number"),
+        (lambda d, m: float(2 * d * m + m + d), "right but a float"),
         (lambda d, m: f"{2 * d * m + m + d:,}", "must return a number"),
     ],
     "check_widest": [
+        (lambda d, n, b: max(0, (b // n + d) // (2 * d + 1)), "adds d instead of taking it off"),
+        (lambda d, n, b: max(0, (b - d) // n // (2 * d + 1)), "is taken off once"),
+        (none_for_nothing, "where not even m = 1 fits"),
         (lambda d, n, b: max(0, (b - d) // (2 * d + 1)), "whole budget goes to one"),
         (lambda d, n, b: b // n // (2 * d), "biases are left out"),
         (lambda d, n, b: b // n // (2 * d + 1), "up_project's bias (d entries) is left out"),
@@ -262,12 +290,12 @@ WRONG = {
         (lambda d, n, b: (b / n - d) / (2 * d + 1), "a whole number: round down"),
         (loop_one_late, "one too wide"),
         (lambda d, n, b: loop_right(d, n, b - 1), "one too narrow where the budget is met exactly"),
-        (lambda d, n, b: (b // n - d) // (2 * d + 1), "the answer is 0"),
+        (lambda d, n, b: (b // n - d) // (2 * d + 1), "where not even m = 1 fits"),
         (lambda d, n, b: round((b / n - d) / (2 * d + 1)), "round"),
         (lambda d, n, b: None, "return missing"),
         (lambda d, n, b: loop_right(d, n, b) - 1, "one too narrow"),
         (lambda d, n, b: math.floor(max(0, (b / n - d) / (2 * d + 1))), "loses the last digits of a large budget"),
-        (lambda d, n, b: b // (n * (d + d + d)), "it gives m =", False),
+        (lambda d, n, b: b // (n * (d + d + d)), "it gives 416, right is 619", False),
     ],
 }
 RIGHT = {

@@ -216,8 +216,18 @@ def right_mean_by_nan(hidden, mask):
     return hidden.masked_fill(mask.unsqueeze(-1) == 0, float("nan")).nanmean(dim=1)
 
 
+def squeezed(q, k, words):
+    return right_weights(q, k, words).squeeze()
+
+
 WRONG = {
     "check_weights": [
+        (weights(mask=lambda s, w: s + ~w * -INF), "was −inf multiplied by 0?"),
+        (weights(scale=lambda q: 2), "wrong for heads of width 6"),
+        (squeezed, "keep all four axes"),
+        (lambda q, k, words: right_weights(q.half().float(), k, words), "nearly: it is off by"),
+        (weights(mask=lambda s, w: s.masked_fill(~(w & w.mT), -1e9)), "padded tokens' rows are masked as well"),
+        (weights(mask=lambda s, w: s.masked_fill(w.long(), -INF)), "your code raised RuntimeError: masked_fill", False),
         (weights(scale=lambda q: 1), "the scores are not scaled"),
         (weights(scale=lambda q: q.shape[-1]), "divided by the width itself"),
         (weights(scale=lambda q: q.shape[-1] ** -0.5), "multiplied by the root"),
@@ -225,11 +235,11 @@ WRONG = {
         (weights(scale=lambda q: (q.shape[1] * q.shape[-1]) ** 0.5), "root of the model's width"),
         (weights(scale=lambda q: q.shape[1] ** 0.5), "root of the number of heads"),
         (weights(scale=lambda q: q.shape[-2] ** 0.5), "root of the number of tokens"),
-        (weights(scale=lambda q: 1, finish=lambda s: s.softmax(-1) / 2), "before the scaling"),
+        (weights(scale=lambda q: 1, finish=lambda s: s.softmax(-1) / 2), "divided after the softmax"),
         (weights(axis=-2), "sum to 1 over the tokens that look"),
         (weights(axis=1), "sum to 1 over the heads"),
         (weights(axis=0), "sum to 1 over the texts"),
-        (weights(mask=None), "the mask is not used"),
+        (weights(mask=None), "as if there were no mask"),
         (weights(mask="after"), "no longer sum to 1"),
         (weights(mask=lambda s, w: s * w), "the scores of padding are 0"),
         (weights(mask=lambda s, w: s.masked_fill(~w, 1e-9)), "the scores of padding are 0"),
@@ -255,6 +265,7 @@ WRONG = {
         (no_return, "return missing"),
     ],
     "check_block_count": [
+        (lambda d, f: right_count(d, f) + 44 * (d * d + d), "twelve heads do not make"),
         (lambda d, f: 4 * d * d + 2 * d * f, "biases and LayerNorms are missing"),
         (lambda d, f: 4 * d * d + 2 * d * f + 4 * d, "the biases are missing"),
         (lambda d, f: right_count(d, f) - 4 * d, "those of the LayerNorms"),
@@ -277,6 +288,7 @@ WRONG = {
         (lambda d, f: (4 * d * d, 2 * d * f), "returned a tuple"),
     ],
     "check_mended": [
+        (halves(lambda b, x, m: b.attention_norm(b.attention(x, m[:1]) + x), ffn_half), "as without a mask"),
         (colleague, "still the block's input"),
         (halves(attention_half, lambda b, y, x: b.ffn_norm(b.ffn(y))), "the FFN's residual is missing"),
         (halves(lambda b, x, m: b.attention_norm(b.attention(x, m)), ffn_half), "the attention's residual is missing"),
@@ -294,7 +306,7 @@ WRONG = {
             halves(lambda b, x, m: b.ffn_norm(b.attention(x, m) + x), lambda b, y, x: b.attention_norm(b.ffn(y) + y)),
             "exchanged",
         ),
-        (halves(lambda b, x, m: b.attention_norm(b.attention(x, None) + x), ffn_half), "the mask is not handed on"),
+        (halves(lambda b, x, m: b.attention_norm(b.attention(x, None) + x), ffn_half), "as without a mask"),
         (halves(lambda b, x, m: b.attention_norm(b.attention(x, ~m) + x), ffn_half), "mask is turned round"),
         (pre_ln, "a pre-LN block"),
         (norm_around, "around the sub-layers alone"),
@@ -307,6 +319,8 @@ WRONG = {
         (lambda b, x, m: (right_mended(b, x, m), m), "returned a tuple"),
     ],
     "check_mean": [
+        (lambda h, m: right_mean(h, m.double()), "its numbers are of the type torch.float64"),
+        (lambda h, m: (h * m[..., None]).sum(1) / (m.sum(1, keepdim=True) + 1e-3), "or is a small number added"),
         (lambda h, m: h.mean(1), "padding takes part in the mean"),
         (lambda h, m: (h * m[..., None]).mean(1), "not by the padded length"),
         (lambda h, m: (h * m[..., None]).sum(1), "divide by their number"),

@@ -1,3 +1,4 @@
+import copy
 from functools import partial
 
 import numpy
@@ -432,30 +433,59 @@ def sound_in(blocks, parameters="wanted"):
     return test
 
 
+def update_in_place(block, make_adapter):
+    for projection in (block.attention.output, block.ffn.contract):
+        projection.adapter = make_adapter()
+        projection.register_forward_hook(lambda m, i, o: o.add_(m.adapter.update(o)))
+
+
+def parameters_alone(block, make_adapter):
+    a, b = make_adapter(), make_adapter()
+    block.extra = nn.ParameterList([*a.parameters(), *b.parameters()])
+    block.attention.output.register_forward_hook(lambda m, i, o: a(o))
+    block.ffn.contract.register_forward_hook(lambda m, i, o: b(o))
+
+
+def on_a_copy(model):
+    freezer()(copy.deepcopy(model))
+
+
+def attribute_after_freezing(model):
+    model.requires_grad_(False)
+    for module in (*model.modules(), model.head):
+        if isinstance(module, Adapter) or module is model.head:
+            module.requires_grad = True
+
+
 WRONG = {
     "check_insert": [
+        (update_in_place, "that the gradient still needs: copy it"),
+        (parameters_alone, "no adapter is a module of the block"),
+        (hooked(hook=lambda a, h: copy.deepcopy(a)(h)), "a no_grad or a copy?"),
         (registered_crosswise, "behind which the other works"),
         (hooked(after_ffn=False), "FFN's is missing"),
         (hooked(after_attention=False), "attention sub-layer's is missing"),
-        (late_bound, "the loop's last value"),
+        (late_bound, "when it runs, after the loop"),
         (one_for_both, "each needs an adapter of its own"),
         (hooked(hook=lambda a, h: h + a(h)), "adds the output once more"),
         (hooked(hook=lambda a, h: a.update(h)), "update alone"),
-        (hooked(register=False), "an optimiser would not find them"),
+        (hooked(register=False), "no adapter is a module of the block"),
         (hooked(hook=lambda a, h: h + a.update(h).detach()), "no gradient"),
         (after_norms, "after the LayerNorms"),
         (before_sublayers, "what goes into the sub-layers"),
-        (no_return, "does each return the adapter's output"),
-        (only_assigned, "are the hooks registered"),
-        (wrong_width, "not behind ffn.expand"),
-        (before_projections, "not before the projection"),
+        (no_return, "do they return A(output)"),
+        (only_assigned, "are hooks registered"),
+        (wrong_width, "width 24 is not 12"),
+        (before_projections, "width 24 is not 12"),
         (attention_before, "comes before the projection"),
-        (late_between_blocks, "after a second block"),
-        (tuple_from_hook, "TypeError", False),
-        (tuple_at_the_end, "no tensor any more"),
+        (late_between_blocks, "a second block with adapters changes"),
+        (tuple_from_hook, "a hook returns no tensor"),
+        (tuple_at_the_end, "a hook returns no tensor"),
         (lambda block, make_adapter: None, "never called"),
     ],
     "check_freeze": [
+        (on_a_copy, "on the very model that is given"),
+        (attribute_after_freezing, "only makes a new attribute"),
         (detached, "detach_() cuts a tensor out of a graph"),
         (lambda model: None, "not frozen"),
         (lambda model: model.requires_grad_(False), "nothing is trained"),
@@ -473,7 +503,7 @@ WRONG = {
     ],
     "check_identity_test": [
         (seeded, "a false alarm when the model is in training mode"),
-        (without_the_mask, "where only padding changes: give the model the mask"),
+        (without_the_mask, "where only padding changes: use the mask"),
         (tester(lambda a, b: True), "says True to an insertion that changes every"),
         (tester(lambda a, b: a.shape == b.shape), "says True to an insertion that changes every"),
         (after_with_after, "says True to an insertion that changes every"),
@@ -494,9 +524,14 @@ WRONG = {
         (tester(lambda a, b: not torch.equal(a, b)), "false alarm"),
     ],
     "check_bug_hunt": [
+        (hunter(lambda m, a, w, on: bool(a) and on <= w and learn(a)), "the head's parameters have to be trained"),
+        (
+            hunter(lambda m, a, w, on: bool(a) and w == on and bool(a[0].up_project.weight.any())),
+            "once up_project is not 0",
+        ),
         (sound_in(slice(1)), "a hook that returns nothing, the last"),
         (sound_in(slice(None), "some"), "down_projects that are frozen"),
-        (hunter(lambda m, a, w, on: bool(a) and w == on, step=False), "never computes a gradient"),
+        (hunter(lambda m, a, w, on: bool(a) and w == on, step=False), "no gradient goes back from the logits"),
         (hunter(lambda m, a, w, on: bool(a) and w == on), "a gradient reaches the adapters"),
         (hunter(lambda m, a, w, on: w == on and any(map(has_gradient, a))), "every single adapter"),
         (hunter(lambda m, a, w, on: w == on and learn(a)), "over no adapters is True"),
@@ -512,7 +547,7 @@ WRONG = {
         (hunter(lambda m, a, w, on: len(a) == 4 and w == on and learn(a)), "one adapter in each block"),
         (hunter(lambda m, a, w, on: w != on or not learn(a) or not a), "wrong way round"),
         (hunter(lambda *_: True, step=False), "a base model that is not frozen"),
-        (hunter(lambda *_: False), "a condition never holds"),
+        (hunter(lambda *_: False), "which condition fails"),
         (hunter(lambda *_: None), "return missing"),
         (hunter(lambda *_: "sound"), "True or False"),
         (lambda model, insert, batch: True, "never called"),

@@ -309,8 +309,47 @@ def right_fit_with_groups(model, config, batches, learning_rate):
     return [right_step_with_a_module(model, optimizer, batch) for batch in batches]
 
 
+def step_that_changes_the_labels(model, optimizer, batch):
+    loss = right_step(model, optimizer, batch)
+    batch[2].zero_()
+    return loss
+
+
+def step_with_a_smaller_rate(model, optimizer, batch):
+    loss = right_step(model, optimizer, batch)
+    optimizer.param_groups[0]["lr"] *= 0.5
+    return loss
+
+
+def fit_that_takes_batches_out(model, config, batches, learning_rate):
+    return right_fit(model, config, iter(lambda: batches.pop(0) if batches else None, None), learning_rate)
+
+
+def fit_with_a_new_head(model, config, batches, learning_rate):
+    model.head = nn.Linear(model.head.in_features, model.head.out_features)
+    return right_fit(model, config, batches, learning_rate)
+
+
+def fit_without_the_mask(model, config, batches, learning_rate):
+    unmasked = [(ids, torch.ones_like(mask), labels) for ids, mask, labels in batches]
+    return right_fit(model, config, unmasked, learning_rate)
+
+
+def fit_and_freeze_all(model, config, batches, learning_rate):
+    losses = right_fit(model, config, batches, learning_rate)
+    model.requires_grad_(False)
+    return losses
+
+
+def fit_of_a_hundredfold(model, config, batches, learning_rate):
+    return [100 * loss for loss in right_fit(model, config, batches, learning_rate)]
+
+
 WRONG = {
     "check_step": [
+        (step_that_changes_the_labels, "the batch is changed in place"),
+        (step_with_a_smaller_rate, "or does something else stay?"),
+        (lambda *given: round(right_step(*given), 3), "1.117 instead of 1.11732"),
         (stepper(order="bs"), "gradients add up"),
         (stepper(order="bzs"), "throws the gradients away"),
         (stepper(order="zsb"), "step() comes before backward()"),
@@ -336,6 +375,8 @@ WRONG = {
         (step_with_another_optimizer, "step() is never called"),
     ],
     "check_interval": [
+        (lambda v: (statistics.mean(v), statistics.mean(v)), "the half-width is T95[n]", False),
+        (interval(lambda v: T95[len(v) + 1] * statistics.stdev(v) / len(v) ** 0.5), "T95[6] is not there"),
         (interval(statistics.stdev), "one run's spread"),
         (interval(lambda v: statistics.stdev(v) / len(v) ** 0.5), "multiply it by t"),
         (interval(lambda v: 1.96 * statistics.stdev(v) / len(v) ** 0.5), "1.96"),
@@ -355,6 +396,7 @@ WRONG = {
         (interval(lambda v: T95[len(v) - 1] * statistics.stdev(v) / len(v) ** 0.5), "its key is the number of values"),
     ],
     "check_old_accuracy": [
+        (measure(lambda x, y: round(share(x, y), 3)), "0.708333; it gives 0.708", False),
         (measure(share, put_back=False), "put its own back"),
         (measure(share, swap=False), "new head's accuracy"),
         (measure(share, mode_back=False), "is in evaluation mode afterwards"),
@@ -373,7 +415,13 @@ WRONG = {
         (measure(lambda x, y: (x.argmax(0) == y).float().mean().item()), "argmax(0) among the texts"),
     ],
     "check_fit": [
-        (fitter(build="before"), "built before they were inserted"),
+        (fitter(parameters=lambda model: model.head.parameters()), "does not know the adapters: build it after"),
+        (fit_that_takes_batches_out, "list of batches is changed"),
+        (fit_with_a_new_head, "another head than before"),
+        (fit_without_the_mask, "first step's gradient is not that of the first batch's loss"),
+        (fit_and_freeze_all, "the head is frozen afterwards"),
+        (fit_of_a_hundredfold, "the list begins with 138.293"),
+        (fitter(build="before"), "build it after inserting"),
         (fitter(freeze=False), "the base model has changed"),
         (fitter(zero=False), "gradients add up"),
         (fitter(head=False), "the head has not moved"),
@@ -384,7 +432,7 @@ WRONG = {
         (fitter(result="none"), "return missing"),
         (fitter(result="last"), "one loss for each"),
         (fitter(result="tensors"), "must be floats"),
-        (fit_twice, "12 steps for 6 batches"),
+        (fit_twice, "12 step(s) for 6 batches"),
         (fit_without_steps, "no optimiser takes a step"),
         (fit_from_another_start, "new adapters change nothing"),
         (lambda model, config, batches, rate: fitter()(model, AdapterConfig(3), batches, rate), "have width 3"),
@@ -396,7 +444,7 @@ WRONG = {
         (frozen_after_the_training, "the base model has changed"),
         (
             lambda model, config, batches, rate: fitter()(model, config, batches[::-1], rate),
-            "another gradient than their batch's",
+            "first step's gradient is not",
         ),
     ],
 }
@@ -418,5 +466,11 @@ RIGHT = {
         measure(lambda x, y: numpy.mean((x.argmax(-1) == y).numpy())),
         measure(lambda x, y: sum(int(row.argmax()) == int(label) for row, label in zip(x, y)) / len(y)),
     ],
-    "check_fit": [right_fit, right_fit_clipped, right_fit_with_groups, frozen_by_hand],
+    "check_fit": [
+        lambda *given: numpy.array(right_fit(*given)),
+        right_fit,
+        right_fit_clipped,
+        right_fit_with_groups,
+        frozen_by_hand,
+    ],
 }

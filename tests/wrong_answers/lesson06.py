@@ -383,8 +383,39 @@ def with_the_reference(accuracies, reference, margin):
     return judging()(accuracies, reference, margin) | {reference: "as good"}
 
 
+def seeds_typed_in(accuracies, reference, m):
+    return [accuracies[reference][seed] - accuracies[m][seed] for seed in (0, 1, 2)]
+
+
+def without_the_last_seed(accuracies, reference, m):
+    return by_seed(accuracies, reference, m)[:-1]
+
+
+def swapped_ends(accuracies, reference, margin):
+    found = {}
+    for m in accuracies.keys() - {reference}:
+        half, middle = mean_and_interval(by_seed(accuracies, reference, m))
+        found[m] = rightly(middle - half, middle + half, margin)
+    return found
+
+
+def reference_typed_in(accuracies, reference, margin):
+    return judging()(accuracies, 64, margin)
+
+
+def seeds_outside(build, train_and_validate, widths, seeds):
+    results = {m: [] for m in widths}
+    for seed in seeds:
+        torch.manual_seed(seed)
+        for m in widths:
+            results[m].append(train_and_validate(build(m), seed))
+    return results
+
+
 WRONG = {
     "check_seconds": [
+        (lambda p, m, s: len(p) * right_seconds(p[:1], m, s), "to be as long as the first"),
+        (lambda p, m, s: s * work(m) / sum(map(work, p)), "it is upside down: more work"),
         (lambda planned, measured, seconds: len(planned) * seconds, "as long as the measured one"),
         (without("batch_size"), "batch_size is missing"),
         (without("base_layers"), "base_layers is missing"),
@@ -405,15 +436,19 @@ WRONG = {
         (lambda p, m, s: max(right_seconds([one], m, s) for one in p), "the longest"),
         (lambda p, m, s: right_seconds(p[:1], m, s), "first planned run"),
         (lambda p, m, s: [right_seconds([one], m, s) for one in p], "returned a list"),
-        (lambda p, m, s: right_seconds(p, m, s) + 60, "which three settings", False),
+        (lambda p, m, s: right_seconds(p, m, s) + 60, "it gives 68.5 s instead of 8.5 s", False),
         (lambda p, m, s: None, "return missing"),
         (lambda p, m, s: s * work(p) / work(m), "AttributeError"),
     ],
     "check_judge": [
+        (judging(differences=seeds_typed_in), "look at the two ends", False),
+        (judging(differences=without_the_last_seed), "look at the two ends", False),
+        (swapped_ends, "the half-width are exchanged"),
+        (reference_typed_in, "in place of 64 it judges otherwise"),
         (with_the_reference, "the reference itself: leave that one out"),
         (means_alone, "nothing is ever unclear"),
         (best_runs, "luckiest seed"),
-        (against_the_best, "chosen before anybody saw"),
+        (against_the_best, "chosen before"),
         (own_intervals, "overlap"),
         (over_the_widths, "spread is taken over the widths"),
         (seeds_extremes, "best and the worst seed"),
@@ -444,6 +479,7 @@ WRONG = {
         (lambda a, r, g: None, "return missing"),
     ],
     "check_fair": [
+        (lambda r, p, s: {one: fair()(r, [one], s) for one in p}, "it returned a dict"),
         (fair(lambda m, placement: m), "the same width is not the same size"),
         (fair(lambda m, placement: m if placement == "houlsby" else m // 2), "halved"),
         (fair(lambda m, placement: 2 * m), "the reference itself has changed"),
@@ -474,22 +510,25 @@ WRONG = {
         (fair(lambda m, placement: m / 1 if placement == "houlsby" else 2.0 * m), "bottleneck_dim"),
     ],
     "check_sweep": [
+        (seeds_outside, "later ones do not"),
+        (sweep_by(train_with=lambda seed, m: 2), "is it looked up when the loop is over"),
+        (sweep_by(keep=lambda values: dict(enumerate(values))), "width 2 has a dict"),
         (colleagues, "one model is built for each width"),
         (sweep_by(built="width"), "one model is built for each width"),
         (sweep_by(seeded="once", built="once"), "one model is built for the whole sweep"),
-        (sweep_by(seeded="once"), "the seed is set once"),
-        (sweep_by(seeded="width"), "the seed is set once"),
-        (sweep_by(seeded="after"), "not after it"),
+        (sweep_by(seeded="once"), "later ones do not"),
+        (sweep_by(seeded="width"), "later ones do not"),
+        (sweep_by(seeded="after"), "right before build(m)"),
         (sweep_by(seeded="never"), "not those that torch.manual_seed(seed) gives"),
         (sweep_by(seed_of=lambda seed, m: 99), "every run begins with the same weights"),
         (sweep_by(seed_of=lambda seed, m: m), "the width is taken for the seed"),
         (sweep_by(train_with=lambda seed, m: 0), "trained with the first seed"),
         (sweep_by(train_with=lambda seed, m: m), "is given the seeds"),
         (copies, "begins with the weights of the first seed"),
-        (copies_unseeded, "copied or seeded once"),
-        (models_before, "the seed is set once"),
-        (jobs_bound_late, "lambda looks its variables up"),
-        (width_bound_late, "lambda looks its variables up"),
+        (copies_unseeded, "begin with the same weights"),
+        (models_before, "later ones do not"),
+        (jobs_bound_late, "looked up when the loop is over"),
+        (width_bound_late, "looked up when the loop is over"),
         (shared_list, "share one list"),
         (lambda *given: [value for values in right_sweep(*given).values() for value in values], "must return a dict"),
         (diagonal, "3 runs for 3 widths"),

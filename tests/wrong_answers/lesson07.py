@@ -308,6 +308,16 @@ def claim_with(deviation):
     return claim(conclude)
 
 
+def for_800_texts(first, second):
+    middle, half = paired()(first, second)
+    return middle * len(first) / 800, half
+
+
+def half_without_the_root(a, b):
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    return statistics.mean(differences) - 2.776 * statistics.stdev(differences) > -0.01
+
+
 WRONG = {
     "check_lora_count": [
         (lambda d, r, n: 2 * d * r * n, "that is half"),
@@ -332,12 +342,16 @@ WRONG = {
         (lambda d, r, n: None, "return missing"),
     ],
     "check_company": [
+        (compare(lambda a, b: close(a[:, 1], b[:, 1])), "the first of the logits"),
+        (compare(lambda a, b: bool((a - b).max() < 1e-4)), "an answer that falls"),
+        (compare(lambda a, b: bool((b - a).max() < 1e-4)), "an answer that rises"),
+        (compare(lambda a, b: torch.allclose(a, b, atol=0.05)), "to within 1e-4"),
         (letter_by_letter, "goes through its letters"),
         (compare(torch.equal), "false alarm at rounding"),
         (compare(lambda a, b: bool((a.argmax(-1) == b.argmax(-1)).all())), "compare the logits"),
         (compare(lambda a, b: torch.allclose(a, b, atol=0.1)), "a change of a hundredth"),
-        (compare(lambda a, b: bool((a.mean() - b.mean()).abs() < 1e-4)), "cancel each other"),
-        (compare(lambda a, b: close(a.mean(0), b.mean(0))), "cancel each other"),
+        (compare(lambda a, b: bool((a.mean() - b.mean()).abs() < 1e-4)), "changes that cancel"),
+        (compare(lambda a, b: close(a.mean(0), b.mean(0))), "changes that cancel"),
         (compare(lambda a, b: close(a.sort(0).values, b.sort(0).values)), "in another order"),
         (compare(lambda a, b: close(a, a)), "are the two results compared"),
         (compare(lambda a, b: not close(a, b)), "turned round"),
@@ -357,6 +371,7 @@ WRONG = {
         (lambda classify, sentences: True, "classify is never called"),
     ],
     "check_paired": [
+        (for_800_texts, "of 1400 texts 150 are right only in the first", False),
         (paired(unpaired), "two unrelated samples"),
         (paired(lambda a, b, d: unpaired(a, b, d) / 1.96), "two unrelated samples"),
         (paired(lambda a, b, d: 1.96 * (a.var() / len(a)) ** 0.5), "the first one's accuracy"),
@@ -385,6 +400,13 @@ WRONG = {
         (lambda first, second: ((first - second).float().mean(), 0), ".float() makes"),
     ],
     "check_claim": [
+        (claim(lambda a, b: a[-1] > b[-1] - 0.01), "your function says otherwise", False),
+        (
+            claim(lambda a, b: any(x > y - 0.01 for x, y in zip(a, b, strict=True))),
+            "your function says otherwise",
+            False,
+        ),
+        (claim(half_without_the_root), "your function says otherwise", False),
         (by_bootstrap, "too short for five seeds"),
         (claim_with(statistics.stdev), "too short for five seeds"),
         (claim_with(statistics.pstdev), "too short for five seeds"),

@@ -367,6 +367,23 @@ def overwritten(x, names, tasks):
     return answers
 
 
+def asks_for_a_name(model):
+    def switch(name):
+        off_and_on(model, name)
+        set_head(model, name)
+
+    return dict.fromkeys(model.heads, switch)
+
+
+def lists_of_numbers(x, names, tasks):
+    return [answer if answer is None else answer.tolist() for answer in right_mixed(x, names, tasks)]
+
+
+def all_rows_twice(x, names, tasks):
+    right_mixed(x, names, tasks)
+    return right_mixed(x, names, tasks)
+
+
 WRONG = {
     "check_disk": [
         (formula(copies=lambda n, b, a, h: n * b), "the copies lack their heads"),
@@ -392,6 +409,7 @@ WRONG = {
         (formula(lambda n, b, a, h: (n + 1) * (b + h)), "the first is not", False),
     ],
     "check_switches": [
+        (asks_for_a_name, "is called without arguments"),
         (as_it_was, "the loop's last task"),
         (still_late, "the loop's last task"),
         (late_head, "the head of 'spam' answers"),
@@ -403,7 +421,7 @@ WRONG = {
         (switching(all_on, set_head), "other tasks' adapters are active"),
         (switching(all_off, set_head), "its adapters are off"),
         (switching(off_and_on, head_by_name), "model.head is a name"),
-        (switching(off_and_on, head_copied), "model.head is a copy"),
+        (switching(off_and_on, head_copied), "itself: is it a copy?"),
         (switching(off_and_on, head_overwritten), "a head was overwritten"),
         (switching(off_and_on, first_head), "'hotel' is switched on and the head of 'film' answers"),
         (called_at_once, "without brackets"),
@@ -412,6 +430,8 @@ WRONG = {
         (lambda model: None, "return missing"),
     ],
     "check_mixed": [
+        (lists_of_numbers, "an answer is a list"),
+        (all_rows_twice, "its answers are there already"),
         (group_order, "not in its row"),
         (without_the_others, "has its place in the list, too"),
         (looks_none_up, "None is looked up among the tasks"),

@@ -359,8 +359,14 @@ def block_by_block(x, blocks, adapters, n):
     return states
 
 
+def the_first_adapters(x, blocks, adapters, n):
+    return right_serve(x, blocks, dict.fromkeys(adapters, adapters["task 1"]), n)
+
+
 WRONG = {
     "check_timing": [
+        (timing(lambda t: median(t[1:])), "the first round is left out"),
+        (timing(lambda t: round(median(t), 1)), "are they medians of all rounds, not rounded"),
         (timing(median_low), "the lower of the two middle times"),
         (timing(median_high), "the upper of the two middle times"),
         (timing(warm=False), "there is no warm-up"),
@@ -380,7 +386,7 @@ WRONG = {
         (warms_once, "2 of warm-up 8"),
         (start_before_the_round, "the clock is read 24 times for 18 calls"),
         (clock_started_once, "the clock is read 19 times for 18 calls"),
-        (start_before_the_loop_of_names, "the clock times other things"),
+        (start_before_the_loop_of_names, "does the clock time nothing else?"),
         (all_times, "it returns all times"),
         (no_return, "return missing"),
         (a_list, "must return a dict"),
@@ -427,6 +433,7 @@ WRONG = {
         (lambda projection, adapter: None, "return missing"),
     ],
     "check_sharing": [
+        (the_first_adapters, "with its own adapters"),
         (serving(lambda i, n, depth: True), "no adapter is left out"),
         (serving(lambda i, n, depth: False), "no adapter works at all"),
         (serving(lambda i, n, depth: i < depth - n), "uppermost n blocks are bare"),

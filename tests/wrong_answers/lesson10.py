@@ -271,8 +271,22 @@ def not_for_one(trained, processes):
     return max(4 * trained * 1.0, right_bytes(trained, processes))
 
 
+def prompt_of_four(prompt, answer, end, pad, length):
+    ids, _ = right_labels(prompt, answer, end, pad, length)
+    return ids, [-100] * 4 + ids[4 : len(prompt) + len(answer) + 1] + [-100] * (length - len(prompt) - len(answer) - 1)
+
+
+def with_their_lengths(lengths, room):
+    return [[(i, lengths[i]) for i in row] for row in right_fill(lengths, room)]
+
+
+def one_text_too_many(lengths, room):
+    return [*right_fill(lengths, room), [len(lengths)]]
+
+
 WRONG = {
     "check_labels": [
+        (prompt_of_four, "for a prompt of three tokens"),
         (labels_with(lambda labels, ids, *_: ids), "everything counts"),
         (labels_with(lambda labels, ids, prompt, *_: prompt + labels[len(prompt) :]), "the prompt counts as well"),
         (labels_with(lambda labels, ids, prompt, *_: prompt + [-100] * (len(ids) - 4)), "other way round"),
@@ -300,9 +314,13 @@ WRONG = {
         (lambda *args: None, "return missing"),
     ],
     "check_fill": [
+        (filling(first=lambda rows: rows[::-1]), "longest text first", False),
+        (filling(lambda length: -length, first=lambda rows: rows[-1:]), "only the last row is looked at"),
+        (with_their_lengths, "a list of the numbers of its texts"),
+        (one_text_too_many, "there is no text 6 among 6"),
         (filling(), "take the longest texts first"),
         (filling(lambda length: length), "the shortest texts come first"),
-        (first_two_alone, "longest text first", False),
+        (first_two_alone, "there is no text 1 among 1", False),
         (filling(lambda length: -length, lambda total, room: total < room), "exactly full"),
         (filling(first=lambda rows: rows[-1:]), "only the last row"),
         (filling(lambda length: -length, lambda total, room: False), "a row of its own"),
@@ -343,10 +361,12 @@ WRONG = {
         (lambda p: None, "return missing"),
     ],
     "check_bytes": [
+        (lambda p, n: 2 * (n - 1) * 2 * p / n, "that is half: a gradient"),
+        (lambda p, n: 2 * ((n - 1) // n) * 4 * p, "(n - 1) // n is 0"),
         (lambda p, n: 2 * (n - 1) / n * p, "not bytes"),
         (lambda p, n: 64 * (n - 1) / n * p, "bits"),
         (lambda p, n: 16 * (n - 1) / n * p, "4 bytes, not 8"),
-        (lambda p, n: 4 * (n - 1) / n * p, "one time round"),
+        (lambda p, n: 4 * (n - 1) / n * p, "go round a second time"),
         (lambda p, n: 4 * p, "the size of the gradients"),
         (lambda p, n: 2 * 4 * p, "N − 1 rounds, not N"),
         (lambda p, n: 4 * p / n, "one piece, sent once"),

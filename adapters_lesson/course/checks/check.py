@@ -115,7 +115,7 @@ def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str
     except BaseException as error:
         if isinstance(error, NotImplementedError) and not error.args:  # torch gives a reason, a stub does not
             return Report(exercise, NOT_ATTEMPTED, "not attempted yet")
-        status, message = WRONG, _learners_error(error)
+        status, message = WRONG, what_was_raised(error)
     message = message if len(message) <= _LONGEST else message[:_LONGEST] + "…"
     help_ = _help(exercise, message, numbers) if status == WRONG else ""
     return Report(exercise, status, message, printed.getvalue().decode("utf-8", "replace").rstrip(), help_)
@@ -138,13 +138,15 @@ def require(condition: bool, message: str) -> None:
         raise Mistake(message)
 
 
-def _learners_error(error: BaseException) -> str:
-    """The error and the learner's own line, without the frames in between."""
+def what_was_raised(error: BaseException) -> str:
+    """The error and the learner's own line, without the frames in between, and where it comes from."""
     text = ", and its text cannot be shown"
     with contextlib.suppress(Exception):
         text = f": {error}" if f"{error}" else ""
     frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    return f"your code raised {type(error).__name__}{text[: _LONGEST // 2]}{_learners_line(frames[::-1])}"
+    own = any(not file.startswith(_NOT_THE_LEARNERS) for file, _ in frames)
+    whose = "your code raised" if own else "the check cannot use your answer as it is,"
+    return f"{whose} {type(error).__name__}{text[: _LONGEST // 2]}{_learners_line(frames[::-1])}"
 
 
 def _learners_line(frames: list[tuple[str, int]]) -> str:

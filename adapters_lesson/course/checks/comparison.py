@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import math
+import re
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from numbers import Real
@@ -11,26 +12,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from .check import Mistake, require
+from .check import Mistake, require, what_was_raised
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t by the number of values
-NOTHING = "the function returns None: is the return missing?"
+NOTHING = "the function returns None: is the return missing, at the end or on one of the ways through it?"
 
 
-def asked(function: Any, *arguments: Any, hint: str = "", changes: Collection[int] = ()) -> Any:
+_MISFIT = "size|shape|dimension"  # words of the errors where tensors do not fit
+
+
+def asked(function: Any, *arguments: Any, hint: str = "", about: str = _MISFIT, changes: Collection[int] = ()) -> Any:
     """What the learner's function returns. Only the arguments at the places ``changes`` may be changed.
 
-    The ``hint`` says what to do where tensors do not fit.
+    The ``hint`` says what to do about a RuntimeError with these words in its text.
     """
     before = [_plain(argument) for argument in arguments]
     try:
         answer = function(*arguments)
-    except NotImplementedError:  # a RuntimeError, too
-        raise
     except RuntimeError as error:
-        if not hint:
+        if not hint or not re.search(about, f"{error}"):
             raise
-        raise Mistake(f"{hint}; your code raised {type(error).__name__}: {error}") from error
+        raise Mistake(f"{hint}; {what_was_raised(error)}") from error
     require(answer is not None, NOTHING)
     for place, (argument, plain) in enumerate(zip(arguments, before, strict=True)):
         if place not in changes and _plain(argument) != plain:
@@ -38,8 +40,22 @@ def asked(function: Any, *arguments: Any, hint: str = "", changes: Collection[in
             name = f"number {place + 1}"
             with contextlib.suppress(ValueError, TypeError, IndexError):  # how the learner calls it
                 name = list(inspect.signature(called).parameters)[place]
-            raise Mistake(f"its argument {name} was changed in place, as += and sort do: make a new one")
+            raise Mistake(f"its argument {name} was changed in place, as +=, sort() and pop() do: make a new one")
     return answer
+
+
+@contextlib.contextmanager
+def explained(reasons: Mapping[str, str]) -> Iterator[None]:
+    """Inside, an exception that has one of these words in its name or text is the mistake that they stand for."""
+    try:
+        yield
+    except Mistake:
+        raise
+    except Exception as error:
+        for words, why in reasons.items():
+            if words in f"{type(error).__name__}: {error}":
+                raise Mistake(why) from error
+        raise
 
 
 def _plain(value: Any) -> Any:
@@ -95,17 +111,20 @@ def table(answer: Any, keys: Collection[Any], what: str) -> dict:
     return answer
 
 
-def learns(result: torch.Tensor, parts: Mapping[str, torch.Tensor]) -> None:
-    """Raise ``Mistake`` unless a gradient gets from the result to each of the parts, by name."""
+def learns(result: torch.Tensor, parts: Mapping[str, torch.Tensor]) -> Sequence[torch.Tensor]:
+    """The gradients that get from the result to the parts, by name; a ``Mistake`` where none does."""
     gradients: Sequence[Any] = [None] * len(parts)
-    if result.requires_grad:
-        gradients = torch.autograd.grad(result.sum(), list(parts.values()), retain_graph=True, allow_unused=True)
+    with explained({"inplace": "a tensor is changed in place (+=, add_) that the gradient still needs: copy it"}):
+        if result.requires_grad:
+            gradients = torch.autograd.grad(result.sum(), list(parts.values()), retain_graph=True, allow_unused=True)
     for name, gradient in zip(parts, gradients, strict=True):
-        require(gradient is not None, f"no gradient reaches {name}: is there a detach, an item() or a no_grad?")
+        require(gradient is not None, f"no gradient reaches {name}: is there a detach, an item(), a no_grad or a copy?")
+    return gradients
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Equal up to rounding."""
+    """Equal up to rounding; a ``Mistake`` if a's numbers are of another type."""
+    require(a.dtype == b.dtype, f"its numbers are of the type {a.dtype}, not {b.dtype}: convert nothing, or back again")
     return a.shape == b.shape and torch.allclose(a, b, atol=1e-5, rtol=1e-4)
 
 
@@ -120,7 +139,11 @@ def first_match(same: Callable[[Any], bool], right: Any, guesses: Mapping[Any, s
 
 def match_tensor(answer: torch.Tensor, right: torch.Tensor, guesses: Mapping[Any, str], otherwise: str) -> None:
     """``first_match`` up to rounding."""
-    with _beside([("a value", f"{a:.4g}", f"{b:.4g}") for a, b in _first_apart(answer, right)]):
+    near = not close(answer, right) and answer.shape == right.shape
+    if near and (off := (answer - right).abs().max()) <= 0.01 * right.abs().max():
+        why = "is something rounded, in half precision, or is a small number added?"
+        otherwise = f"nearly: it is off by {off:.1e} where it is worst; {why}"
+    with _beside([("a value", f"{a:.6g}", f"{b:.6g}") for a, b in _first_apart(answer, right)]):
         first_match(lambda guess: close(answer, guess), right, guesses, otherwise)
 
 
@@ -154,7 +177,7 @@ def formula(text: str, names: str, **known: Any) -> Callable[..., Any]:
 
 
 def match_formula(
-    answers: Sequence[float],
+    answers: Any,
     names: str,
     cases: Sequence[tuple],
     right: str,
@@ -165,10 +188,15 @@ def match_formula(
     tolerance: float = 1e-6,
     **known: Any,
 ) -> None:
-    """``first_match`` for a function of numbers; ``right`` and the guesses are formulas of ``names`` and the ``known``.
+    """``first_match`` for the ``answers``, or the function that gives them, to each of the cases.
 
-    To any other mistake it says ``otherwise``, or else the case that is farthest off, with the ``hint``.
+    ``right`` and the guesses are formulas of ``names``, which are those of a case's values, and of the ``known``.
+
+    To any other mistake it says the case that is farthest off, with the ``hint``, or ``otherwise``, with that case's
+    {names}, {given} and {wanted}.
     """
+
+    answers = [number(asked(answers, *case)) for case in cases] if callable(answers) else answers
 
     def values(text: str) -> list[float]:
         return [formula(text, names, **known)(*case) for case in cases]
@@ -185,6 +213,8 @@ def match_formula(
         shown = [f"{value:,}" if isinstance(value, (int, float)) else f"{value}" for value in case]
         return ", ".join(f"{name} = {value}" for name, value in zip(names.split(), shown, strict=True))
 
-    told = otherwise or f"for {of(case)} it gives {given:,.12g}, right is {wanted:,.12g}: {hint}"
+    told = otherwise or "for {of} it gives {given}, right is {wanted}: {hint}"
+    numbers = {"given": f"{given:,.12g}", "wanted": f"{wanted:,.12g}", "of": of(case), "hint": hint}
+    told = told.format(**dict(zip(names.split(), case, strict=True)) | numbers)
     with _beside([(of(case), f"{given:,.6g}", f"{wanted:,.6g}") for case, given, wanted in results]):
         first_match(same, right, guesses, told)

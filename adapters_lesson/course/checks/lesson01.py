@@ -1,8 +1,5 @@
 """Checks of lesson 01: the module's forward, its initialisation, its parameter count, the widest bottleneck."""
 
-from __future__ import annotations
-
-import math
 from numbers import Integral
 from typing import Any
 
@@ -13,7 +10,7 @@ from torch import nn
 from adapters_lesson.adapter import Adapter
 
 from .check import Mistake, check, require
-from .comparison import asked, close, first_match, formula, match_formula, match_tensor, number, tensor
+from .comparison import asked, close, explained, formula, learns, match_formula, match_tensor, number, tensor
 
 D, M = 12, 5
 
@@ -25,7 +22,7 @@ def check_forward(cls: Any) -> None:
     for name in ("down_project", "up_project"):
         part = getattr(adapter, name, None)
         there = isinstance(part, nn.Linear) and part.bias is not None
-        require(there, f"the class has no nn.Linear called {name}, with a bias, any more")
+        require(there, f"{name} must stay what the card gives: an nn.Linear, with its bias")
     for parameter in adapter.parameters():
         nn.init.normal_(parameter)
     h = torch.randn(3, 4, D)
@@ -34,17 +31,11 @@ def check_forward(cls: Any) -> None:
         _check_output(output, h, adapter.down_project, adapter.up_project)
         require(close(adapter.eval()(h), output), "in evaluation mode it gives something else: it works there, too")
     h.requires_grad_(True)
-    learnt = [h, *adapter.parameters()]
-    output = adapter(h).sum()
-    try:
-        gradients = torch.autograd.grad(output, learnt, allow_unused=True) if output.requires_grad else [None]
-    except RuntimeError as error:
-        if "inplace" in str(error):
-            raise Mistake("a tensor is changed in place (+=) that the gradient still needs: write h + …") from error
-        raise
-    require(None not in gradients, "no gradient gets through, nothing could be learnt: is there a detach or no_grad?")
-    right = torch.autograd.grad((h + adapter.up_project(F.gelu(adapter.down_project(h)))).sum(), learnt)
-    if not all(close(a, b) for a, b in zip(gradients, right, strict=True) if a is not None):
+    down, up = adapter.down_project, adapter.up_project
+    parts = {"down_project": down.weight, "up_project": up.weight, "the input h": h}
+    gradients = learns(adapter(h), parts)
+    right = torch.autograd.grad((h + up(F.gelu(down(h)))).sum(), list(parts.values()))
+    if not all(map(close, gradients, right)):
         raise Mistake("the output is right, its gradient is not: a part of the sum is cut off by a detach or a no_grad")
 
 
@@ -71,6 +62,13 @@ def _check_output(output: torch.Tensor, h: torch.Tensor, down: nn.Linear, up: nn
     match_tensor(output, h + update, guesses, "the output is not h + up_project(activation(down_project(h)))")
 
 
+_WHY_RAISED = {  # by words of the exception
+    "leaf": "zero_() and *= on a parameter: PyTorch forbids it for a leaf; use nn.init.zeros_",
+    "as parameter": "a plain tensor cannot take a parameter's place: use nn.init.zeros_(…)",
+    "no attribute 'zero_'": "a layer is no tensor, it has two: nn.init.zeros_ for its weight, and for its bias",
+}
+
+
 @check("1.2", "correct: it starts as the identity, and it can learn.")
 def check_start(start_as_identity: Any) -> None:
     """``start_as_identity(adapter)`` must make the adapter the identity, in place, and leave it able to learn."""
@@ -79,29 +77,24 @@ def check_start(start_as_identity: Any) -> None:
         nn.init.normal_(adapter.down_project.bias, std=biases)
         nn.init.normal_(adapter.up_project.bias, std=biases)
         before, activation = {name: p.clone() for name, p in adapter.named_parameters()}, adapter.activation
-        try:
+        with explained(_WHY_RAISED):
             returned = start_as_identity(adapter)
-        except (RuntimeError, TypeError) as error:
-            if "leaf" in str(error):
-                raise Mistake(
-                    "zero_() and *= on a parameter: PyTorch forbids it for a leaf; use nn.init.zeros_"
-                ) from error
-            if "as parameter" in str(error):
-                raise Mistake("a plain tensor cannot take a parameter's place: use nn.init.zeros_(...)") from error
-            raise
         if isinstance(returned, Adapter) and returned is not adapter:
             raise Mistake("it returns another adapter: change the one that was given, in place")
         up, down = adapter.up_project, adapter.down_project
         if not all(isinstance(part, nn.Linear) and part.bias is not None for part in (up, down)):
             raise Mistake("a projection or its bias is gone: keep the layers, set up_project's weight and bias to zero")
-        if all(torch.equal(p, before[name]) for name, p in adapter.named_parameters()):
-            raise Mistake(
-                "the adapter is as it was: change its tensors in place, for instance with nn.init.zeros_(...)"
-            )
+        now = dict(adapter.named_parameters())
+        require(now.keys() == before.keys(), "a projection's weight or bias is no nn.Parameter now: set its values")
+        for name, p in now.items():
+            shapes = f"{name} has the shape {tuple(p.shape)}, it was {tuple(before[name].shape)}: set its values only"
+            require(p.shape == before[name].shape, shapes)
+        require(adapter.scaling != 0, "scaling is 0: then no gradient reaches the projections; zero up_project instead")
+        if all(torch.equal(p, before[name]) for name, p in now.items()):
+            raise Mistake("its parameters are as they were: change them in place, for instance with nn.init.zeros_(…)")
         _check_identity(adapter, before["up_project.weight"])
         if adapter.activation is not activation:
             raise Mistake("the activation was exchanged: the adapter should be as it was, but for up_project's values")
-        require(adapter.scaling != 0, "scaling is 0: then no gradient reaches the projections; zero up_project instead")
         if not all(p.requires_grad for p in adapter.parameters()):
             raise Mistake("a projection no longer requires gradients: it would stay zero for ever; set its values only")
         _check_learns(adapter)
@@ -137,12 +130,8 @@ def _check_learns(adapter: Adapter) -> None:
     require(all(moved) or not zero, "both projections are zero: neither ever gets a gradient; leave down_project")
     require(moved[0], "up_project gets no gradient, so it cannot learn: down_project's output must not be zero")
     require(moved[1], "down_project never moves: up_project has to let a gradient through once it has learnt")
-    alike = close(up.weight, up.weight[:, :1].expand_as(up.weight)) and close(
-        down.weight, down.weight[:1].expand_as(down.weight)
-    )
-    require(
-        not alike, "all units of the bottleneck are equal, and stay so: they learn as one; leave down_project random"
-    )
+    alike = all(close(w, w[:1].expand_as(w)) for w in (up.weight.T, down.weight))  # in each, a row is a unit's
+    require(not alike, "all units of the bottleneck are equal, and learn as one: leave down_project random")
 
 
 def _whole(answers: list[Any]) -> bool:
@@ -168,7 +157,7 @@ def check_count(count_parameters: Any) -> None:
     }
     hint = "count the entries of both weights and biases"
     match_formula(list(map(number, answers)), "d m", cases, "2*d*m + m + d", guesses, hint)
-    require(_whole(answers), "the count is right but not a whole number: use // or no division")
+    require(_whole(answers), "the count is right but a float: multiply and add whole numbers, divide with // if at all")
 
 
 _WIDEST = formula("max(0, int((b // n - d) // (2*d + 1)))", "d n b")
@@ -177,10 +166,10 @@ _WRONG_WIDTHS = {
     "(b // n) // (2*d)": "the biases are left out of the count: one adapter has 2·d·m + m + d",
     "(b // n) // (2*d + 1)": "up_project's bias (d entries) is left out, or it rounds to nearest",
     "(b // n - d) // (2*d)": "down_project's bias (m entries) is left out of the count",
-    "(b / n - d) / (2*d + 1)": "a width is a whole number: round down",
+    "(b - d) // n // (2*d + 1)": "up_project's bias is taken off once: each of the adapters has its own d entries",
     "max(0, int((b / n - d) / (2*d + 1)))": "/ loses the last digits of a large budget, which is exceeded: use //",
     "widest(d, n, b) + 1": "one too wide: the budget is exceeded (does your loop stop one step late?)",
-    "ceil((b / n - d) / (2*d + 1))": "it rounds up, which exceeds the budget: round down",
+    "ceil((b / n - d) / (2*d + 1))": "it rounds up, or adds d instead of taking it off: the budget is exceeded",
     "widest(d, n, b - 1)": "one too narrow where the budget is met exactly: use ≤, not <",
     "widest(d, n, b) - 1": "one too narrow: the next width still fits",
 }
@@ -194,14 +183,9 @@ def check_widest(widest_bottleneck: Any) -> None:
     cases.append((5000, 10**12, 10**12 * Adapter.count(5000, 100) - 1))  # beyond the digits of a float
     given = [widest_bottleneck(*case) for case in cases]
     answers = [number(a) for a in given]
-    guesses = {tuple(formula(t, "d n b", widest=_WIDEST)(*c) for c in cases): m for t, m in _WRONG_WIDTHS.items()}
-    first_match(lambda guess: answers == list(guess), tuple(_WIDEST(*case) for case in cases), guesses)
-    for (d, n, budget), answer in zip(cases, answers, strict=True):
-        of = f"for d = {d}, {n} adapters and a budget of {budget:,} it gives"
-        require(math.isfinite(answer), f"{of} {answer}")
-        cost = n * Adapter.count(d, max(1, int(answer)))
-        why = "too much" if cost > budget else "wider fits"
-        require(answer == _WIDEST(d, n, budget), f"{of} m = {answer}, which costs {cost:,}: {why}")
-    require(_whole(given), "the widths are right but not whole numbers (int): use //")
-    none = number(widest_bottleneck(384, 12, 1000))
-    require(none == 0, "when not even m = 1 fits, the answer is 0 (1,000 parameters for 12 adapters)")
+    require(all(answer % 1 == 0 for answer in answers), "a width is a whole number: round down")
+    hint = "n adapters of width m take n · (2·d·m + m + d) of the budget b, the next width would take more than all"
+    match_formula(answers, "d n b", cases, "widest(d, n, b)", _WRONG_WIDTHS, hint, tolerance=0, widest=_WIDEST)
+    require(_whole(given), "the widths are right but floats, no whole numbers (int): use //")
+    none = widest_bottleneck(384, 12, 1000)
+    require(none is not None and number(none) == 0, "where not even m = 1 fits (d = 384, n = 12, b = 1000) it is 0")

@@ -1,7 +1,5 @@
 """Checks of lesson 02: attention weights, the parameters of a block, a block to be mended, the mean without padding."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -11,7 +9,7 @@ from torch import nn
 from adapters_lesson.transformer import Block, SmallTransformerConfig
 
 from .check import Mistake, check, require
-from .comparison import asked, close, learns, match_formula, match_tensor, number, tensor
+from .comparison import asked, close, learns, match_formula, match_tensor, tensor
 
 _INF = float("inf")
 
@@ -21,14 +19,14 @@ def check_weights(attention_weights: Any) -> None:
     """``attention_weights(q, k, words)`` must be softmax(q kᵀ / √width) over the words, for each text and head."""
     q, k = 2 * torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4)
     words = torch.arange(5) < torch.tensor([5, 3])[:, None, None, None]  # the first text has no padding
-    hint = "q kᵀ is q @ k.transpose(-2, -1): the last two axes of k change places, texts and heads stay"
+    hint = "q kᵀ is q @ k.transpose(-2, -1), the last two axes of k change places; words is (texts, 1, 1, tokens)"
     answer = tensor(asked(attention_weights, q, k, words, hint=hint))
-    if answer.shape == (2, 3, 4, 4):
-        raise Mistake("that is qᵀ k, it compares the numbers of a vector: q kᵀ is (texts, heads, tokens, tokens)")
+    require(answer.shape != (2, 3, 4, 4), "that is qᵀ k, it compares the numbers of a vector, not tokens: take q kᵀ")
     shape = f"the weights have the shape {tuple(answer.shape)}; for these q and k it is (texts, heads, tokens, tokens)"
     require(answer.shape == (2, 3, 5, 5), f"{shape} = (2, 3, 5, 5)")
-    if answer[0].isnan().all() or close(answer[0], torch.full((3, 5, 5), 1 / 5)):
-        raise Mistake("a text without padding gets no weights: the mask is turned round, `words` is True for words")
+    require(not answer.isnan().all(), "no weight is a number: was −inf multiplied by 0? masked_fill sets scores")
+    if close(answer[1, ..., 3:].sum(-1), torch.ones(3, 5)):
+        raise Mistake("the weights go to padding, none to words: the mask is turned round, `words` is True for words")
     texts = answer.nan_to_num().sum(0)
     require(not close(texts, torch.ones_like(texts)), "the weights sum to 1 over the texts: softmax over the last axis")
     _check_scores(q[0], k[0], answer[0])
@@ -37,7 +35,8 @@ def check_weights(attention_weights: Any) -> None:
         q, k = torch.randn(2, 1, 1, 5, width, requires_grad=True).unbind()
         answer = tensor(attention_weights(q, k, words[:1]))
         right = (q @ k.transpose(-2, -1) / width**0.5).softmax(-1)
-        require(close(answer, right), "right for heads of width 4 alone: divide by q.shape[-1] ** 0.5, whatever it is")
+        require(answer.shape == right.shape, f"one text with one head gives {tuple(answer.shape)}: keep all four axes")
+        require(close(answer, right), f"wrong for heads of width {width}: divide by q.shape[-1] ** 0.5, whatever it is")
         learns(answer[..., 0], {"q": q, "k": k})
 
 
@@ -52,7 +51,7 @@ def _check_scores(q: torch.Tensor, k: torch.Tensor, answer: torch.Tensor) -> Non
         if close(answer.nan_to_num().sum(axis), torch.ones_like(answer.sum(axis))):
             raise Mistake(f"the weights sum to 1 over the {name}: take the softmax over the last axis")
     other = "divided by the root of the {}: the width of a head is q.shape[-1]".format
-    early = "the softmax comes before the scaling: scale the scores, then the weights sum to 1"
+    early = "something is divided after the softmax: scale the scores before it, then the weights sum to 1"
     guesses = {
         plain.softmax(-1): "the scores are not scaled: divide q kᵀ by the root of the width of a head",
         (plain / 4).softmax(-1): "the scores are divided by the width itself: by its root, q.shape[-1] ** 0.5",
@@ -80,14 +79,15 @@ def _check_padding(scores: torch.Tensor, words: torch.Tensor, answer: torch.Tens
     require(not answer.isnan().any(), "some rows are not numbers, all they see is masked: mask the keys, the last axis")
     rowwise = scores.masked_fill(~rows, -1e9).softmax(-1)
     guesses = {
-        plain: "padding is looked at: the mask is not used",
+        plain: "padding is looked at as if there were no mask",
         (scores * words).softmax(-1): "the scores of padding are 0, not −inf: the softmax gives them weight",
         (scores + words).softmax(-1): "True was added as 1, so padding still gets weight: set its scores to −inf",
         plain * words: "the weights of padding become 0 after the softmax: the others no longer sum to 1",
         right * rows: "the rows of padded tokens are zero: the mask is for what is looked at, the last axis",
         rowwise: "the rows are masked instead of the columns: nobody may look at padding",
+        scores.masked_fill(~(words & rows), -1e9).softmax(-1): "padded tokens' rows are masked as well: mask the keys",
     }
-    otherwise = "padding still gets some of the attention: set its scores to float('-inf') before the softmax"
+    otherwise = "these are not the weights over words alone: padding's scores are float('-inf') before the softmax"
     match_tensor(answer, right, guesses, otherwise)
 
 
@@ -95,14 +95,13 @@ def _check_padding(scores: torch.Tensor, words: torch.Tensor, answer: torch.Tens
 def check_block_count(block_parameters: Any) -> None:
     """``block_parameters(model_dim, ffn_dim)`` must count attention, FFN and two LayerNorms."""
     cases = [(384, 1536), (16, 40), (100, 300)]
-    answers = [number(block_parameters(*case)) for case in cases]
     right = "4*d*d + 2*d*f + 9*d + f"
     bias = "a bias is as wide as the layer's output: expand has f of them, contract has d"
     guesses = {
         "4*d*d + 2*d*f": "biases and LayerNorms are missing",
         "4*d*d + 2*d*f + 4*d": "the biases are missing: each linear layer has one number for each of its outputs",
         f"{right} - 4*d": "4·d are missing: those of the LayerNorms, or attention's four biases",
-        f"{right} - 2*d": "half of the LayerNorms' parameters are missing: two of them, each with a weight and a bias",
+        f"{right} - 2*d": "2·d are missing, as half of the LayerNorms' are: two of them, each with a weight and a bias",
         f"{right} - d*d - d": "attention has three projections here: the output projection is the fourth",
         f"{right} - 3*d*d - 3*d": "attention has one matrix here: it has four, query, key, value and output",
         f"{right} - 4*d*d - 4*d": "the attention is missing",
@@ -114,12 +113,13 @@ def check_block_count(block_parameters: Any) -> None:
         "4*d*d + 8*d*d + 13*d": "the FFN's width is taken as 4·d: it is given, ffn_dim",
         "12*d*d": "that is the rule of thumb 12·d²: it leaves out biases and LayerNorms, and takes the FFN as 4·d wide",
         f"{right} + 44*d*d": "twelve heads do not make twelve times as many weights: they share the d numbers",
+        f"{right} + 44*d*d + 44*d": "twelve heads do not make twelve times as many weights and biases",
         f"6 * ({right})": "that is all six blocks: count one",
-        f"{right} + 2*d": "there are two LayerNorms, one after each sub-layer, not three",
+        f"{right} + 2*d": "2·d too many: there are two LayerNorms, one after each sub-layer, not three",
         f"{right} + 30522*d": "the embeddings are counted too: they are no part of a block",
     }
     hint = "four layers d → d, one d → f, one f → d, all with bias, and two LayerNorms"
-    match_formula(answers, "d f", cases, right, guesses, hint)
+    match_formula(block_parameters, "d f", cases, right, guesses, hint)
 
 
 class _NotToBeCalled(Block):
@@ -171,7 +171,7 @@ def _blocks(block: Block, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Te
         one(ffn(swapped) + swapped): "the two LayerNorms are exchanged",
         one(ffn(y) + y): "the first LayerNorm is used twice: the FFN half has its own, ffn_norm",
         two(ffn(turned) + turned): "the mask is turned round: hand the mask on as it is",
-        two(ffn(unmasked) + unmasked): "the mask is not handed on: tokens look at padding",
+        two(ffn(unmasked) + unmasked): "tokens look at padding, as without a mask: hand the mask on as it is",
     }
 
 

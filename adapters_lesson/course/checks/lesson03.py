@@ -1,7 +1,5 @@
 """Checks of lesson 03: placing adapters in a block, freezing, the identity test, a hunt for planted faults."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +13,7 @@ from adapters_lesson.adapter import Adapter
 from adapters_lesson.transformer import Block, Classifier, SmallTransformer
 
 from .check import Mistake, check, require
-from .comparison import NOTHING, close, match_tensor, verdict
+from .comparison import NOTHING, close, explained, learns, match_tensor, verdict
 from .lesson03_faults import check_bug_hunt as check_bug_hunt
 from .observation import TINY, values_of
 
@@ -31,24 +29,22 @@ def check_insert(insert_into_block: Any) -> None:
     require(len(made) == 2, f"make_adapter was called {len(made)} times: one block has two places in Houlsby's scheme")
     require(block.training, "the block is in evaluation mode afterwards: insertion leaves its mode to whoever calls")
     x = torch.randn(2, 5, 12)
-    output = block(x)
-    if not isinstance(output, torch.Tensor):
-        raise Mistake("the block's output is no tensor any more: a hook has to return adapter(output)")
+    no_tensor = "a hook returns no tensor: it has to return adapter(output), and neither a tuple nor a list"
+    with explained({"must be Tensor, not": no_tensor}):
+        output = block(x)
+    require(isinstance(output, torch.Tensor), no_tensor)
     _check_block(output, bare, made, x)
-    learnt = [p for adapter in made for p in adapter.parameters()]
-    if None in torch.autograd.grad(output.sum(), learnt, allow_unused=True):
-        raise Mistake("no gradient reaches the adapters, so they could not learn: is there a detach or a no_grad?")
+    learns(output, {f"{n} of an adapter": p for adapter in made for n, p in adapter.named_parameters()})
     known = {id(module) for module in block.modules()}
-    if not all(id(adapter) in known for adapter in made):
-        raise Mistake("right, but the block does not know the adapters' parameters: an optimiser would not find them")
+    missing = "right, but no adapter is a module of the block: projection.adapter = …, or no optimiser finds it"
+    require(all(id(adapter) in known for adapter in made), missing)
     homes = [{id(module) for module in part.modules()} for part in (block.attention, block.ffn)]
     if all(
         id(adapter) in home for adapter, home in zip(_in_their_places(output, bare, made, x), homes[::-1], strict=True)
     ):
         raise Mistake("each adapter is an attribute of the projection behind which the other works: make it its own")
     _inserted(insert_into_block)
-    if not close(block(x), output):
-        raise Mistake("after a second block got its adapters, the first computes something else: hooks are shared")
+    require(close(block(x), output), "a second block with adapters changes what the first computes: hooks are shared")
     require(close(block.eval()(x), output), "in evaluation mode the adapters do not work, or work otherwise")
 
 
@@ -56,8 +52,7 @@ class _Watched(Adapter):
     """Says where it sits when it is given what it was not made for."""
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        if h.shape[-1] != 12:
-            raise Mistake(f"width {h.shape[-1]}: the adapter is not behind ffn.expand and not before the projection")
+        require(h.shape[-1] == 12, f"width {h.shape[-1]} is not 12: adapters go behind attention.output, ffn.contract")
         return super().forward(h)
 
 
@@ -100,8 +95,7 @@ def _check_block(output: torch.Tensor, bare: Block, made: list[Adapter], x: torc
         hook.remove()
         return with_hook
 
-    if close(output, run()):
-        raise Mistake("the block computes the same: are the hooks registered, does each return the adapter's output?")
+    require(not close(output, run()), "the block computes the same: are hooks registered, do they return A(output)?")
     a, b = _in_their_places(output, bare, made, x)
     ffn_only = "only the FFN has its adapter: the attention sub-layer's is missing, or never called"
     inputs = "the attention's adapter comes before the projection: it belongs behind attention.output"
@@ -109,7 +103,7 @@ def _check_block(output: torch.Tensor, bare: Block, made: list[Adapter], x: torc
         run((a, same)): "only the attention sub-layer has its adapter: the FFN's is missing, or never called",
         run((same, a)): ffn_only,
         run((same, b)): ffn_only,
-        run((b, b)): "both places use the second adapter: a hook looks up the loop's last value; bind it",
+        run((b, b)): "both places use the second adapter: a hook looks names up when it runs, after the loop; bind it",
         run((lambda h: h + a(h), lambda h: h + b(h))): "residual is added twice: a hook adds the output once more",
         run((a.update, b.update)): "the output is replaced by the update alone: A(h) is h plus its update",
         run(norms=(a, b)): "the adapters come after the LayerNorms: Houlsby's place is before the residual sum",
@@ -137,13 +131,14 @@ def check_freeze(train_only_adapters: Any) -> None:
         raise Mistake("parameters were added, removed, or have other values now: only freeze and unfreeze")
     on = {n for n, p in names.items() if p.requires_grad}
     base = names.keys() - adapters - head
+    attribute = any("requires_grad" in vars(module) for module in model.modules()) and on != adapters | head
+    require(not attribute, "module.requires_grad = … only makes a new attribute: call module.requires_grad_(…)")
     require(bool(on), "nothing is trained at all: after freezing everything, switch the adapters and the head on again")
-    require(not base <= on, "the base model is not frozen: model.requires_grad = False only makes a new attribute")
+    require(not base <= on, "the base model is not frozen: switch requires_grad off, on the very model that is given")
     require(bool(on & adapters), "the adapters are frozen: they sit inside the base, switch them on after freezing it")
     require(bool(on & head), "the head is frozen: it is new, so it must be trained as well")
     missing, left = sorted((adapters | head) - on), sorted(on & base)
-    few = f"not trained: {', '.join(missing[:3])}; switch on all parameters of the adapters and the head"
-    require(not missing, few)
+    require(not missing, f"not trained: {', '.join(missing[:3])}; switch on all of the adapters and the head")
     kinds = {
         "norm": "the LayerNorms are still trained, as Houlsby et al. do: here only adapters and head are asked for",
         "bias": "biases of the base model are still trained",
@@ -229,4 +224,7 @@ def check_identity_test(changes_nothing: Any) -> None:
     if not judged(lambda model: None, training=True) or not judged(with_dropout, training=True):
         raise Mistake("it raises a false alarm when the model is in training mode (dropout): call model.eval()")
     padding = _planted("base_model.blocks.1.ffn.contract", lambda h: h + (1.0 - mask)[..., None])
-    require(bool(judged(padding)), "it raises a false alarm where only padding changes: give the model the mask")
+    require(
+        bool(judged(padding)),
+        "it raises a false alarm where only padding changes: use the mask, compare logits",
+    )

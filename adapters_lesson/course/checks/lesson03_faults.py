@@ -12,7 +12,7 @@ from adapters_lesson.adapter import Adapter
 from adapters_lesson.transformer import Classifier
 
 from .check import Mistake, check, require
-from .comparison import NOTHING, verdict
+from .comparison import NOTHING, explained, verdict
 from .observation import tiny_batch, tiny_classifier
 
 _Insert = Callable[[Classifier], None]
@@ -79,23 +79,21 @@ def _then(
 
 
 _ANYWHERE = "find adapters by isinstance(module, Adapter), anywhere: parameters of the base may get new names"
-_ALL = "it does not look at all of the base model's parameters: only adapters and head may be trained"
+_ALL = "look at all of the base model's parameters: only adapters and head may be trained"
 _NONE = "no optimiser finds them, and all(…) over no adapters is True: ask whether there are any"
 _EVERY = "ask for the gradient of every single adapter"
-_REACHES = "it does not look whether a gradient reaches the adapters"
+_REACHES = "look whether a gradient reaches the adapters, and is not zero"
 SOUND = (
-    Entry(_then(_hooked()), "hooks as in exercise 3.1, base frozen", "it raises a false alarm"),
+    Entry(_then(_hooked()), "hooks as in exercise 3.1", "it raises a false alarm"),
     Entry(_then(_hooked(home="list")), "the adapters in an nn.ModuleList of the model", _ANYWHERE),
     Entry(_then(_wrapped), "a wrapper around each projection", _ANYWHERE),
     Entry(_then(partial(_wrapped, attention=False)), "one adapter in each block", "their number is a choice"),
 )
 _STATIC = (
-    Entry(_hooked(), "a base model that is not frozen", "it does not look at the base model's requires_grad"),
-    Entry(_then(_hooked(), head=False), "a frozen head", "it does not look at the head's parameters"),
-    Entry(_then(_hooked(), adapters=False), "frozen adapters", "it does not look whether the adapters are trained"),
-    Entry(
-        _then(_hooked(), half=True), "down_projects that are frozen", "it does not look at every adapter's parameters"
-    ),
+    Entry(_hooked(), "a base model that is not frozen", "no parameter of the base model may have requires_grad"),
+    Entry(_then(_hooked(), head=False), "a frozen head", "the head's parameters have to be trained, too"),
+    Entry(_then(_hooked(), adapters=False), "frozen adapters", "the adapters' parameters have to be trained"),
+    Entry(_then(_hooked(), half=True), "down_projects that are frozen", "every adapter has to be trained as a whole"),
     Entry(_then(_hooked(), base="norm"), "LayerNorms that are still trained", _ALL),
     Entry(_then(_hooked(), base="embeddings"), "embeddings that are still trained", _ALL),
     Entry(_then(_hooked(home="")), "adapters that the model does not know", _NONE),
@@ -144,13 +142,10 @@ class _Hunt:
 
     def accepts(self, entry: Entry) -> bool:
         """Whether it lets something faulty through."""
-        try:
+        asserts = f"it raises AssertionError on {entry.what}: return False where something is wrong"
+        none = f"it fails on {entry.what}: where no gradient arrives, .grad is None"
+        with explained({"AssertionError": asserts, "NoneType": none}):
             return bool(self.verdict(entry.insert))
-        except AttributeError as error:
-            require("NoneType" not in str(error), f"it fails on {entry.what}: where no gradient arrives, .grad is None")
-            raise
-        except AssertionError as error:
-            raise Mistake(f"it raises AssertionError on {entry.what}: return False where something is wrong") from error
 
     def why_refused(self) -> str:
         def learning(model: Classifier) -> None:
@@ -162,10 +157,11 @@ class _Hunt:
         if len(faulty) == len(FAULTY):
             return "the verdicts are the wrong way round: True for what is sound, False where there is a fault"
         if self.verdict(learning):
-            return "it refuses a sound insertion, because down_project gets no gradient: none does in the first step"
+            why = "it accepts it once up_project is not 0: while it is, down_project gets no gradient in the first step"
+            return f"it refuses a sound insertion; {why}"
         if faulty:
-            return f"it refuses a sound insertion and accepts {faulty[0].what}: a condition is the wrong way round"
-        return "it refuses a sound insertion, and everything else: a condition never holds"
+            return f"it refuses a sound insertion and accepts {faulty[0].what}: is a condition the wrong way round?"
+        return f"it refuses a sound insertion, {SOUND[0].what}, and all that have a fault: which condition fails?"
 
 
 @check("3.4", "correct: every fault is found, and everything sound is let through.")
@@ -181,7 +177,7 @@ def check_bug_hunt(is_sound: Any) -> None:
         if hunt.accepts(entry):
             why = entry.overlooked
             if entry in _MOVING and not hunt.backward:
-                why = "your test never computes a gradient: loss.backward(), then look at each adapter"
+                why = "no gradient goes back from the logits in your test: loss.backward(), then look at each adapter"
             raise Mistake(f"it lets a fault through, {entry.what}: {why}")
     for entry in SOUND[1:]:
         accepted = False

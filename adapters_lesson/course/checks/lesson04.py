@@ -1,7 +1,5 @@
 """Checks of lesson 04: parameters of a whole model, the bytes that stand still, the activations of a block."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -24,7 +22,7 @@ def check_houlsby_count(houlsby_parameters: Any) -> None:
         "2*d*m + m + d": "this is a single adapter: count all of the model's",
         "2 * (2*d*m + m + d)": "these are the adapters of one block: there are more blocks",
         "4 * n*d*m": "the biases are missing: m of down_project and d of up_project",
-        "2 * n*d*m": "these are the weights of one projection of each adapter: it has two",
+        "2 * n*d*m": "half of the weights and all biases are missing: two adapters a block, two projections in each",
         "2*n * (2*d*m + m)": "up_project's bias is missing: d numbers in each adapter",
         "2*n * (2*d*m + d)": "down_project's bias is missing: m numbers in each adapter",
         "2*n * (2*d*m + 2*d)": "down_project's bias has m numbers, not d",
@@ -33,9 +31,8 @@ def check_houlsby_count(houlsby_parameters: Any) -> None:
         "4*n * (2*d*m + m + d)": "this is twice as much: two adapters in each block",
         "n * (2*d*m + m + d) + 2*n*d": "one adapter in each block and its LayerNorm: Houlsby's scheme has two adapters",
     }
-    answers = [number(houlsby_parameters(*case)) for case in cases]
     hint = "two adapters in each block, each with two matrices and two biases"
-    match_formula(answers, "d m n", cases, "2*n * (2*d*m + m + d)", guesses, hint)
+    match_formula(houlsby_parameters, "d m n", cases, "2*n * (2*d*m + m + d)", guesses, hint)
 
 
 @check("4.2", "correct: the frozen parameters need their place once, the trained ones four times.")
@@ -57,10 +54,10 @@ def check_standing_bytes(standing_bytes: Any) -> None:
         "total + 3*trained": "these are numbers: bytes are itemsize times as many",
         "4 * (total + 3*trained)": "it takes 4 bytes for every number: use itemsize, in half precision it is 2",
         "2*size * (total + 3*trained)": "this is twice as much: itemsize is in bytes already",
+        "size * (total + 3*trained) / 1e6": "those are MB: return bytes",
     }
-    answers = [number(standing_bytes(*case)) for case in cases]
     hint = "all weights, and for each trained one a gradient and the two numbers that Adam keeps"
-    match_formula(answers, "total trained size", cases, "size * (total + 3*trained)", guesses, hint)
+    match_formula(standing_bytes, "total trained size", cases, "size * (total + 3*trained)", guesses, hint)
 
 
 @cache
@@ -76,18 +73,20 @@ def _measured(batch: int, length: int, d: int, m: int | None = None) -> float:
 
 
 _FACTORS = {
-    4: "these are numbers: each of them has 4 bytes",
+    4: "this is a quarter: are these numbers? Each of them has 4 bytes",
     2**20: "those are MiB: return bytes",
     1e6: "those are MB: return bytes",
     0.5: "this is twice as much: 4 bytes in single precision, and nothing is kept twice",
 }
 
+_SCORES, _HEADS = "length × length numbers are counted: PyTorch's attention does not keep the scores", (1, 2, 4, 8, 12)
+
 
 def _check_activations(function: Callable[..., Any], cases: Sequence[tuple], guesses: Mapping[str, str]) -> None:
-    """Compare with measurements, to two per cent; ``guesses`` are multiples of batch · length · d · 4 bytes."""
+    """Compare with measurements, to two per cent; ``guesses`` are multiples of batch · t · d · 4 bytes."""
     for case in cases:
-        batch, length, d, *_ = case
-        answer, measured, unit = number(function(*case)), _measured(*case), batch * length * d * 4
+        batch, length = case[:2]
+        answer, measured = number(function(*case)), _measured(*case)
         factors = _FACTORS | {batch: "this is one text of the batch", length: "this is one token: use the length"}
 
         def times(factor: float, answer: float = answer, measured: float = measured) -> bool:
@@ -95,15 +94,14 @@ def _check_activations(function: Callable[..., Any], cases: Sequence[tuple], gue
 
         def same(text: str, answer: float = answer, case: tuple = case) -> bool:
             batch, length, d, m = (*case, 0)[:4]
-            return abs(answer - formula(text, "d m")(d, m) * batch * length * d * 4) <= 1e-6 * _measured(*case)
+            return abs(answer - formula(text, "t d m")(length, d, m) * batch * length * d * 4) <= 1e-6 * _measured(
+                *case
+            )
 
         if times(1):
             continue
         first_match(times, 1, {factor: message for factor, message in factors.items() if factor != 1})
         first_match(same, "-1", guesses)
-        scores = (answer - round(measured / unit) * unit) / (4 * batch * length**2)
-        if 0.9 < scores < 24.1 and abs(scores - round(scores)) < 1e-6:  # as many as heads
-            raise Mistake("length × length numbers are counted: PyTorch's attention does not keep the scores")
         raise Mistake(f"for {case} it gives {answer:,.12g} instead of {measured:,.0f} bytes")
 
 
@@ -111,14 +109,15 @@ def _check_activations(function: Callable[..., Any], cases: Sequence[tuple], gue
 def check_block_activations(block_activations: Any) -> None:
     """``block_activations(batch, length, d)``: bytes that a block keeps in full fine-tuning, dropout off."""
     guesses = {
-        "12": "12 is what a frozen block keeps: here the linear layers are trained, and keep their inputs",
-        "8": "these are the FFN's two wide tensors alone: attention and LayerNorms keep something too",
-        "10": "the FFN's inside is 4·d wide, and two such tensors are kept: before and after GELU, 4 + 4",
+        "12": "12 is 4 too few: trained linear layers keep their inputs, and of the FFN's wide tensors two are kept",
+        "8": "8 is half: each number has 4 bytes, and the FFN's wide tensors are not all that is kept",
+        "10": "10 is 6 too few: the FFN keeps two tensors 4·d wide, 4 + 4, one before and one after GELU",
         "15": "one is missing: go through the rules again; both LayerNorms keep their input, attention its output",
-        "14": "two are missing: each of the two LayerNorms keeps its input",
-        "17": "one too many: query, key and value have the same input, and it is kept once",
-        "18": "two too many: query, key and value have the same input, and it is kept once",
+        "14": "two are missing: attention keeps q, k, v and its output, each of the two LayerNorms its input",
+        "17": "one too many: query, key and value share their input, kept once, and a sum keeps nothing",
+        "18": "two too many: query, key and value share their input, kept once, and a sum keeps nothing",
     }
+    guesses |= {f"16 + {heads}*t/d": _SCORES for heads in _HEADS}
     _check_activations(block_activations, [(1, 160, 48), (3, 32, 128), (2, 64, 256)], guesses)
 
 
@@ -133,15 +132,15 @@ def check_adapter_activations(adapter_activations: Any) -> None:
         "16": "16 is what full fine-tuning keeps: frozen linear layers do not need their inputs",
         "16 + 4*m/d": inputs,
         "18 + 4*m/d": inputs,
-        "10 + 4*m/d": "the adapters' down_projects are trained, so each keeps its input, d wide",
-        "11 + 4*m/d": "Houlsby's scheme has two adapters: each keeps its input, d wide",
+        "10 + 4*m/d": "two of d are missing: each LayerNorm keeps its input, and each adapter's trained down_project",
+        "11 + 4*m/d": "one of d is missing: attention keeps its output, LayerNorms and adapters their inputs",
         "12 + 8*m/d": "the bottlenecks are counted twice: each of the two adapters keeps two tensors of width m",
         "14 + 4*m/d": "each adapter keeps its input once: two of width d, not four",
         "12": "the bottleneck's own tensors are missing: m wide, before and after the activation, twice",
         "12 + 2*m/d": tensors,
         "12 + m/d": tensors,
-        "8 + 4*m/d": "GELU keeps its input, 4·d wide, even where nothing is trained: its slope depends on it",
+        "8 + 4*m/d": "4·d are missing: attention keeps q, k, v and its output, GELU its input, 4·d wide, frozen or not",
     }
-    _check_activations(
-        adapter_activations, [(1, 160, 48, 5), (3, 32, 128, 8), (2, 64, 256, 64), (2, 32, 64, 64)], guesses
-    )
+    guesses |= {f"12 + 4*m/d + {heads}*t/d": _SCORES for heads in _HEADS}
+    cases = [(1, 160, 48, 5), (3, 32, 128, 8), (2, 64, 256, 64), (2, 32, 64, 64)]
+    _check_activations(adapter_activations, cases, guesses)

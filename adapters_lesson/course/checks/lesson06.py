@@ -1,10 +1,8 @@
 """Checks of lesson 06: what a sweep will cost, a verdict on each width, a fair comparison, a sweep put in order."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -14,7 +12,7 @@ from adapters_lesson.course.laboratory.experiments import KNOBS, Settings
 from adapters_lesson.placements import PLACEMENTS
 
 from .check import Mistake, check, require
-from .comparison import asked, first_match, match_formula, number
+from .comparison import asked, explained, first_match, match_formula
 from .lesson06_bench import Bench, examine_runs
 from .lesson06_verdicts import CASES, MARGIN, REFERENCE, RIGHT, RULES, VERDICTS, Case, Verdicts, judged
 
@@ -39,6 +37,8 @@ _WRONG_SECONDS = {f"seconds * sum({ratio} for a in planned)": message for ratio,
     f"{_SECONDS} + seconds": "the measured run is counted, too: it is over already",
     "seconds * sum(work(a) / work(b) for a in set(planned))": "runs that are planned twice are counted once",
     "seconds * sum(work(a) / work(b) for a in {replace(a, seed=0) for a in planned})": "the seeds are left out",
+    "seconds * len(planned) * work(planned[0]) / work(b)": "all planned runs are taken to be as long as the first",
+    "seconds * work(b) / sum(map(work, planned))": "it is upside down: more work than the measured run's takes longer",
     "seconds * work(planned[0]) / work(b)": "that is the first planned run: sum up all of them",
     "seconds * max(map(work, planned)) / work(b)": "that is the longest run: they run one after the other, so sum up",
     f"{_SECONDS} / len(planned)": "that is the mean of the planned runs: they run one after the other, so sum up",
@@ -58,12 +58,12 @@ def check_seconds(predict_seconds: Any) -> None:
         ([replace(long, base_layers=1, batch_size=64, bottleneck_dim=1)], replace(long, bottleneck_dim=32), 60.0),
         ([replace(long, steps=20)], long, 127.5),  # no whole number of seconds
     ]
-    answers = [number(asked(predict_seconds, *plan)) for plan in plans]
     knobs = ("steps", "batch_size", "base_layers")
     known: dict[str, Any] = {"default": _DEFAULT, "replace": replace, "knobs": knobs, "tolerance": 0.01}
     known["work"] = lambda one: math.prod(getattr(one, knob) for knob in knobs)
-    otherwise = f"which three settings make a run longer in proportion? {answers[2]:.6g} s should be 96 s"
-    match_formula(answers, "planned b seconds", plans, _SECONDS, _WRONG_SECONDS, otherwise=otherwise, **known)
+    otherwise = "for one of the plans it gives {given} s instead of {wanted} s: in each run, three settings count in "
+    otherwise += "proportion to the measured run's, and the runs add up"
+    match_formula(predict_seconds, "planned b seconds", plans, _SECONDS, _WRONG_SECONDS, otherwise=otherwise, **known)
 
 
 @check("6.2", "correct: the interval of the paired differences decides, and what it leaves open is unclear.")
@@ -73,11 +73,12 @@ def check_judge(judge: Any) -> None:
     first_match(lambda rule: given == [judged(rule, case) for case in CASES], RIGHT, RULES, _first_difference(given))
     other = 2 * REFERENCE
     renamed = {other if m == REFERENCE else m: seeds for m, seeds in CASES[0].items()}
-    if _verdicts(judge, renamed, other, MARGIN) != given[0]:
-        raise Mistake(f"with the reference {other} in place of {REFERENCE} it judges otherwise: use the one given")
+    named = f"with the reference {other} in place of {REFERENCE} it judges otherwise: use the one given"
+    with explained({"KeyError": named}):
+        require(_verdicts(judge, renamed, other, MARGIN) == given[0], named)
     tenth = {m: {seed: accuracy / 10 for seed, accuracy in seeds.items()} for m, seeds in CASES[0].items()}
     if _verdicts(judge, tenth, REFERENCE, MARGIN / 10) != given[0]:
-        raise Mistake("with a margin of 0.002 it still takes 0.02, or another of its own: use the one that is given")
+        raise Mistake("with margin and differences a tenth as large it judges otherwise: use the margin that is given")
 
 
 def _verdicts(judge: Any, case: Case, reference: int = REFERENCE, margin: float = MARGIN) -> Verdicts:
@@ -116,15 +117,15 @@ def check_fair(fair_comparison: Any) -> None:
     for reference, placements, seeds in ((Settings(), two, [0, 1, 2]), (other, three, [3, 5, 8, 4])):
         answer = asked(fair_comparison, reference, placements, seeds)
         kind = type(answer).__name__
-        require(isinstance(answer, Iterable), f"it must return a list of Settings, it returned a {kind}")
+        rows = isinstance(answer, Iterable) and not isinstance(answer, Mapping)
+        require(rows, f"it must return a list of Settings, it returned a {kind}")
         runs = list(answer)
         _look_at_changes(runs, reference, placements)
         arms = {placement: [run for run in runs if run.placement == placement] for placement in placements}
         _look_at_seeds(arms, seeds, reference)
         for placement, arm in arms.items():
             widths = {run.bottleneck_dim for run in arm}
-            several = f"the runs with {placement!r} have several widths, {sorted(widths)}: one for all seeds"
-            require(len(widths) == 1, several)
+            require(len(widths) == 1, f"{placement!r} runs with several widths, {sorted(widths)}: one for all seeds")
             _look_at_width(arm[0], reference)
 
 
@@ -141,8 +142,7 @@ def _look_at_changes(runs: list[Any], reference: Settings, placements: Sequence[
         changed = [k for k in KNOBS if getattr(run, k) != getattr(reference, k)]
         knobs = [k for k in changed if k not in ("placement", "bottleneck_dim", "seed")]
         names, defaults = ", ".join(knobs), all(getattr(r, k) == getattr(_DEFAULT, k) for r in runs for k in knobs)
-        replaced = f"{names}: all runs have the defaults, not the reference's: replace(reference, …)"
-        require(not (knobs and defaults), replaced)
+        require(not (knobs and defaults), f"{names}: the defaults, not the reference's: replace(reference, …)")
         require(not knobs, f"{names} changes as well: if the results differ, nobody knows which of the changes it was")
 
 
@@ -157,8 +157,7 @@ def _look_at_seeds(arms: dict[str, list[Settings]], seeds: Sequence[int], refere
     twice = max(Counter(chain(*arms.values())).values()) > 1
     require(not twice, "the same settings are in the list twice: the second run would only repeat the first")
     for placement, own in by_arm.items():
-        right = f"{placement!r} has the seeds {sorted(own)} instead of {sorted(seeds)}, the same for each"
-        require(set(own) == set(seeds), right)
+        require(set(own) == set(seeds), f"{placement!r} has the seeds {sorted(own)} instead of all of {sorted(seeds)}")
 
 
 def _look_at_width(run: Settings, reference: Settings) -> None:

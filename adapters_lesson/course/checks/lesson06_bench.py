@@ -9,7 +9,7 @@ from torch import nn
 from .check import Mistake, require
 from .comparison import table
 
-_LATE = "a lambda looks its variables up when it is called, and then the loop is over; call at once, or bind them: "
+_LATE = "is it looked up when the loop is over, as in a lambda or def that is called later? Call at once, or bind: "
 
 
 class Trained(NamedTuple):
@@ -94,10 +94,9 @@ def examine_runs(bench: Bench, answer: Any, widths: Sequence[int], seeds: Sequen
     for m, values in table(answer, widths, "width: accuracies").items():
         if isinstance(values, (int, float)):
             raise Mistake(f"width {m} has a single number: keep one for each seed, in a list, or the spread is lost")
+        require(not isinstance(values, (str, dict)), f"width {m} has a {type(values).__name__}: keep a list, by seeds")
         values, right = [float(value) for value in values], [run.accuracy for run in wanted if run.m == m]
-        require(
-            len(values) != count, "all widths share one list, as dict.fromkeys(widths, []) makes it: a list for each"
-        )
+        require(len(values) != count, "all widths share one list, as dict.fromkeys(widths, []) makes it")
         require(len(values) == len(seeds), f"width {m} has {len(values)} results for {len(seeds)} seeds: one for each")
         ordered = values == right or sorted(values) != sorted(right)
         require(ordered, f"the results of width {m} are in another order than the seeds")
@@ -114,7 +113,7 @@ def _why_other_starts(runs: Sequence[Trained], first_seed: int) -> str:
     if len(starts) == 1:
         return "every run begins with the same weights: torch.manual_seed(seed) before each build"
     if all(run.start == firsts[run.m] for run in runs):
-        return "all seeds of a width begin with the same weights, copied or seeded once: seed and build each run"
+        return "all seeds of a width begin with the same weights: for each run set its own seed, then build"
     if runs[0] == _alone(runs[0].m, runs[0].seed):
-        return "the seed is set once, so weights depend on what ran before: set it for every run"
-    return "the weights are not those that torch.manual_seed(seed) gives: set it before build(m), not after it"
+        return "the first run begins with its seed's weights, later ones do not: set each run's seed"
+    return "the weights are not those that torch.manual_seed(seed) gives: call it right before build(m)"

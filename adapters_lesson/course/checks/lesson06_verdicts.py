@@ -1,5 +1,6 @@
 """Made-up results for exercise 6.2, the verdicts on them, and what poor ways to judge say."""
 
+import random
 from collections.abc import Mapping
 from statistics import mean, stdev
 
@@ -18,6 +19,8 @@ def _case(reference: tuple[float, ...], lost: Mapping[int, tuple[float, ...]]) -
     return {REFERENCE: {s: reference[s] / 100 for s in seeds}, **others}
 
 
+_draw = random.Random(6).gauss
+_MANY = {100 + m: tuple(_draw(m % 11 - 3, (0.2, 0.8, 2.0)[m % 3]) for _ in range(4)) for m in range(100)}
 CASES: tuple[Case, ...] = (
     _case(
         (90.0, 91.0, 90.5),
@@ -36,13 +39,13 @@ CASES: tuple[Case, ...] = (
     ),
     # A mean above the margin, an interval around it that ends above zero; a mean that is much better and uncertain.
     _case((70.0, 72.0, 71.0), {8: (3.2, 2.4, 2.0), 32: (-2.0, -9.0, -5.0), 256: (1.2, 1.5, 1.8)}),
+    _case((80.0, 82.0, 81.0, 80.5), _MANY),  # more than two rules agree on by chance
 )
 
 
 _KNOWN = {"GOOD": AS_GOOD, "WORSE": WORSE, "UNCLEAR": UNCLEAR, "M": MARGIN, "ends": interval}
-_KNOWN["verdict"] = formula(
-    "GOOD if high < margin else WORSE if low > margin else UNCLEAR", "low high margin=M", **_KNOWN
-)
+_RULE = "GOOD if high < margin else WORSE if low > margin else UNCLEAR"
+_KNOWN["verdict"] = formula(_RULE, "low high margin=M", **_KNOWN)
 
 
 def judged(rule: str, case: Case) -> Verdicts:
@@ -75,15 +78,15 @@ RULES = {
     "WORSE if low > 0 else GOOD if high < M else UNCLEAR": "it calls worse what surely loses something, however little",
     "verdict(low, high, 0.0)": "the margin is not used, or held against per cents: 0.02 is two points",
     "verdict(low, high, 2.0)": "the margin is taken in points, accuracies are shares: 0.02 is two points",
+    "GOOD if high < M else WORSE if mean(d) > M else UNCLEAR": "'worse' is told by the mean: take the lower end",
+    "verdict((high - low) / 2 - mean(d), (high - low) / 2 + mean(d))": "the mean and the half-width are exchanged",
     "verdict(low, high, -M)": "the margin has the wrong sign: a width may lose up to margin",
     "GOOD if -M < low and high < M else WORSE if low > M else UNCLEAR": "being better than the margin is no fault",
     "GOOD if max(d) < M else WORSE if min(d) > M else UNCLEAR": "it judges by the best and the worst seed",
     "verdict(d[0], d[0])": "it looks at one seed only: the others may tell another story",
     "max(a) - max(b) < M": "it compares the best single runs: the luckiest seed says nothing about the width",
-    "verdict(*ends(from_best))": "it compares with the best width: reference is given, chosen before anybody saw the "
-    "results",
-    "verdict(*ends([x - y for x, y in zip(a, b)]))": "the differences pair runs with different seeds: look each up, "
-    "accuracies[m][seed]",
+    "verdict(*ends(from_best))": "it compares with the best width: reference is given, chosen before",
+    "verdict(*ends([x - y for x, y in zip(a, b)]))": "the differences pair different seeds: use accuracies[m][seed]",
 }
 _AROUND_THE_MEAN = {  # half the width of an interval
     "stdev(d)": "that is mean ± standard deviation, one run's spread: the mean of n is surer",

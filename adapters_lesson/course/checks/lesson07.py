@@ -1,7 +1,5 @@
 """Checks of lesson 07: LoRA's parameters, a test of a classifier, two models on the same texts, a claim."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +15,6 @@ from .lesson07_designs import DESIGNS, RATES, SEEDS, WORLDS, Recorded, experimen
 def check_lora_count(lora_parameters: Any) -> None:
     """``lora_parameters(model_dim, rank, layers)``: LoRA on query and value of every layer."""
     cases = [(384, 8, 6), (100, 3, 4), (768, 64, 12)]
-    answers = [number(lora_parameters(*case)) for case in cases]
     product = "that multiplies the two thin matrices' sizes: they are kept side by side, so add them"
     biases = "biases are counted: A and B have none, unlike an adapter's projections"
     frozen = "the frozen matrices are counted too: only A and B are trained"
@@ -44,7 +41,7 @@ def check_lora_count(lora_parameters: Any) -> None:
         "16*d*r*n": "those are bytes in single precision: count parameters",
     }
     hint = "two matrices in each layer, each with an A of r × d and a B of d × r"
-    match_formula(answers, "d r n", cases, "4*d*r*n", guesses, hint)
+    match_formula(lora_parameters, "d r n", cases, "4*d*r*n", guesses, hint)
 
 
 _SENTENCES = (
@@ -83,19 +80,24 @@ def _only(row: int, weights: torch.Tensor = _OPPOSITE) -> _Change:
     return lambda x, s: x + (0.3 * (torch.arange(len(s)) == row))[:, None] * weights * (len(s) > 1)
 
 
+def _up_and_down(weights: torch.Tensor) -> _Change:
+    """One row rises and another one falls, in company."""
+    return lambda x, s: _only(4, -weights)(_only(3, weights)(x, s), s)
+
+
 _MEAN = "compare all of them, and the largest difference, not the mean"
 _PLANTED: dict[_Change, str] = {
-    lambda x, s: x + (torch.arange(len(s)) - (len(s) - 1) / 2)[:, None] * _OPPOSITE: (
-        "it misses changes that cancel each other"
-    ),
-    lambda x, s: x + 0.01 * _longest(s): "it misses a change of a hundredth: compare the logits, not the labels",
+    lambda x, s: x + (torch.arange(len(s)) - len(s) / 2 + 0.5)[:, None] * _OPPOSITE: "it misses changes that cancel",
+    lambda x, s: x + 0.01 * _longest(s): "it misses a change of a hundredth: compare the logits, to within 1e-4",
     lambda x, s: x[sorted(range(len(s)), key=lambda i: len(s[i]))]: "it misses answers in another order: go row by row",
     _only(0): "it misses a change in the first sentence: compare all of them",
     _only(len(_SENTENCES) - 1): "it misses a change in the last sentence: compare all of them",
     _only(3): f"it misses a change in one of the sentences: {_MEAN}",
+    _up_and_down(torch.tensor([1.0, 0.0])): "it misses a change in the first of the logits: compare both",
+    _up_and_down(torch.tensor([0.0, 1.0])): "it misses a change in the second of the logits: compare both",
     _only(3, torch.tensor([0.0, -1.0])): "it misses an answer that falls: compare the differences' sizes, abs()",
-    _only(3, torch.tensor([1.0, 0.0])): "it misses a change in the first of the logits: compare both",
-    _only(3, torch.tensor([0.005, 0.0])): f"it misses a change of 1.5e-3 in one of the sentences: {_MEAN}",
+    _only(3, torch.tensor([0.0, 1.0])): "it misses an answer that rises: compare the differences' sizes, abs()",
+    _only(3, torch.tensor([0.005, 0.0])): f"it misses 1.5e-3 in one of the sentences: to within 1e-4, {_MEAN}",
 }
 
 
@@ -106,9 +108,7 @@ def check_company(same_in_company: Any) -> None:
 
     def judged(classify: _Classify) -> bool:
         def watched(sentences: Any) -> torch.Tensor:
-            text = (
-                "classify gets a string, and goes through its letters: a single sentence is a list of one, [sentence]"
-            )
+            text = "classify gets a string, and goes through its letters: a single sentence is a list, [sentence]"
             require(not isinstance(sentences, str), text)
             calls.append(len(sentences))
             return classify(sentences)
@@ -151,8 +151,7 @@ _WRONG_MEANS = {
 }
 _WRONG_WIDTHS = {
     "1.96 * sqrt((p*(1-p) + q*(1-q)) / n)": "that is the interval of two unrelated samples: take the differences'",
-    "sqrt((p*(1-p) + q*(1-q)) / n)": "that is the standard error of two unrelated samples: times 1.96, of the "
-    "differences",
+    "sqrt((p*(1-p) + q*(1-q)) / n)": "that is the standard error of two unrelated samples",
     "1.96 * sqrt(p*(1-p) / n)": "that is the interval of the first one's accuracy: take that of the differences",
     "s / sqrt(n)": "that is the standard error: times 1.96 it is half of the 95 % interval",
     "1.645 * s / sqrt(n)": "1.645 gives a 90 % interval: 1.96 for 95 %",
@@ -176,17 +175,15 @@ def check_paired(paired_difference: Any) -> None:
         second = torch.tensor([0] * b + [1] * c + [1] * both + [0] * neither).bool()
         shuffled = torch.randperm(len(first))
         hint = "True and False are no numbers: .float() makes 1 and 0 of them"
-        answer = asked(paired_difference, first[shuffled], second[shuffled], hint=hint)
+        answer = asked(paired_difference, first[shuffled], second[shuffled], hint=hint, about="bool|dtype")
         answers.append(tuple(map(number, pair(answer, "the difference, and half the width of its interval"))))
         n, s = len(first), (first.float() - second.float()).std().item()
         cases.append((b, c, n, (b + both) / n, (c + both) / n, s))
     means, widths = zip(*answers, strict=True)
-    names, (b, c, n, _, _, s) = "b c n p q s", cases[0]
-    of = f"of {n} texts {b} are right only in the first, {c} only in the second:"
-    otherwise = f"{of} the difference of the accuracies is {(b - c) / n:.4f}, not {means[0]:.4f}"
+    names, of = "b c n p q s", "of {n} texts {b} are right only in the first, {c} only in the second:"
+    otherwise = f"{of} the difference of the accuracies is {{wanted}}, not {{given}}"
     match_formula(means, names, cases, "(b - c) / n", _WRONG_MEANS, otherwise=otherwise, tolerance=1e-4)
-    half = 1.96 * s / n**0.5
-    otherwise = f"{of} 1.96 · s / √n, s the deviation of the differences, is {half:.4f}, not {widths[0]:.4f}"
+    otherwise = f"{of} 1.96 · s / √n, s the deviation of the differences, is {{wanted}}, not {{given}}"
     right, bootstrap = "1.96 * s / sqrt(n)", 0.04  # which is right, too, and gives another number each time
     match_formula(widths, names, cases, right, _WRONG_WIDTHS, otherwise=otherwise, tolerance=bootstrap)
 

@@ -33,7 +33,7 @@ class Recorded:
 
     def __call__(self, method: str, learning_rate: float, seed: int) -> dict[str, float]:
         require(method in RATES, f"there is no method {method!r}: it is {OURS!r} or {FULL!r}")
-        require(learning_rate in RATES[method], f"rate {learning_rate!r} for {method}: each method has its own")
+        require(learning_rate in RATES[method], f"rate {learning_rate!r} is not {method}'s: each method has its own")
         require(seed in SEEDS, f"a run was asked for with the seed {seed!r}: seeds are {SEEDS}")
         self.asked[method].add((learning_rate, seed))
         world, place = self.world, RATES[method].index(learning_rate)
@@ -77,6 +77,10 @@ WORLDS = (
     World("where one seed is a point worse and the mean of all is equal,", True, (-1.1, 0.3, 0.3, 0.2, 0.3)),
     World("where adapters are half a point worse, give or take half,", False, (-1.1, -0.9, -0.5, -0.1, 0.1)),
     World("where full fine-tuning's seeds are far apart,", False, (-2.0, 2.0, -1.5, 1.5, 0.0), noise=_FAR_APART),
+    World("where both have seeds far apart and adapters are 3 points worse,", False, _WORSE, noise=_FAR_APART),
+    World("where both are equally good, give or take half a point,", True, (-0.5, 0.5, -0.5, 0.5, 0.0)),
+    World("where the last seed is a point worse and the others are two,", False, (-2.2, -2.0, -1.8, -2.1, -0.9)),
+    World("where adapters want their first rate and are as good,", True, (0.0, 0.1, -0.1, 0.0, 0.0), (0, 2)),
 )
 
 

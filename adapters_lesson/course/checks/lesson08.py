@@ -1,7 +1,5 @@
 """Checks of lesson 08: bytes for many tasks, switching, a mixed batch, attention over adapters."""
 
-from __future__ import annotations
-
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +9,7 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from .check import Mistake, check, require
-from .comparison import asked, close, learns, match_formula, match_tensor, number, pair, table
+from .comparison import asked, close, explained, learns, match_formula, match_tensor, number, pair, table
 
 _UNITS = {
     1: "those are numbers of parameters: each takes 4 bytes in single precision",
@@ -22,7 +20,7 @@ _UNITS = {
 }
 _COPIES, _SHARED = "n * (b + h)", "b + n * (a + h)"
 _WRONG_COPIES = {
-    _SHARED: "the two are swapped: first the copies, then one base",
+    _SHARED: "the first is what one base with adapters takes: the two are swapped, or the copies are missing",
     "n * b": "the copies lack their heads: each fully fine-tuned model has one, too",
     "n * b + h": "each copy has a head of its own, not all of them one",
     "n * (b + a + h)": "full copies have no adapters: their own weights were trained",
@@ -75,7 +73,8 @@ def _check_switches(make_switches: Any, tasks: tuple[str, ...], order: tuple[str
     require(model.head is None and not any(_on(model)), "a switch works while they are made: define it, do not call it")
     last = None
     for task in order:
-        switches[task]()
+        with explained({"missing": f"switches[{task!r}]() is called without arguments: give its own a default"}):
+            switches[task]()
         _check_on(model, tasks, task, last)
         after = [p for head in model.heads.values() for p in head.parameters()]
         kept = len(after) == len(before) and all(map(torch.equal, before, after))
@@ -98,8 +97,7 @@ def _check_on(model: Any, tasks: tuple[str, ...], task: str, last: str | None) -
     after = f"after switches[{task!r}]()"
     if last is None and task != end and together == {end}:
         raise Mistake(f"switches[{task!r}] switches on {end!r}, the loop's last task: bind it, def switch(name=name)")
-    toggle = f"switches[{task!r}] called twice switches {task!r} off: it is no toggle"
-    require(task in together or last != task, toggle)
+    require(task in together or last != task, f"switches[{task!r}] called twice switches it off: it is no toggle")
     require(task in together, f"{after} its adapters are off")
     both = f"after {last!r} and then {task!r} both have active adapters: switch the others off"
     require(last in (None, task) or last not in together, both)
@@ -114,7 +112,7 @@ def _check_head(model: Any, task: str) -> None:
     for name, head in model.heads.items():
         if name != task and model.head is head:
             raise Mistake(f"{task!r} is switched on and the head of {name!r} answers: each task needs its own head")
-    require(model.head is model.heads[task], "model.head is a copy: model.heads would not know what training changes")
+    require(model.head is model.heads[task], f"model.head is not model.heads[{task!r}] itself: is it a copy?")
 
 
 _LABELS = {"a": 2, "b": 3, "c": 4}  # of each task
@@ -146,13 +144,8 @@ def check_mixed(answer_mixed: Any) -> None:
     """``answer_mixed(x, names, tasks)`` must call each task once with its rows and put the answers in their order."""
     for names in (["b", "a", "a", None, "c", "b", "a"], ["a", "b"], ["c", None, "c"], [None]):
         x, tasks = torch.randn(len(names), 5), _Tasks()
-        try:
+        with explained({"'<' not": "None cannot be sorted among names: leave it out, or sort by `name or ''`"}):
             answer = asked(answer_mixed, x, names, tasks)
-        except TypeError as error:
-            if "'<' not supported" in str(error):
-                message = "None cannot be sorted among names: leave those rows out, or sort by `name or ''`"
-                raise Mistake(message) from error
-            raise
         if not isinstance(answer, (list, tuple)):
             raise Mistake(f"it must return a list, not a {type(answer).__name__}: answers do not fit into one tensor")
         right = [name and _logits(name, row) for name, row in zip(names, x, strict=True)]
@@ -168,7 +161,9 @@ def _check_answers(given: list, names: list, right: list, x: torch.Tensor) -> No
     there, left = ([answer for answer in answers if answer is not None] for answers in (right, given))
     none = ": a row without a task has its place in the list, too, with None" if len(given) == len(there) else ""
     require(len(given) == len(names), f"{len(given)} answers for {len(names)} rows{none}")
-    if any(isinstance(a, torch.Tensor) and a.dim() != 1 for a in given):
+    other = next((type(a).__name__ for a in given if not isinstance(a, (torch.Tensor, type(None)))), "")
+    require(not other, f"an answer is a {other}: leave each what its task gives, a tensor (labels,)")
+    if any(isinstance(a, torch.Tensor) and a.dim() > 1 for a in given):
         raise Mistake("an answer is a batch: take the answers of a task apart, one (labels,) for each row")
     if all(map(_same, given, right)):
         return
@@ -192,7 +187,8 @@ def _check_calls(calls: list[tuple[str, int]], names: list) -> None:
         if len(sizes) > 1:
             own = "row by row; give it all of its rows in one call"
             near = "neighbours alone make no group, collect all its rows"
-            raise Mistake(f"{task} is called {len(sizes)} times: {own if len(sizes) == rows else near}")
+            why = "its answers are there already" if sum(sizes) > rows else own if len(sizes) == rows else near
+            raise Mistake(f"{task} is called {len(sizes)} times: {why}")
 
 
 @check("8.4", "correct: for each token one weight an adapter, summing to 1, and the mixture of their values.")
@@ -225,8 +221,7 @@ def _check_weights(weights: torch.Tensor, h: torch.Tensor, a: torch.Tensor, quer
         scores: "the scores are no weights yet: softmax makes them positive, with sum 1",
         torch.ones(n, tokens): "every weight is 1: take the softmax over the adapters' axis",
         scores.softmax(1): "the softmax runs over the tokens, the wrong axis: adapters' weights sum to 1",
-        scores.flatten().softmax(0).view_as(scores): "the softmax runs over adapters and tokens together: each token "
-        "has weights of its own",
+        scores.flatten().softmax(0).view_as(scores): "the softmax runs over adapters and tokens together",
         products.softmax(0).sum(-1): "the softmax comes before the sum: sum the products over d first",
         products.mean(-1).softmax(0): "the products are averaged over d: a dot product sums them",
         (scores / d**0.5).softmax(0): "the scores are divided by √d: AdapterFusion's formula does not do that",

@@ -1,7 +1,5 @@
 """Checks of lesson 09: a fair timing loop, the extra multiply-adds, merging a linear adapter, sharing lower layers."""
 
-from __future__ import annotations
-
 from functools import partial
 from statistics import mean, median
 from typing import Any
@@ -55,7 +53,7 @@ def check_timing(fair_medians: Any) -> None:
     counts = [bench.calls.count(name) for name in names]
     own = f"the contenders were called {', '.join(map(str, counts))} times"
     require(len(set(counts)) == 1, f"{own}: each needs the same warm-up and the same rounds")
-    require(counts[0] != ROUNDS, "there is no warm-up: call each contender `warmup` times before the clock counts")
+    require(counts[0] != ROUNDS, f"{own}, as if there is no warm-up: call each `warmup` times before the clock counts")
     require(counts[0] == ROUNDS + WARMUP, f"{own}: with {ROUNDS} rounds and {WARMUP} of warm-up {ROUNDS + WARMUP}")
     if any(isinstance(answer[name], (list, tuple)) for name in names):
         raise Mistake("it returns all times: return the median of each contender's")
@@ -69,6 +67,7 @@ def check_timing(fair_medians: Any) -> None:
         tuple(map(median, everything)): "the warm-up is among the times: do not keep what it took",
         tuple(map(mean, everything)): "the warm-up is among the times, and it is a mean: take the rounds' median",
         tuple(map(mean, timed)): "that is the mean: one slow call moves it, take the median",
+        tuple(median(t[1:]) for t in timed): "the first round is left out: the warm-up comes before it, it counts",
         tuple(map(min, timed)): "that is the fastest call: report what is usual, the median",
         tuple(map(sum, timed)): "that is the sum of all calls: take the median of single calls",
         tuple(t[-1] for t in timed): "only the last round counts: keep the times of all rounds in a list",
@@ -80,14 +79,14 @@ def check_timing(fair_medians: Any) -> None:
     each = "read it directly before and directly after each single call"
     if got != right and bench.reads < 2 * len(rest):
         raise Mistake(f"the clock is read {bench.reads} times for {len(rest)} calls, too rarely: {each}")
-    require(got == right, f"the medians should be {right} s, not {got}: the clock times other things, too; {each}")
+    why = "are they medians of all rounds, not rounded, and does the clock time nothing else?"
+    require(got == right, f"the medians should be {right} s, not {got}: {why} {each.capitalize()}")
 
 
 @check("9.2", "correct: 2·d·m for each adapter, beside 12·d² + 2·length·d.")
 def check_share(extra_share: Any) -> None:
     """``extra_share(model_dim, bottleneck_dim, adapters, length)`` must give the adapters' share of multiply-adds."""
     cases = [(384, 16, 2, 128), (768, 48, 1, 64), (1024, 256, 2, 512)]
-    answers = [number(extra_share(*case)) for case in cases]
     block = "(12*d*d + 2*t*d)"
     guesses = {
         f"100*n*2*d*m / {block}": "those are per cent: return the share, 0.02 for 2 %",
@@ -108,7 +107,7 @@ def check_share(extra_share: Any) -> None:
         f"n*2*d*m*t / {block}": "the adapters are counted for the whole text, the block for one token",
     }
     hint = "count the multiply-adds of every matrix product for one token"
-    match_formula(answers, "d m n t", cases, f"n*2*d*m / {block}", guesses, hint)
+    match_formula(extra_share, "d m n t", cases, f"n*2*d*m / {block}", guesses, hint)
 
 
 @check("9.3", "correct: one projection that does what both did.")
@@ -174,8 +173,7 @@ def check_sharing(serve: Any) -> None:
         _check_shared(answer, x, n)
         for i in range(_DEPTH):
             times = calls.count(i)
-            once = f"block {i} ran {times} times: below n all tasks share the same hidden states"
-            require(i >= n or times == 1, once)
+            require(i >= n or times == 1, f"block {i} ran {times} times: below n all tasks share the hidden states")
             require(i < n or times == 3, f"block {i} ran {times} times for 3 tasks: once for each is enough")
 
 
@@ -205,7 +203,7 @@ def _check_shared(answer: dict[str, torch.Tensor], x: torch.Tensor, n: int) -> N
         return all(close(answer[f"task {t}"], run(t, *wrong)) for t in (1, 2, 3))
 
     lowest, upper = range(n), range(n, _DEPTH)
-    shifted = f"(n = {n} means that the blocks 0 to {n - 1} are bare)"
+    shifted = f"(n = {n} means that the lowest {n} blocks are bare)"
     guesses = {
         (range(_DEPTH),): "no adapter is left out: those of the lowest n blocks must not work",
         (range(0),): "no adapter works at all: those of the blocks from n on must",
@@ -218,6 +216,6 @@ def _check_shared(answer: dict[str, torch.Tensor], x: torch.Tensor, n: int) -> N
         (upper, range(0), False, n): f"block {n} gets adapter 0: slice the list of adapters as well",
         (upper, range(n, n + 1)): f"block {n} is left out: the upper part begins with it",
     }
-    first = "the first task alone is right: each task starts again from what the lower blocks gave"
+    first = "the first task alone is right: each starts again from what the lower blocks gave, with its own adapters"
     other = "the hidden states are not those of bare lower and adapted upper blocks"
     first_match(given, (upper,), guesses, first if close(answer["task 1"], run(1, upper)) else other)

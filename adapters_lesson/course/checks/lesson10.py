@@ -1,14 +1,12 @@
 """The exercises of lesson 10: labels on the answer, filling rows, who may look at whom, and bytes between machines."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from .check import Mistake, check, require
-from .comparison import asked, first_match, match_formula, number, pair, tensor
+from .comparison import asked, explained, first_match, match_formula, number, pair, tensor
 
 _PROMPT, _ANSWER, _END = [11, 12, 13, 14], [21, 22, 23], 2
 
@@ -24,9 +22,11 @@ def check_labels(make_labels: Any) -> None:
         whole = [*_PROMPT, *_ANSWER, _END]
         _check_ids(_numbers(ids, "token ids"), whole, [pad] * (length - len(whole)))
         _check_labels(_numbers(labels, "labels"), whole, pad, length - len(whole))
-    ids, labels = make_labels([11, _END, 12], list(_ANSWER), _END, 0, 9)
-    if [int(label) for label in labels] != [-100] * 3 + [*_ANSWER, _END] + [-100] * 2:
-        raise Mistake("with an end token inside the prompt, as between turns, the labels are wrong: go by the places")
+    places = "the labels are wrong: go by the places"
+    for token, where in ((13, "of three tokens"), (_END, "with an end token inside, as between turns,")):
+        _, labels = make_labels([11, token, 12], list(_ANSWER), _END, 0, 9)
+        right = [int(label) for label in labels] == [-100] * 3 + [*_ANSWER, _END] + [-100] * 2
+        require(right, f"for a prompt {where} {places}")
 
 
 def _numbers(values: Any, what: str) -> list[int]:
@@ -80,59 +80,61 @@ def _check_labels(labels: list[int], whole: list[int], pad: int, rest: int) -> N
 @check("10.2", "correct: every text whole, and no more rows than are needed.")
 def check_fill(fill: Any) -> None:
     """``fill(lengths, room)`` must put whole texts into few rows: lists of their numbers."""
-    for lengths, room in (([4, 6, 3, 7, 5, 5], 10), ([3, 8, 3, 3, 8, 5], 10), ([2, 6, 4, 2, 5, 3, 8], 10), ([9], 9)):
+    cases, given = [([4, 6, 3, 7, 5, 5], 10), ([3, 8, 3, 3, 8, 5], 10), ([2, 6, 4, 2, 5, 3, 8], 10), ([9], 9)], []
+    for lengths, room in cases:
         rows = asked(fill, lengths, room)
-        if not isinstance(rows, (list, tuple)) or not all(isinstance(row, (list, tuple)) for row in rows):
+        lists = isinstance(rows, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in rows)
+        if not lists or any(isinstance(i, (list, tuple, str, float)) for row in rows for i in row):
             raise Mistake("it must return a list of rows, each a list of the numbers of its texts")
-        _check_rows([[int(i) for i in row] for row in rows], lengths, room)
+        given.append(sorted(sorted(int(i) for i in row) for row in rows))
+        _check_rows(given[-1], lengths, room)
+    reasons = [why for pack, why in _PACKINGS.items() if given == [pack(*case) for case in cases]]
+    why = (*reasons, "longest text first, each into the first row with room for it")[0]
+    for rows, (lengths, room) in zip(given, cases, strict=True):
+        best = len(_fitted(lengths, room))
+        require(len(rows) <= best, f"{len(rows)} rows for {lengths} with room for {room}, {best} are enough: {why}")
 
 
 def _check_rows(rows: list[list[int]], lengths: list[int], room: int) -> None:
     numbers, in_order = sorted(i for row in rows for i in row), range(len(lengths))
     require(all(rows), "one of the rows is empty: start a row when there is a text to put in")
     if numbers != list(in_order):
-        if numbers == sorted(lengths):
-            raise Mistake("the rows hold the lengths: return the numbers of the texts, their places in `lengths`")
+        require(numbers != sorted(lengths), "the rows hold the lengths: return the texts' numbers, places in `lengths`")
         require(numbers != list(range(1, len(lengths) + 1)), "the texts are counted from 1: their numbers begin with 0")
         missing = [i for i in in_order if i not in numbers]
-        where = f"text {missing[0]} is in no row" if missing else "a text is in more than one row"
+        strange = [f"there is no text {i} among {len(lengths)}" for i in numbers if i not in in_order]
+        where = f"text {missing[0]} is in no row" if missing else (*strange, "a text is in more than one row")[0]
         raise Mistake(f"{where}: every text goes into exactly one")
     totals = [sum(lengths[i] for i in row) for row in rows]
     if max(totals) > room:
         for order in (sorted(lengths), sorted(lengths, reverse=True)):
-            if all(sum(order[i] for i in row) <= room for row in rows):
+            if rows == _fitted(order, room, 0):
                 raise Mistake("the rows hold places in the sorted list: sort the numbers of the texts, not the lengths")
         worst = rows[totals.index(max(totals))]
         raise Mistake(f"row {worst} has {max(totals)} tokens, there is room for {room}: look whether a text still fits")
-    by_size = sorted(in_order, key=lambda i: -lengths[i])
-    best = _fitted(lengths, room, by_size)
-    if len(rows) > len(best):
-        guesses = {
-            tuple((i,) for i in in_order): "each text has a row of its own, put more into one",
-            _fitted(lengths, room - 1, by_size): "a row may be exactly full, compare with <= and not with <",
-            _fitted(lengths, room, by_size[::-1]): "the shortest texts come first: take the longest first",
-            _fitted(
-                lengths, room, in_order, last_only=True
-            ): "only the last row is looked at, try the earlier ones too",
-            _fitted(lengths, room, in_order): "take the longest texts first, the short ones fill the gaps",
-        }
-        own = f"{len(rows)} rows for {lengths} with room for {room}, {len(best)} are enough:"
-        told = {guess: f"{own} {message}" for guess, message in guesses.items()}
-        otherwise = f"{own} longest text first, each into the first row with room for it"
-        given = sorted(map(sorted, rows))
-        first_match(lambda guess: given == sorted(map(sorted, guess)), best, told, otherwise)
 
 
-def _fitted(lengths: list[int], room: int, order: Sequence[int], last_only: bool = False) -> tuple[tuple, ...]:
-    """Each text into the first row with room for it, or into the last row only."""
+def _fitted(lengths: list[int], room: int, by: int = -1, last_only: bool = False) -> list[list[int]]:
+    """Each text into the first row with room, or the last row only; -1: the longest first, 1: the shortest first."""
     rows: list[list[int]] = []
-    for i in order:
+    for i in sorted(range(len(lengths)), key=lambda i: by * lengths[i]):
         fitting = (row for row in rows[-1 if last_only else 0 :] if sum(lengths[j] for j in row) + lengths[i] <= room)
         row = next(fitting, None)
         if row is None:
             rows.append(row := [])
         row.append(i)
-    return tuple(map(tuple, rows))
+    return sorted(map(sorted, rows))
+
+
+_LAST = "only the last row is looked at, try the earlier ones too"
+_PACKINGS: dict[Callable[[list[int], int], list[list[int]]], str] = {
+    lambda lengths, room: [[i] for i in range(len(lengths))]: "each text has a row of its own, put more into one",
+    lambda lengths, room: _fitted(lengths, room - 1): "a row may be exactly full, compare with <= and not with <",
+    lambda lengths, room: _fitted(lengths, room, 1): "the shortest texts come first: take the longest first",
+    lambda lengths, room: _fitted(lengths, room, 0, True): _LAST,
+    lambda lengths, room: _fitted(lengths, room, -1, True): _LAST,
+    lambda lengths, room: _fitted(lengths, room, 0): "take the longest texts first, the short ones fill the gaps",
+}
 
 
 @check("10.3", "correct: back in its own dialogue, and nowhere else.")
@@ -143,8 +145,7 @@ def check_looking(may_look: Any) -> None:
         answer, size = tensor(asked(may_look, positions)), len(positions)
         shape = " × ".join(map(str, answer.shape)) or "a number"
         require(answer.shape == (size, size), f"for {size} tokens the matrix must be {size} × {size}, yours is {shape}")
-        numbers = f"it has numbers ({answer.dtype}): return True and False, as a comparison gives them"
-        require(answer.dtype == torch.bool, numbers)
+        require(answer.dtype == torch.bool, f"it has numbers ({answer.dtype}): return True and False, as == gives them")
         _check_matrix(answer, positions)
 
 
@@ -181,12 +182,11 @@ def _check_matrix(answer: torch.Tensor, positions: torch.Tensor) -> None:
 def check_bytes(sent_bytes: Any) -> None:
     """``sent_bytes(trained, processes)`` must give the bytes that each process sends to average gradients in a ring."""
     cases = [(1000, 2), (1_124_160, 4), (134_515_008, 8), (600, 3), (1001, 3)]
-    answers = [number(sent_bytes(*case)) for case in cases]
     guesses = {
         "2*(n-1)/n * p": "those are numbers, not bytes: a gradient in single precision takes 4",
         "32 * 2*(n-1)/n * p": "those are bits: a gradient in single precision takes 4 bytes",
-        "8 * 2*(n-1)/n * p": "a gradient in single precision takes 4 bytes, not 8: Adam's state is not sent",
-        "4 * (n-1)/n * p": "that is one time round: the sums have to go round a second time, so that everyone has them",
+        "8 * 2*(n-1)/n * p": "that is twice as much: a gradient takes 4 bytes, not 8, and Adam's state is not sent",
+        "4 * (n-1)/n * p": "that is half: a gradient takes 4 bytes, and the sums have to go round a second time",
         "4 * p": "that is the size of the gradients: N pieces go round twice, N − 1 rounds each (or // round down?)",
         "8 * p": "in each of the two times there are N − 1 rounds, not N: the last one would bring the piece back",
         "4 * p/n": "that is one piece, sent once: there are 2·(N − 1) rounds",
@@ -194,13 +194,12 @@ def check_bytes(sent_bytes: Any) -> None:
         "4 * p*(n-1)": "that is everyone sending everything to everyone: in a ring only a piece, 1 / N, goes on",
         "8 * p*(n-1)": "in each round only a piece goes on, 1 / N; or is it for all processes? It is asked for one",
         "4 * p*n": "everyone's gradients counted once: count what one process sends, round by round",
+        "4 * 2*((n-1)//n) * p": "(n - 1) // n is 0, // rounds down: divide with /",
         "2*(n-1)/n * 4*p / 1e6": "those are megabytes: return bytes",
         "2*n/(n-1) * 4*p": "upside down: 2·(N − 1) rounds, a piece of 1 / N in each",
     }
     hint = "2·(N − 1) rounds, with a piece of 1 / N of the gradients in each"
-    match_formula(answers, "p n", cases, "2*(n-1)/n * 4*p", guesses, hint)
-    try:
+    match_formula(sent_bytes, "p n", cases, "2*(n-1)/n * 4*p", guesses, hint)
+    with explained({"ZeroDivisionError": "for one process it divides by zero: it sends nothing, in 0 rounds"}):
         alone = number(sent_bytes(1000, 1))
-    except ZeroDivisionError as error:
-        raise Mistake("for one process it divides by zero: it sends nothing, 2·(N − 1) rounds are none") from error
     require(abs(alone) < 1e-9, "one process alone has nobody to send to: for 1 it must be 0")

@@ -13,9 +13,7 @@ from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTrans
 from .check import Mistake
 from .comparison import close, first_match
 
-TINY = SmallTransformerConfig(
-    vocab_size=40, hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, dropout=0.0
-)
+TINY = SmallTransformerConfig(40, 12, 2, num_attention_heads=2, intermediate_size=24, dropout=0.0)
 RATE = 0.5
 _Loss = Callable[[Classifier], torch.Tensor]
 
@@ -57,7 +55,8 @@ class OptimizerWatch:
 
     def __init__(self, model: Classifier, batches: list[tuple]) -> None:
         self.model, self.batches = model, batches
-        self.steps = self.foreign = 0
+        self.steps, self.foreign = 0, list[int]()  # the steps that use another gradient than their batch's
+        self.losses: list[float] = []  # of each step's batch, before it
         self.known: set[int] = set()
         self.rates: set[float] = set()
         self.off = 0  # steps with dropout switched off
@@ -79,7 +78,9 @@ class OptimizerWatch:
                 loss = F.cross_entropy(self.model(ids, mask), labels)
                 (own,) = torch.autograd.grad(loss, [weight])
             # Their directions are compared, so that gradients may be clipped.
-            self.foreign += not close(F.normalize(own.flatten(), dim=0), F.normalize(weight.grad.flatten(), dim=0))
+            self.losses.append(loss.item())
+            if not close(F.normalize(own.flatten(), dim=0), F.normalize(weight.grad.flatten(), dim=0)):
+                self.foreign.append(self.steps)
         self.steps += 1
 
 
