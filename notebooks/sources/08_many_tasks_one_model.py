@@ -250,9 +250,10 @@ compare("8b", 100 * (at_first["sentiment"] - now["sentiment"]))
 
 # %% [markdown]
 # Nothing is lost, not even in the last bit: <!-- claim: all(said(rf"^{task} .+ True$") for task in ("sentiment", "film", "aspect")) -->
-# what came later is in tensors that *sentiment* does not use. Full fine-tuning on a second task overwrites what the first
-# has learnt, as lesson 05 measured.
-# <!-- claim: better(seeds("forgetting", "full fine-tuning", key="old_before"), seeds("forgetting", "full fine-tuning", key="old_after"), 5) -->
+# what came later is in tensors that *sentiment* does not use. Full fine-tuning on a second task changes the very weights
+# that the first one uses: in lesson 05 the first lost points with each of three seeds,
+# <!-- claim: all(seeds("forgetting", "full fine-tuning", key="old_before")[seed] > lost for seed, lost in seeds("forgetting", "full fine-tuning", key="old_after").items()) -->
+# too few for a clear verdict. <!-- claim: unclear(seeds("forgetting", "full fine-tuning", key="old_before"), seeds("forgetting", "full fine-tuning", key="old_after")) -->
 # The price: the tasks do not learn from one another, either.
 
 # %% [markdown]
@@ -697,8 +698,8 @@ routing_explorer(
 # We try the last two on a new task: is this text positive, be it a sentence about two aspects *or* a film review? There
 # are 200 examples of each kind. First the old tasks themselves, a new adapter that has nothing but the examples, the mean
 # of the old ones, and *sentiment*'s adapters with a new head: of that only the head learns from the examples. Beside the
-# accuracies stands what a row gains over the task that is at home there, with your interval of lesson 07 (7.3). It is about
-# the 500 texts; other seeds would make other models.
+# accuracies stands what a row gains over the task that is at home there, <!-- rule --> with your interval of lesson 07
+# (7.3). It is about the 500 texts; other seeds would make other models.
 
 # %%
 examples = [row for task in (sentiment, film) for row in task["train"].select(range(200))]
@@ -957,7 +958,7 @@ fusion_figure(weights, ["sentiment", "film"], tokens=words, places=PLACES)
 # the weights say where a fusion looks. What decides they do not say.
 #
 # One run proves little. The table is for another task and several seeds: is the aspect before the colon judged better
-# than the other one, <!-- rule --> worse, or neither? Three adapters help to learn it from few examples. Here the average
+# than the other one, <!-- rule --> worse, or neither? It is learnt from few examples, with three adapters at hand. Here the average
 # and the stack are trained further, too. The differences over the seeds get your interval (5.2), those from the best
 # member with a new head also your verdict (6.2), at a margin of one point. <!-- rule -->
 
