@@ -642,7 +642,7 @@ prediction("9d", "How many of the test sentences does the merged model get right
 
 # %%
 def is_right(model: nn.Module) -> torch.Tensor:
-    return predict(model, data["test"]).argmax(-1) == torch.tensor(task["test"]["label"])
+    return predict(model, data["test"]).argmax(-1) == torch.tensor(data["test"]["label"])
 
 
 set_active_adapter(model, "default")  # an interrupt may have left them off
