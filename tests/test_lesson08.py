@@ -1,7 +1,6 @@
 """The claims of lesson 08, held against the committed results and the outputs of the executed notebook."""
 
 import re
-from statistics import mean
 
 import pytest
 from test_results import output
@@ -74,23 +73,15 @@ def test_the_learners_pieces_serve_the_bank_as_its_own_do(text):
     assert float(apart) < 1e-4
 
 
-def test_each_old_task_is_good_at_its_own_texts_and_the_fusion_at_both(text):
-    found = {label: (float(a), float(b)) for label, a, b in rows(r"^(\w[\w ,]+?) +([\d.]+) % +([\d.]+) %$", text, 5)}
-    sentiment, film, new = (found[k] for k in ("sentiment alone", "film alone", "a new adapter, 400 examples"))
-    average, fused = found["mean of both, untrained"], found["fused, 400 examples"]
-    assert sentiment[0] > film[0] + 20
-    assert film[1] > sentiment[1] + 5
-    assert sentiment[0] > average[0] > film[0]
-    assert average[0] < sentiment[0] - 10
-    assert fused[0] > new[0] + 10
-    assert fused[0] > average[0] + 10
-    assert abs(fused[1] - film[1]) < 6
-    assert abs(new[1] - film[1]) < 6
-
-
-def test_the_mean_of_two_for_the_same_task_is_as_good_as_they_are(text):
-    accuracy = {name: float(x) for name, x in rows(r"^(films?2?) +accuracy ([\d.]+) %, loss", text, 3)}
-    assert accuracy["films"] > min(accuracy["film"], accuracy["film2"]) - 1
+def test_the_gains_are_the_accuracies_differences(text):
+    shown = r"^(\w[\w ,]+?) +([\d.]+) % +([+-][\d.]+) ± [\d.]+ +([\d.]+) % +([+-][\d.]+) ± [\d.]+ *$"
+    twice = rows(shown, text, 11)  # the second time with the fusion
+    found = {label: [float(x) for x in numbers] for label, *numbers in twice}
+    assert found.keys() > {"sentiment alone", "film alone", "sentiment, new head", "fused, 400 examples"}
+    on_aspects, on_reviews = found["sentiment alone"][0], found["film alone"][2]
+    for one, gained, other, also in found.values():
+        assert one - on_aspects == pytest.approx(gained, abs=0.11)
+        assert other - on_reviews == pytest.approx(also, abs=0.11)
 
 
 def test_the_inspector_names_the_planted_fault_and_mending_it_helps(text):
@@ -118,55 +109,9 @@ def test_an_adapter_in_adapterhubs_files_is_read_again_as_it_was(text):
     assert "24 tensors" in text
 
 
-def test_the_fusion_leans_to_sentiment_on_its_own_texts(text):
-    places = rows(r"^(?:attention|FFN) \d +([\d.]+) +([\d.]+)$", text, 6)
-    assert all(float(on_aspects) > float(on_reviews) for on_aspects, on_reviews in places)
-    assert max(float(on_aspects) for on_aspects, _ in places) > 0.6
-
-
-def test_mixing_pays_the_more_tasks_share_the_batch():
-    results = load_results("many_tasks")
-    tasks = results["timing"]["tasks"]
-    assert list(tasks) == ["2", "4", "8", "16"]
-    switched, single, full = (
-        [tasks[n][way]["ratio"] for n in tasks] for way in ("switched by group", "row by row", "full models")
-    )
-    assert switched[0] < 1.1  # with large groups there is little to win
-    for ratios in (switched, full):
-        assert ratios == sorted(ratios)
-        assert ratios[-1] > 1.1
-    assert all(1.5 < ratio < 3 for ratio in single)
-    bank, copies = (results["size"]["tasks"]["16"][kind]["parameters"] for kind in ("adapters", "full"))
-    assert copies > 10 * bank
-
-
-def of_fusion(label):
-    """Test accuracy in per cent by seed, at the rate that was chosen."""
-    row = load_results("many_tasks")["fusion"]["rows"][label]
-    runs = [run for run in row["runs"] if run["learning_rate"] == row["learning_rate"]]
-    assert sorted(run["seed"] for run in runs) == [0, 1, 2]
-    return {run["seed"]: 100 * run["test"] for run in runs}
-
-
-def test_what_builds_on_the_right_member_beats_a_new_adapter_and_the_stack_wins():
-    best = of_fusion("aspect_sentiment, new head")
-    stack, fused, new = (of_fusion(label) for label in ("stack on the best member", "fusion", "new adapter"))
-    assert load_results("many_tasks")["fusion"]["stacked_on"] == "aspect_sentiment"
-    assert min(best.values()) > 95
-    assert min(stack.values()) > max(*best.values(), *fused.values())
-    for way in (best, stack, fused, of_fusion("average")):
-        assert all(way[seed] > new[seed] for seed in new)
-
-
-def test_the_fusion_with_one_seed_settles_on_another_member_and_its_weights_do_not_tell():
+def test_the_verdicts_on_the_combined_are_those_of_the_runs(text):
     fusion = load_results("many_tasks")["fusion"]
-    row, accuracy = fusion["rows"]["fusion"], of_fusion("fusion")
-    weights = {
-        run["seed"]: [mean(column) for column in zip(*run["attention"], strict=True)]
-        for run in row["runs"]
-        if run["learning_rate"] == row["learning_rate"]
-    }
-    most = {seed: fusion["members"][means.index(max(means))] for seed, means in weights.items()}
-    assert most == {0: "aspect_agreement", 1: "aspect_sentiment", 2: "aspect_agreement"}
-    assert abs(accuracy[0] - of_fusion("aspect_agreement, new head")[0]) < 2
-    assert min(accuracy[1], accuracy[2]) > 95
+    row = r"^(\w[\w ,]+?) +[\d,]+ +[\d.]+ % \([\d.]+ – [\d.]+\).*?(as good|unclear|worse|) *$"
+    shown = rows(row, text, len(fusion["rows"]))
+    assert [label for label, _ in shown] == list(fusion["rows"])
+    assert [label for label, verdict in shown if not verdict] == [f"{fusion['stacked_on']}, new head"]

@@ -4,7 +4,6 @@ Times differ from machine to machine and from day to day: of those only what hol
 """
 
 import re
-from statistics import mean
 
 import pytest
 from test_results import output
@@ -65,26 +64,18 @@ def test_merging_lora_keeps_the_output(text):
     assert merging < 1e-5
 
 
-def overheads(text):
-    """By batch and length: the overheads of Houlsby, Pfeiffer, parallel, LoRA and merged LoRA."""
-    cell = r" +([+-]\d+) \([+-]\d+ – [+-]\d+\)"
-    rows = re.findall(rf"^(\d+) × (\d+) +[\d.]+{cell * 5}$", text, re.MULTILINE)
-    return {(int(batch), int(length)): [float(x) for x in cells] for batch, length, *cells in rows}
-
-
-def test_adapters_and_unmerged_lora_cost_time_and_merged_lora_does_not(text):
-    measured = overheads(text)
-    assert list(measured) == [(1, 16), (1, 64), (1, 128), (8, 16), (8, 64), (32, 16), (32, 64)]
-    houlsby, pfeiffer, parallel, lora, merged = (
-        mean(values) for values in zip(*measured.values(), strict=True)
-    )  # fmt: skip
-    assert abs(merged) < 4
-    for kind in (houlsby, pfeiffer, parallel, lora):
-        assert merged < kind < 25
-    assert houlsby > 1.4  # the predicted multiply-adds
-    assert 0.3 < lora / houlsby < 3  # about what adapters cost
-    assert measured[1, 16][0] > 2 * 1.4
-    assert measured[1, 128][0] < 20.7  # LoRA's table 1 has +20.7 % and +30.3 % at that size on a GPU
+def test_every_overhead_gets_a_verdict(text):
+    """Above, below or unclear against the multiply-adds: as the intervals and the counts say, up to rounding."""
+    cell = r" +[+-]\d+ \(([+-]\d+) – ([+-]\d+)\)"
+    measured = re.findall(rf"^(\d+ × \d+) +[\d.]+{cell * 5}$", text, re.MULTILINE)
+    verdicts = re.findall(r"^(\d+ × \d+)" + r" +(above|below|unclear)" * 5 + "$", text, re.MULTILINE)
+    assert len(measured) == len(verdicts) == 7
+    for (shape, *ends), (same, *words) in zip(measured, verdicts, strict=True):
+        assert shape == same
+        for low, high, word in zip(map(float, ends[::2]), map(float, ends[1::2]), words, strict=True):
+            assert low > -1 or word != "above"
+            assert high < 2 or word != "below"
+            assert low < 2 or word == "above"
 
 
 def test_a_linear_adapter_merges_and_one_with_gelu_does_not(text):
@@ -95,51 +86,23 @@ def test_a_linear_adapter_merges_and_one_with_gelu_does_not(text):
     assert change["gelu"] > 0.01
 
 
-def test_the_best_linear_merge_is_near_on_the_task_and_far_on_other_text(text):
-    rows = re.findall(r"^layer (\d), (attention|FFN) +([\d.]+) +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
-    assert len(rows) == 8
-    train, test, film = ([float(row[i]) for row in rows] for i in (2, 3, 4))
-    assert min(train) >= 0.2  # nowhere zero, though rounding would be a millionth of it
-    assert max(test) > 15
-    assert sorted(test)[3] < 15  # nearly linear on its own sentences
-    assert all(other > own for own, other in zip(test, film, strict=True))
-    assert min(film) > 5
-    attention = [float(row[2]) for row in rows if row[1] == "attention"]
-    assert attention == sorted(attention)  # grows towards the top
-    accuracies = dict(re.findall(r"^(with its adapters|adapters [\w ]+?) +([\d.]+) % of 2,000", text, re.MULTILINE))
-    own, merged, off = (float(x) for x in accuracies.values())
-    assert own >= 97
-    assert merged > own - 6  # keeps nearly all of the accuracy
-    assert merged <= own
-    assert off < own - 20
-    ((differing,),) = numbers("on film reviews the merged model answers differently in N %", text)
-    assert differing > 10
+def test_the_merged_model_is_judged_on_the_same_sentences(text):
+    shown = numbers(r"^(?:with its adapters|adapters [\w ]+?) +N % +N ± N points$", text)
+    assert len(shown) == 3
+    for accuracy, more, half in shown:
+        assert more == pytest.approx(accuracy - shown[0][0], abs=0.11)
+        assert half < 5
 
 
-def dropped(label):
-    """Accuracies by the number of lowest layers without adapters, one for each seed."""
-    runs = load_results("adapterdrop")["rows"][label]["runs"]
+def test_adapterdrops_verdicts_are_those_of_the_runs(text):
+    runs = load_results("adapterdrop")["rows"]["specialised"]["runs"]
     by_n = [{run["seed"]: run["test"] for run in runs if run["dropped"] == n} for n in range(6)]
     assert all(sorted(seeds) == [0, 1, 2] for seeds in by_n)
-    return by_n
-
-
-def test_adapterdrop_costs_little_up_to_two_layers_if_trained_for_it():
-    serving, robust, specialised = (
-        [100 * mean(seeds.values()) for seeds in dropped(label)]
-        for label in ("dropped when serving", "robust", "specialised")
-    )
-    assert specialised[2] > specialised[0] - 1
-    assert robust[2] > robust[0] - 2
-    assert serving[2] < serving[0] - 10
-    for n in range(3, 6):
-        assert serving[n] < robust[n] < specialised[n] < specialised[0] - 3
-    assert all(r < s for r, s in zip(robust, specialised, strict=True))
-    assert max(serving[5], robust[5], specialised[5]) < 75
-
-
-def test_the_same_seed_gives_the_same_model_again():
-    assert dropped("specialised")[0] == dropped("dropped when serving")[0]
+    cell = r" +[\d.]+ % \([\d.]+ – [\d.]+\) (as good|unclear|worse|)"
+    shown = re.findall(rf"^n = (\d) {cell} *{cell} *{cell} *$", text, re.MULTILINE)
+    assert [n for n, *_ in shown] == list("012345")
+    assert shown[0][1:] == ("", "", "")
+    assert [verdict for *_, verdict in shown[1:]] == ["as good", "as good", "unclear", "worse", "worse"]
 
 
 def test_leaving_out_adapters_saves_time_and_sharing_saves_what_the_count_predicts(text):

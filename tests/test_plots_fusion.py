@@ -32,6 +32,15 @@ def test_a_map_by_word():
     assert f"upper {strongest}, {means[1].max():.2f}" in picture.alt
 
 
+def test_of_two_members_one_map_says_all():
+    weights = by_token()[:, :2].softmax(1)
+    picture = fusion_figure(weights, MEMBERS[:2], tokens=TOKENS, places=PLACES)
+    only, _ = picture.figure.axes
+    assert only.get_title(loc="left") == "film (hotel has the rest)"
+    np.testing.assert_allclose(only.images[0].get_array(), weights[:, 0])
+    assert all(f"{name} " in picture.alt.rpartition("Over all places: ")[2] for name in MEMBERS[:2])
+
+
 def test_the_mean_counts_the_words():
     weights = by_token()
     said = fusion_figure(weights, MEMBERS, TOKENS, PLACES).alt.rpartition("Over all places: ")[2]

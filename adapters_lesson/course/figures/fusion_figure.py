@@ -10,7 +10,7 @@ from .style import Picture, course_style, new_figure
 
 @course_style
 def fusion_figure(attention: Any, members: Sequence[str], tokens: Sequence[str], places: Sequence[str]) -> Picture:
-    """The attention of a fusion as a map for each member: the darker, the more it counts; with a sentence.
+    """The attention of a fusion as a map for each member, of two for the first; the darker, the more it counts.
 
     ``attention``, ``(places, members, tokens)``, sums to 1 over the members: ``composition.fusion_attention(…)[0]`` of
     one text. ``places`` go from the bottom up. Raises ValueError for other shapes, or weights that are no attention.
@@ -24,14 +24,14 @@ def fusion_figure(attention: Any, members: Sequence[str], tokens: Sequence[str],
             raise ValueError(f"{len(some)} {what}, but attention for {size}: its shape is {weights.shape}")
     if not np.allclose(weights.sum(1), 1, atol=1e-3):
         raise ValueError("the weights do not sum to 1 over the members: leave padding out, attention[0][..., :words]")
-    size = (2.6 + 0.5 * len(tokens), 1.3 + len(members) * (0.45 + 0.36 * len(places)))
-    figure, maps = new_figure(*size, nrows=len(members), sharex=True, squeeze=False)
-    for i, (name, axes) in enumerate(zip(members, maps[:, 0], strict=True)):
+    titles = members if len(members) != 2 else [f"{members[0]} ({members[1]} has the rest)"]
+    size = (2.6 + 0.5 * len(tokens), 1.3 + len(titles) * (0.45 + 0.36 * len(places)))
+    figure, maps = new_figure(*size, nrows=len(titles), sharex=True, squeeze=False)
+    for i, (title, axes) in enumerate(zip(titles, maps[:, 0], strict=True)):
         image = axes.imshow(weights[:, i], cmap="Blues", vmin=0, vmax=1, aspect="auto", origin="lower")
-        axes.set_yticks(range(len(places)), places)
+        axes.set(title=title, yticks=range(len(places)), yticklabels=places)
         axes.tick_params(length=0)
         axes.grid(False)
-        axes.set_title(name)
     axes.set_xticks(range(len(tokens)), tokens, rotation=45, ha="right", rotation_mode="anchor")
     figure.colorbar(image, ax=maps[:, 0], label="weight", shrink=0.8, pad=0.02)
     means = weights.mean(-1)
