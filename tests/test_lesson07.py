@@ -109,8 +109,8 @@ def test_the_control_without_residual_passes_on_the_update_alone(monkeypatch):
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "data"), *sys.path])
     import run_controls
 
-    h = torch.randn(3, 6)
-    adapter = run_controls.NoResidual(2, init="bert").build(6)
+    h = torch.randn(3, 12)
+    adapter = run_controls.NoResidual(2, init="bert").build(12)
     whole = Adapter.update(adapter, h)
     assert torch.allclose(adapter(h), whole, atol=1e-6)
-    assert not torch.allclose(run_controls.ROWS["Houlsby m=8"].config.build(6)(h), whole)
+    assert not torch.allclose(run_controls.ROWS["Houlsby m=8"].config.build(12)(h), whole)
