@@ -464,7 +464,8 @@ mine.run(beside_another_seed, "5.2")
 
 # %% [markdown]
 # Whoever had looked at the first table alone would have taken all of “only the head right” for another way of reading. A
-# second run of the same adapters gets a part of these sentences as well. Only what is beyond it says something of the method.
+# second run of the same adapters, too, has sentences right that the first misses. Only what is beyond that says something
+# of the method.
 #
 # How sure is the difference? Both read the *same* sentences. For each, let *d* be +1 if only the adapters are right, −1 if
 # only the head is, and 0 otherwise. The difference of the accuracies is the mean of these numbers, and half its 95 %
@@ -557,8 +558,8 @@ def without_the_mask(my):
 mine.run(without_the_mask, "7.3")
 
 # %% [markdown]
-# With ten times as many sentences, and in pairs, the interval is narrow enough to see such a fault in an accuracy. Your
-# test of exercise 7.2 saw it in the logits of sixteen.
+# Ten times as many sentences make an interval a third as wide, <!-- rule --> so that a fault of this kind can show in an
+# accuracy; the lines say with which seeds it does. Your test of exercise 7.2 saw it in the logits of sixteen sentences.
 
 # %% [markdown]
 # ## A claim, and the runs that it needs
@@ -653,10 +654,8 @@ def looked_up(made: dict):
 
 
 def verdicts(my):
-    said, tests = (
-        {"supported": [], "refuted": [], "these runs cannot tell": []},
-        {label: row for label, _, _, row in rows},
-    )
+    said = {"supported": [], "refuted": [], "these runs cannot tell": []}
+    tests = {label: accuracies for label, _, _, accuracies in rows}
     full_tests, full_runs = tests.pop("full fine-tuning"), results["rows"]["full fine-tuning"]["runs"]
     for label in tests:
         made = {"adapters": results["rows"][label]["runs"], "full fine-tuning": full_runs}
