@@ -34,7 +34,6 @@ def accuracy(sweep, value):
 @pytest.mark.parametrize(
     ("sentence", "runs"),
     [
-        ("{} with Pfeiffer's place and m = 32, and {} with Houlsby's and m = 16", [("fair places", 32), ("width", 16)]),
         ("{} for block 0, {} for block 1, {} for block 2", [("one block", (i,)) for i in range(3)]),
         (
             "{} with GELU, {} with ReLU, {} without",
@@ -42,7 +41,6 @@ def accuracy(sweep, value):
         ),
         ("from {} to {}. What was short", [("more steps", 200), ("more steps", 400)]),
         ("m = 4 reaches {}, with three it was {}", [("deeper base", 4), ("width", 4)]),
-        ("Only m = 1 falls behind, with {}", [("deeper base", 1)]),
     ],
 )
 def test_the_numbers_of_our_own_experiments_are_those_of_the_runs(sentence, runs):

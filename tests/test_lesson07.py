@@ -1,11 +1,15 @@
 """Lesson 07: the worlds of exercise 7.4, the colleague's classifier, and the lesson's claims about its own table."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 from test_results import output
 from wrong_answers import lesson07 as answers
 
+from adapters_lesson.adapter import Adapter
 from adapters_lesson.course.checks import check as report
 from adapters_lesson.course.checks import lesson07 as checks
 from adapters_lesson.course.checks import lesson07_designs as designs
@@ -98,5 +102,15 @@ def test_what_the_lesson_says_of_its_own_table_is_what_the_rule_says():
             tells = {True: "supported", False: "refuted" if mean + half < -0.01 else "these runs cannot tell"}
             expected[label] = tells[mean - half > -0.01]
     assert said == expected
-    assert [label for label, word in said.items() if word == "supported"] == ["Pfeiffer m=64"]
     assert [label for label, word in said.items() if word == "refuted"] == ["head only"]
+
+
+def test_the_control_without_residual_passes_on_the_update_alone(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "data"), *sys.path])
+    import run_controls
+
+    h = torch.randn(3, 12)
+    adapter = run_controls.NoResidual(2, init="bert").build(12)
+    whole = Adapter.update(adapter, h)
+    assert torch.allclose(adapter(h), whole, atol=1e-6)
+    assert not torch.allclose(run_controls.ROWS["Houlsby m=8"].config.build(12)(h), whole)

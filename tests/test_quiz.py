@@ -120,11 +120,6 @@ def test_an_unknown_lesson_is_answered_with_those_there_are():
         quiz("1")
 
 
-def film(label, which=statistics.mean):
-    row = load_results("film")["rows"][label]
-    return 100 * which(run["test"] for run in row["runs"] if run["learning_rate"] == row["learning_rate"])
-
-
 def forgotten(label, key):
     row = load_results("forgetting")["rows"][label]
     return 100 * statistics.mean(r[key] for r in row["runs"] if r["learning_rate"] == row["learning_rate"])
@@ -144,10 +139,6 @@ NUMBERS = {
     ],
     "07": lambda: [
         f"standard error of each is about {(2000 * 0.826 * 0.174) ** 0.5:.0f} sentences",
-        f"means lie between {film('Pfeiffer m=8'):.1f} and {film('Pfeiffer m=64'):.1f} %",
-        f"Full fine-tuning has {film('full fine-tuning'):.1f} %",
-        f"It is {film('Houlsby m=8'):.1f} against Pfeiffer's {film('Pfeiffer m=8'):.1f} % with m = 8, and "
-        f"{film('Houlsby m=64'):.1f} against {film('Pfeiffer m=64'):.1f} % with m = 64",
     ],
 }
 
