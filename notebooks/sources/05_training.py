@@ -381,20 +381,24 @@ def table(my) -> None:
             f"{label:18}{runs[0]['trainable_without_head']:>23,}{runs[0]['learning_rate']:>8.0e}"
             f"{f'{mean:.1f} ± {half:.1f} %':>22}{f'{min(values):.1f} – {max(values):.1f}':>20}{len(values):>7}"
         )
-    runs = results["rows"]["Houlsby m=16"]["runs"]
     print("\nHoulsby m=16, the rates that tied:")
-    for rate in sorted(run["learning_rate"] for run in runs if run["seed"] == 1):
-        values = sorted(100 * run["test"] for run in runs if run["learning_rate"] == rate)
+    for rate, values in tied.items():
         mean, half = my.mean_and_interval(values)
-        print(f"{rate:.0e}: {mean:.1f} ± {half:.1f} %, one by one:", ", ".join(f"{value:.1f}" for value in values))
+        print(f"{rate:.0e}: {mean:.1f} ± {half:.1f} %, seed by seed:", ", ".join(f"{value:.1f}" for value in values))
 
 
+tied = {}  # seed by seed
+for run in sorted(results["rows"]["Houlsby m=16"]["runs"], key=lambda run: run["seed"]):
+    tied.setdefault(run["learning_rate"], []).append(100 * run["test"])
+tied = {rate: values for rate, values in sorted(tied.items()) if len(values) > 1}
 mine.run(table, "5.2")
 print(f"\n{results['command']}: {results['epochs']} epochs, torch {results['torch']}, "
       f"{results['threads']} of {results['cores']} cores")  # fmt: skip
 
 # %% [markdown]
-# Mind Houlsby m=16 at 3e-3: four of its five seeds come to more than 99 %,
+# Mind Houlsby m=16. With seed 0 two rates tied on the validation split, and nearly on the test split.
+# <!-- claim: len({r["validation"][-1] for r in load_results("methods")["rows"]["Houlsby m=16"]["runs"] if r["seed"] == 0 and r["learning_rate"] in (3e-3, 1e-2)}) == 1 -->
+# At 3e-3 four of the five seeds come to more than 99 %,
 # <!-- claim: sorted(seeds("methods", "Houlsby m=16", learning_rate=3e-3).values())[1] > 99 -->
 # one stops at 91. <!-- claim: 90 < low(seeds("methods", "Houlsby m=16", learning_rate=3e-3)) < 92 -->
 # A single run would have hidden it. Such values do not scatter normally, and their interval reaches beyond 100 %.
@@ -437,18 +441,23 @@ def answers(my) -> None:
         mean, half = my.mean_and_interval([100 * (a["test"] - b["test"]) for a, b in pairs])
         print(f"{question}\n    {one} − {other}: {mean:+.1f} ± {half:.1f} points, {verdict(mean, half)}")
         print(f'    python data/run_experiments.py methods "{one}" "{other}"')
+    for rate, values in tied.items():
+        mean, half = my.mean_and_interval([a - b for a, b in zip(values, test_accuracies("full fine-tuning"))])
+        print(f"Houlsby m=16 at {rate:.0e} − full fine-tuning: {mean:+.1f} ± {half:.1f} points, {verdict(mean, half)}")
 
 
 mine.run(answers, "5.2")
 
 # %% [markdown]
-# These are ten intervals. Each misses its true difference once in twenty times, so half a miss is to be expected by chance.
+# These are twelve intervals. Each misses its true difference once in twenty times, so more than half a miss is to be expected by chance. <!-- rule -->
 #
 # Houlsby's adapters with m = 4 do as well as full fine-tuning,
 # <!-- claim: as_good(seeds("methods", "Houlsby m=4"), seeds("methods", "full fine-tuning"), 2) and as_good(seeds("methods", "full fine-tuning"), seeds("methods", "Houlsby m=4"), 2) -->
 # and m = 64 does no better: <!-- claim: as_good(seeds("methods", "Houlsby m=4"), seeds("methods", "Houlsby m=64"), 2) and as_good(seeds("methods", "Houlsby m=64"), seeds("methods", "Houlsby m=4"), 2) -->
-# a third of a point is of no importance, even where its interval lies above zero. With m = 16 at 3e-3 it is unclear.
-# <!-- claim: unclear(seeds("methods", "Houlsby m=16", learning_rate=3e-3), seeds("methods", "full fine-tuning"), 2) -->
+# a third of a point is of no importance, even where its interval lies above zero. With m = 16 the verdict
+# hangs on the rate: at 1e-2 they do as well,
+# <!-- claim: as_good(seeds("methods", "Houlsby m=16", learning_rate=1e-2), seeds("methods", "full fine-tuning"), 2) and as_good(seeds("methods", "full fine-tuning"), seeds("methods", "Houlsby m=16", learning_rate=1e-2), 2) -->
+# at 3e-3 it is unclear. <!-- claim: unclear(seeds("methods", "Houlsby m=16", learning_rate=3e-3), seeds("methods", "full fine-tuning"), 2) -->
 # Biases, LayerNorms and the head alone do worse.
 # <!-- claim: better(seeds("methods", "full fine-tuning"), seeds("methods", "BitFit"), 2) -->
 # <!-- claim: better(seeds("methods", "full fine-tuning"), seeds("methods", "LayerNorms"), 2) -->
@@ -507,9 +516,9 @@ show(
 #
 # ## What is forgotten
 #
-# A model that learns something new may lose what it could do before. <!-- rule --> To measure it, we put an *old* head, for film
-# reviews, on the base before and after the base was trained on aspects. Nobody trains that head again: what changes
-# is the features that it reads.
+# A model that learns something new may lose what it could do before. <!-- rule --> To measure it, we put an *old* head, for
+# film reviews, on the base before and after the base was trained on aspects. Nobody trains that head again: what changes is
+# the features that it reads.
 #
 # ### Exercise 5.3 · The old task's accuracy
 #
