@@ -54,15 +54,14 @@ def curves_over_seeds(runs: Mapping[str, Sequence[Run]], methods: Mapping[str, s
 def pareto(series: Sequence[tuple[str, str, Sequence[tuple[str, int, Sequence[float]]]]]) -> Figure:
     """Test accuracy against trainable parameters; a grey band joins what no cheaper method beats.
 
-    A series is joined: label, method and points of label, trainable parameters and an accuracy in [0, 1] of each seed.
+    A series is joined, the second with hollow marks: label, method, points of label, parameters, accuracies in [0, 1].
     """
     figure, axes = new_figure(11, 5.6)
     points = []
     for i, (label, method, members) in enumerate(series):
         style = STYLES[i % len(STYLES)] if len(members) > 1 else "none"
         rows = [(parameters, accuracies) for _, parameters, accuracies in members]
-        fill = "white" if i == 1 else COLOURS[method]  # the second series has the first one's colour
-        means = with_spread(axes, rows, method, ls=style, label=label, mfc=fill)
+        means = with_spread(axes, rows, method, ls=style, label=label, mfc="white" if i == 1 else COLOURS[method])
         offset, side, edge = ((0, 9), "center", "bottom") if i == 0 else ((7, -6), "left", "top")
         for (text, parameters, accuracies), value in zip(members, means, strict=True):
             points.append((parameters, value))
