@@ -97,6 +97,7 @@ def test_the_pareto_picture_shows_means_spreads_and_the_front():
     assert [y for _, y in bars.get_segments()[0]] == pytest.approx([80, 90])
     front = axes.lines[-1]
     assert list(front.get_xdata()) == [100, 400]
+    assert front.get_linewidth() > 2 * line.get_linewidth()  # a band, not one more line
     assert words(axes) == ["m=4", "m=16", ""]
     assert axes.get_xscale() == "log"
 
@@ -119,7 +120,7 @@ def test_the_ablation_map_has_one_number_for_each_span():
     assert grid[0].tolist() == [-1.0, -50.0]
     assert grid.mask.tolist() == [[False, False], [True, False]]
     assert grid[1][1] == pytest.approx(0.2)
-    assert {text.get_position(): text.get_text() for text in axes.texts} == {(0, 0): "-1", (1, 0): "-50", (1, 1): "+0"}
+    assert {text.get_position(): text.get_text() for text in axes.texts} == {(0, 0): "-1", (1, 0): "-50", (1, 1): "0"}
     colours = {text.get_text(): text.get_color() for text in axes.texts}
     assert colours["-50"] == "white"
     assert colours["-1"] != "white"

@@ -49,4 +49,6 @@ def test_memory_against_length_draws_peaks_and_shares():
         assert list(share.get_ydata()) == pytest.approx(
             [100 * a.peak / b.peak for a, b in zip(row, ledgers["full"], strict=True)]
         )
-    assert {text.get_text() for text in right.texts} == {"full", "adapter"}
+    for axes in (left, right):
+        assert {text.get_text() for text in axes.texts} == {"full", "adapter"}
+    assert left.get_yscale() == "linear"  # the saving is a distance

@@ -62,11 +62,11 @@ review("04")
 #
 # <details><summary>Hint 1</summary>
 #
-# Two weight matrices and two biases in each adapter, two adapters in each block.
+# How many adapters does this scheme put into one block? Lesson 03 shows where they stand.
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The bias of `down_project` has m numbers, that of `up_project` has d.
+# Begin with a single adapter, as in exercise 1.3: two weight matrices, and two biases of different length.
 # </details>
 # <details><summary>I see "this is one adapter in each block"</summary>
 #
@@ -172,11 +172,11 @@ compare("4a", mine.run(share_trained, "4.1"))
 #
 # <details><summary>Hint 1</summary>
 #
-# A frozen weight costs `itemsize` bytes. A trained one costs four times that. Which four?
+# Which of the three entries of the list does a frozen weight have, and which a trained one?
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Weights: `total`. Gradients: `trained`. Adam: twice `trained`.
+# Begin with the weights, in numbers: that entry does not ask what is trained. The bytes of a number come last.
 # </details>
 # <details><summary>I see "Adam keeps two numbers …"</summary>
 #
@@ -208,7 +208,7 @@ assert standing_bytes(10, 10, 8) == 320, "trained parameters take four numbers e
 
 # %% [markdown]
 # Beside adapters there stands **LoRA** (Hu et al. 2021), here and from now on: it adds a product of two thin trained
-# matrices to some of the frozen ones, in MiniLM to those of query and value. Predicted by your formula (4.2), and measured
+# matrices to some of the frozen ones, in MiniLM to those of query and value. Their narrow side is the rank r. Predicted by your formula (4.2), and measured
 # on a real step of MiniLM, tensor by tensor: are they the same, byte for byte?
 
 
@@ -293,8 +293,7 @@ for shape, size in what_is_kept(one_block(), x):
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Attention: x, query, key, value, output. First LayerNorm: its input. FFN: its input, then 4 and 4. Second LayerNorm: its
-# input.
+# Begin with the attention, in the list above: from x down to its output, leaving out what is nearly 0.
 # </details>
 # <details><summary>I see "it is kept once"</summary>
 #
@@ -335,7 +334,7 @@ prediction("4b", "What share of the block's activations is still kept?", within=
 #
 # ### Exercise 4.4 · The activations of a frozen block
 #
-# **Write** the same for a frozen block with Houlsby's adapters of width m, a gradient coming from below.
+# **Write** the same for a frozen block with Houlsby's adapters of width m, through which a gradient passes on its way down.
 # **Difficulty** ◆◆◇ · **5 minutes**
 #
 # **Done** when it is within 2 % of a measurement.
@@ -394,13 +393,19 @@ print(f"a frozen block with adapters keeps {share:.0f} % of the activations")
 compare("4b", share)
 
 # %% [markdown]
-# Sixteen units against a little more than twelve. **Adapters save a quarter of a block's activations, not 99 %.**
+# Sixteen units against a little more than twelve.
+# <!-- claim: 12 < out(r"^ +8 +64 +384 +[\d,]+ +[\d,]+ +[\d,]+ +([\d,]+)") / (4 * 8 * 64 * 384) < 12.5 -->
+# <!-- claim: 15.9 < out(r"^ +8 +64 +384 +[\d,]+ +([\d,]+)") / (4 * 8 * 64 * 384) < 16.1 -->
+# **Adapters save a quarter of a block's activations, not 99 %.**
+# <!-- claim: 23 <= 100 - out(r"keeps ([\d.]+) % of the activations") <= 27 -->
 #
 # ## The ledger
 #
 # `memory_ledger` takes a whole step on tensors that have a shape and no numbers, and adds up what lives at each moment;
-# `measure_memory` measures the same entries on a real step. The peak is the highest point: weights and Adam's state are always there, and of activations and gradients the
-# larger counts, because activations are released while gradients arrive.
+# `measure_memory` measures the same entries on a real step. The **peak** is the highest point. It has three parts: weights
+# and Adam's state, which are always there; of activations and gradients the larger, because activations are released while
+# gradients arrive; <!-- rule -->
+# and what is **temporary**, the tensors that an operation needs at that moment and nobody keeps.
 
 # %%
 ledgers = {}
@@ -408,15 +413,18 @@ for label, (method, config) in METHODS.items():
     model = new_model(method, config)
     predicted, measured = (cost(model, batch_size=16, sequence_length=128) for cost in (memory_ledger, measure_memory))
     ledgers[label] = predicted, measured
-    print(f"{label}\n{predicted.compare(measured)}\n")
+    print(f"{label}\n{predicted.compare(measured)}")
+    print(f"{'of it temporary':16}{predicted.temporary:>16,}{measured.temporary:>16,}\n")
 off = max(abs(predicted.activations / measured.activations - 1) for predicted, measured in ledgers.values())
 print(f"largest difference in activations: {100 * off:.2f} %")
 peaks = [ledgers[label][1].peak for label in ("Houlsby, m = 16", "full fine-tuning")]
 print(f"peak with adapters, as a share of full fine-tuning: {100 * peaks[0] / peaks[1]:.0f} % at 128 tokens")
 
 # %% [markdown]
-# All entries agree, the peak as well. So the prediction can be trusted where there is nothing to measure. (On a CPU, dropout keeps a number for each element; a frozen base needs no
-# dropout. That is why full fine-tuning keeps more than 16 units here.)
+# All entries agree, the peak as well. So we trust the prediction where there is nothing to measure. (On a CPU, dropout
+# keeps a number for each element, and a frozen base needs no dropout. That is why full fine-tuning keeps more than 16 units
+# for each block here.)
+# <!-- claim: out(r"full fine-tuning\s+predicted[\s\S]*?activations +([\d,]+)") / (6 * 4 * 16 * 128 * 384) > 16.5 -->
 #
 # ## What surprises people
 #
@@ -430,27 +438,33 @@ lengths = (16, 32, 64, 128, 256, 512)
 rows = {label: (method, config) for label, (method, config) in METHODS.items() if label != "Pfeiffer, m = 16"}
 ledgers = {label: [memory_ledger(new_model(*row), 16, length) for length in lengths] for label, row in rows.items()}
 methods = {label: method for label, (method, _) in rows.items()}
-shares = [
-    100 * ours.peak / full.peak
-    for ours, full in zip(ledgers["Houlsby, m = 16"], ledgers["full fine-tuning"], strict=True)
-]
+pairs = list(zip(ledgers["Houlsby, m = 16"], ledgers["full fine-tuning"], strict=True))
+shares = [100 * ours.peak / full.peak for ours, full in pairs]
+saved = [(full.peak - ours.peak) / 1e6 for ours, full in pairs]
 show(
     memory_against_length(lengths, ledgers, methods),
     f"Left: peak memory of a step of 16 texts against their length, rising for all methods. Right: as a share of full "
     f"fine-tuning. Adapters need {shares[0]:.0f} % of it at 16 tokens and {shares[-1]:.0f} % at 512; LoRA nearly the same; "
-    "the head alone stays far below, because it keeps no activations.",
+    "the head alone stays far below, because it keeps no activations, and climbs all the same.",
 )
 print(f"peak with adapters, as a share of full fine-tuning: {shares[0]:.0f} % at 16 tokens, {shares[-1]:.0f} % at 512")
+print(f"that is {saved[0]:.0f} MB saved at 16 tokens, {saved[-1]:.0f} MB at 512")
 compare("4c", shares[-1])
 
 # %% [markdown]
-# With short texts the standing bytes dominate, and those all but vanish. With long ones the activations dominate, and
-# those stay. LoRA is no different.
+# With short texts the bytes that stand still dominate, and those all but vanish. With long ones the activations dominate,
+# and most of those stay. So with longer texts adapters save a smaller *share* of the memory,
+# <!-- claim: outs(r"tuning: (\d+) % at 16 tokens, (\d+) % at 512")[0] < outs(r"tuning: (\d+) % at 16 tokens, (\d+) % at 512")[1] -->
+# though more megabytes. <!-- claim: outs(r"(\d+) MB saved at 16 tokens, (\d+) MB")[1] > outs(r"(\d+) MB saved at 16 tokens, (\d+) MB")[0] -->
+# LoRA is no different.
+# <!-- claim: abs(out(r"LoRA, r = 8\s+predicted[\s\S]*?peak +([\d,]+)") / out(r"Houlsby, m = 16\s+predicted[\s\S]*?peak +([\d,]+)") - 1) < 0.05 -->
+# The head alone keeps nothing, and its curve climbs all the same: what is temporary grows with the texts.
 
 # %% [markdown]
 # ## What does shrink the activations
 #
 # Two things. **Gradient checkpointing**: a block keeps only its input, and is computed once more in the backward pass.
+# <!-- rule -->
 # That costs time, about one forward pass. And **adapters in the upper blocks only**: below the lowest of them no gradient
 # passes, so nothing is kept. Both, measured and predicted, at 16 texts of 128 tokens:
 
@@ -476,17 +490,20 @@ for label, config in variants.items():
         )
 
 # %% [markdown]
-# With adapters in the upper half of the blocks, more than half of the activations are gone: in the lowest block with
-# adapters nothing is kept before the first of them. Checkpointing takes away most of the rest; with the top block alone
-# it gains nothing, since that one block has to be computed again anyway. What remains of the peak are the weights, and
-# the block that is being worked on.
+# With adapters in the upper half of the blocks, more than half of the activations are gone:
+# <!-- claim: out(r"^upper three blocks +([\d.]+) MB") < 0.5 * out(r"^all six blocks +([\d.]+) MB") -->
+# in the lowest block with adapters nothing is kept before the first of them. Checkpointing takes away most of the rest.
+# <!-- claim: out(r"^upper three blocks, ckpt. +([\d.]+) MB") < 0.5 * out(r"^upper three blocks +([\d.]+) MB") -->
+# With the top block alone the peak gains nothing by it, since all of that one block has to be there again anyway.
+# <!-- claim: out(r"^top block only, ckpt. .* ([\d.]+) MB$") >= out(r"^top block only  .* ([\d.]+) MB$") -->
+# What remains of the peak are the weights, and the block that is being worked on.
 #
 # ## Which method fits where?
 #
 # The ledger needs no numbers, so it also reads outlines. Everything in bfloat16 (2 bytes), a batch of 4 texts with 512
-# tokens, as a classifier. (Mixed precision with master weights in single precision needs more for full fine-tuning, 16
-# bytes for each parameter instead of 8; a language-model head needs batch · length · vocabulary numbers on top.) Which is
-# the smallest GPU that holds a step?
+# tokens, as a classifier. Which is the smallest GPU that holds a step? (That is the least. Often Adam works on a second copy
+# of the weights in single precision: then full fine-tuning needs 16 bytes for each parameter, not 8. A language model's
+# head needs batch · length · vocabulary numbers on top, and the GPU some room for itself.)
 
 # %%
 prediction(
@@ -518,9 +535,9 @@ for label, (method, config, checkpointing) in big_methods.items():
 compare("4d", found)
 
 # %% [markdown]
-# For a big model Adam's state alone is twice the weights, so here the saving is large, and checkpointing takes care of the
-# activations. What remains are the frozen weights. Those can be kept in fewer bits (QLoRA, Dettmers et al. 2023, arXiv
-# 2305.14314), for adapters as for LoRA.
+# Adam's state alone is twice the weights, and with adapters nearly all of it is gone. Checkpointing takes care of the
+# activations. What remains are the frozen weights. QLoRA (Dettmers et al. 2023, arXiv 2305.14314) keeps
+# those in 4 bits, which would do for adapters as well. <!-- source: Dettmers et al. 2023, abstract -->
 #
 # ## And on disk
 #
@@ -543,9 +560,10 @@ def on_disk(my):
 mine.run(on_disk, "4.1")
 
 # %% [markdown]
-# Houlsby et al. report 1.3 × the base model for the nine tasks of GLUE, a benchmark for understanding English,
-# against 9 × with full fine-tuning. We get a little less with m = 64 everywhere: they choose the best width for each
-# task on BERT-large, and count the LayerNorms.
+# Houlsby et al. (table 1) count the nine tasks of GLUE, a benchmark for understanding English, on BERT-large. It is 9 × the
+# base model with full fine-tuning, 1.3 × with the best width for each task, and 1.2 × with m = 64 for all.
+# <!-- source: Houlsby et al. 2019, table 1 --> Ours is the last case.
+# <!-- claim: 1.15 <= out(r"9 tasks: .* ([\d.]+) × the base") < 1.25 -->
 #
 # ## Your own case
 #
@@ -561,7 +579,12 @@ cost_explorer(standing)
 
 # %% [markdown]
 # At the start stands Llama-3-8B, as in the table above. Half of full fine-tuning's bar is Adam's state. With adapters that
-# is gone, and most of what remains are the weights. SGD keeps no state at all.
+# is gone, and most of what remains are the weights.
+# <!-- claim: outs(r"houlsby, m = 64: ([\d.]+) GB.*?without activations: ([\d.]+) GB")[1] > 0.5 * outs(r"houlsby, m = 64: ([\d.]+) GB.*?without activations: ([\d.]+) GB")[0] -->
+# (A bar shows of activations and gradients the larger one, as the peak does. <!-- rule -->
+# With full fine-tuning these are the gradients:
+# <!-- claim: outs(r"full fine-tuning: ([\d.]+) GB .yours, without activations: ([\d.]+) GB")[0] - outs(r"full fine-tuning: ([\d.]+) GB .yours, without activations: ([\d.]+) GB")[1] < 0.5 -->
+# its activations are there as well, behind them.) SGD keeps no state at all.
 
 # %%
 prediction("4e", "With SGD in place of Adam, what share of full fine-tuning do adapters need?", within=10, unit=" %")
@@ -576,7 +599,9 @@ for label in ("Houlsby, m = 64", "full fine-tuning"):
 compare("4e", 100 * peaks[0] / peaks[1])
 
 # %% [markdown]
-# Adapters need hardly less than before: much of what they saved was Adam's state.
+# Adapters need hardly less than before:
+# <!-- claim: out(r"^Houlsby, m = 64 +([\d.]+) GB$") > 0.97 * out(r"houlsby, m = 64: ([\d.]+) GB") -->
+# much of what they saved was Adam's state.
 #
 # **What to try.** Guess first, and press *Reset* in between.
 #
@@ -586,9 +611,10 @@ compare("4e", 100 * peaks[0] / peaks[1])
 #
 # <details><summary>What there is to see</summary>
 #
-# 1. From a quarter to more than two thirds. Activations grow, and adapters keep three quarters of them.
-# 2. A 64th of the width saves less than a hundredth of the memory. Checkpointing, which is no matter of adapters, saves
-#    more than four fifths.
+# 1. From a quarter to more than two thirds. <!-- rule -->
+#    Activations grow, and adapters keep three quarters of them.
+# 2. A 64th of the width saves less than a hundredth of the memory. <!-- rule -->
+#    Checkpointing, which is no matter of adapters, saves more than four fifths. <!-- rule -->
 # 3. There is none. The frozen weights alone are 139 GB, and every method needs them: not even the head can be trained.
 # </details>
 
@@ -606,7 +632,9 @@ quiz("04")
 # 1. Houlsby's adapters have 2·n·(2·d·m + m + d) parameters in n blocks; the share falls as the base grows.
 # 2. Weights, gradients and Adam's state are predicted to the byte: frozen parameters cost once, trained ones four times.
 # 3. A block keeps 16·batch·length·d numbers in full fine-tuning, and still 12 of the 16 when it is frozen.
-# 4. So the saving is large for big models and short texts, and modest for long texts.
+# 4. So with longer texts adapters save a smaller share of the memory, though more bytes.
+#    <!-- claim: outs(r"tuning: (\d+) % at 16 tokens, (\d+) % at 512")[0] < outs(r"tuning: (\d+) % at 16 tokens, (\d+) % at 512")[1] -->
+#    <!-- claim: outs(r"(\d+) MB saved at 16 tokens, (\d+) MB")[1] > outs(r"(\d+) MB saved at 16 tokens, (\d+) MB")[0] -->
 # 5. Checkpointing, and adapters in the upper blocks only, are what shrinks the activations.
 #
 # **Sources.** Houlsby et al. 2019, arXiv 1902.00751, section 3.2. E. Hu et al., *LoRA*, 2021, arXiv 2106.09685. V.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from adapters_lesson.history import History
 
-from .style import COLOURS, INK, MARKERS, STYLES, beside, course_style, label_ends, new_figure
+from .style import COLOURS, FROZEN, INK, MARKERS, STYLES, beside, course_style, label_ends, new_figure
 
 Run = History | Mapping[str, Any]
 
@@ -52,23 +52,23 @@ def curves_over_seeds(runs: Mapping[str, Sequence[Run]], methods: Mapping[str, s
 
 @course_style
 def pareto(series: Sequence[tuple[str, str, Sequence[tuple[str, int, Sequence[float]]]]]) -> Figure:
-    """Test accuracy against trainable parameters; a dashed line joins what no cheaper method beats.
+    """Test accuracy against trainable parameters; a grey band joins what no cheaper method beats.
 
-    A series is joined: label, method and points of label, trainable parameters and an accuracy in [0, 1] of each seed.
+    A series is joined, the second with hollow marks: label, method, points of label, parameters, accuracies in [0, 1].
     """
     figure, axes = new_figure(11, 5.6)
     points = []
     for i, (label, method, members) in enumerate(series):
         style = STYLES[i % len(STYLES)] if len(members) > 1 else "none"
         rows = [(parameters, accuracies) for _, parameters, accuracies in members]
-        means = with_spread(axes, rows, method, ls=style, label=label)
+        means = with_spread(axes, rows, method, ls=style, label=label, mfc="white" if i == 1 else COLOURS[method])
         offset, side, edge = ((0, 9), "center", "bottom") if i == 0 else ((7, -6), "left", "top")
         for (text, parameters, accuracies), value in zip(members, means, strict=True):
             points.append((parameters, value))
             at = (parameters, 100 * max(accuracies) if i == 0 else value)  # the first series' stand above its bars
             beside(axes, text, at, offset, ha=side, va=edge, color=COLOURS[method])
     front = _front(points)
-    axes.step([p for p, _ in front], [a for _, a in front], where="post", color=INK, lw=1, ls=(0, (6, 4)), zorder=0)
+    axes.step([p for p, _ in front], [a for _, a in front], where="post", color=FROZEN, lw=8, zorder=0)
     axes.set(xscale="log", xlabel="trainable parameters", ylabel="test accuracy, %")
     axes.set_title("Accuracy against what is trained (bars: lowest to highest seed)")
     axes.margins(x=0.12, y=0.1)
@@ -108,7 +108,7 @@ def sensitivity(lines: Mapping[str, Any], methods: Mapping[str, str], title: str
 
 @course_style
 def ablation_map(change: Mapping[tuple[int, int], float]) -> Figure:
-    """Relative change of accuracy with the adapters of (first, last) layers off (Houlsby et al. 2019, figure 6)."""
+    """Relative change of accuracy with the adapters of (first, last) blocks off (Houlsby et al. 2019, figure 6)."""
     layers = 1 + max(last for _, last in change)
     grid = [[100 * change.get((first, last), math.nan) for last in range(layers)] for first in range(layers)]
     figure, axes = new_figure(7.4, 5.8)
@@ -116,10 +116,11 @@ def ablation_map(change: Mapping[tuple[int, int], float]) -> Figure:
     image = axes.imshow(grid, cmap="Blues_r", vmin=lowest, vmax=0)
     for (first, last), value in change.items():
         dark = 100 * value < 0.55 * lowest
-        axes.text(last, first, f"{100 * value:+.0f}", ha="center", va="center", color="white" if dark else INK)
+        text = f"{100 * value:+.0f}" if abs(value) >= 0.005 else "0"
+        axes.text(last, first, text, ha="center", va="center", color="white" if dark else INK)
     axes.grid(False)
-    axes.set(xlabel="last layer switched off", xticks=range(layers), yticks=range(layers))
-    axes.set(ylabel="first layer switched off", title="Adapters of a span of layers switched off")
+    axes.set(xlabel="last block switched off", xticks=range(layers), yticks=range(layers))
+    axes.set(ylabel="first block switched off", title="Adapters of a span of blocks switched off")
     figure.colorbar(image, label="relative change of accuracy, %")
     return figure
 

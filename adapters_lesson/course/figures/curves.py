@@ -162,24 +162,21 @@ def parameter_bars(count: ParameterCount) -> Figure:
 def memory_against_length(
     lengths: Sequence[int], ledgers: Mapping[str, Sequence[MemoryLedger]], methods: Mapping[str, str]
 ) -> Figure:
-    """The highest point of a step against the sequence length, and the same as a share of the first row's."""
+    """Peak of a step against the length: in MB, linear, so that a saving is a distance; as a share of the first row."""
     figure, (left, right) = new_figure(11, 4.2, ncols=2)
     first = next(iter(ledgers.values()))
+    peaks = {label: [ledger.peak / 1e6 for ledger in row] for label, row in ledgers.items()}
     shares = {label: [100 * a.peak / b.peak for a, b in zip(row, first, strict=True)] for label, row in ledgers.items()}
-    for i, (label, row) in enumerate(ledgers.items()):
-        style = {"color": COLOURS[methods[label]], "marker": MARKERS[methods[label]], "ls": STYLES[i % 3]}
-        left.plot(lengths, [ledger.peak / 1e6 for ledger in row], **style)
-        right.plot(lengths, shares[label], **style)
-    ends = [(label, lengths[-1], values[-1], INK) for label, values in shares.items()]
-    label_ends(right, ends, gap=7, top=math.inf, fontsize=12)
-    left.set(xscale="log", yscale="log", xlabel="tokens in each text", ylabel="MB", title="Highest point of a step")
-    right.set(xscale="log", xlabel="tokens in each text", ylabel="%", ylim=(0, 108))
-    right.set_title(f"The same, as a share of {next(iter(ledgers))}")
-    right.set_xlim(lengths[0] / 1.2, lengths[-1] * 7)
-    for axes in (left, right):
+    for axes, rows, highest in ((left, peaks, max(map(max, peaks.values()))), (right, shares, 100)):
+        for i, (label, values) in enumerate(rows.items()):
+            style = {"color": COLOURS[methods[label]], "marker": MARKERS[methods[label]], "ls": STYLES[i % 3]}
+            axes.plot(lengths, values, **style)
+        ends = [(label, lengths[-1], values[-1], INK) for label, values in rows.items()]
+        label_ends(axes, ends, gap=0.07 * highest, top=math.inf, fontsize=12)
+        axes.set(xscale="log", xlabel="tokens in each text", ylim=(0, 1.08 * highest))
+        axes.set_xlim(lengths[0] / 1.2, lengths[-1] * 7)
         axes.set_xticks(list(lengths), [str(length) for length in lengths])
         axes.minorticks_off()
-    low, high = left.get_ylim()
-    ticks = [step * 10**power for power in range(7) for step in (1, 2, 5) if low <= step * 10**power <= high]
-    left.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    left.set(ylabel="MB", title="Peak of a step")
+    right.set(ylabel="%", title=f"The same, as a share of {next(iter(ledgers))}")
     return figure
