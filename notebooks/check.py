@@ -233,8 +233,8 @@ def quiz_faults(path: Path) -> Iterator[str]:
 
 def _question_faults(question: Any) -> Iterator[str]:
     options = question.get("options") if isinstance(question, dict) else None
-    if not isinstance(options, list) or question.keys() != {"text", "options"}:
-        yield "it has to have a text and a list of options, and nothing else"
+    if not isinstance(options, list) or question.keys() - {"claim"} != {"text", "options"}:
+        yield "it has to have a text and a list of options, a claim (see claims.py), and nothing else"
         return
     if not 2 <= len(options) <= 8:
         yield "it needs 2 to 8 options"

@@ -153,7 +153,7 @@ def test_a_mistake_in_a_quiz_is_named_with_its_question(question, words, tmp_pat
     path = tmp_path / "13.json"
     path.write_text(json.dumps([QUESTION, QUESTION, QUESTION, question]))
     assert any(fault.startswith("question 4: ") and words in fault for fault in check.quiz_faults(path))
-    path.write_text(json.dumps([QUESTION] * 4))
+    path.write_text(json.dumps([QUESTION, QUESTION, QUESTION, QUESTION | {"claim": ["rule"]}]))
     assert list(check.quiz_faults(path)) == []
 
 
