@@ -277,6 +277,29 @@ def test_a_claim_of_a_lesson_reads_only_the_outputs_above_it(course):
     assert [line.partition(":")[0] for line in wrong] == ["03, cell 1"]
 
 
+def test_a_section_on_a_lesson_reads_what_this_lesson_prints(course, monkeypatch):
+    (course.parent / "notebooks" / "sources" / "03_x.py").write_text("")
+    monkeypatch.setattr(claims, "outputs_of", lambda source: [f"loss {int(source.stem[:2])}"])
+    claim = "It is better. <!-- claim: out(r'loss (.+)') == 3 -->\n\n"
+    course.write_text(f"# T\n\n{claim}### 03 · X\n\n{claim}### 04 · Y\n\n{claim}## End\n\n{claim}")
+    assert [found for _, found in claims.of_text(course) if found] == [course.parent / "notebooks/sources/03_x.py"] * 2
+    assert len(claims.look(["README"])[1]) == 3
+
+
+def test_ratios_are_those_of_the_benchmarks_that_fit(tmp_path, monkeypatch):
+    point = {"what": "training step", "a": "ours", "b": "full", "batch": 32}
+    (tmp_path / "benchmark").mkdir()
+    for name, ratio in (("amd", 0.5), ("xeon", 0.7)):
+        rows = [{**point, "length": n, "threads": 1, "ratio": ratio + n / 1000} for n in (128, 32)]
+        (tmp_path / "benchmark" / f"{name}.json").write_text(json.dumps({"comparisons": rows}))
+    monkeypatch.setattr("adapters_lesson.history.RESULTS", tmp_path)
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    assert evidence.ratios("ours", "full") == [0.532, 0.628, 0.732, 0.828]
+    assert evidence.ratios("ours", "full", processor="x", length=32) == [0.732]
+    with pytest.raises(ValueError, match="no benchmark has ours / lora, training step"):
+        evidence.ratios("ours", "lora")
+
+
 def test_a_question_of_a_quiz_has_its_marks_in_a_field(tmp_path):
     options = [{"text": "the larger", "right": True, "reason": "It is more."}, {"text": "less", "reason": "It is not."}]
     path = tmp_path / "03.json"
@@ -284,6 +307,11 @@ def test_a_question_of_a_quiz_has_its_marks_in_a_field(tmp_path):
     said = list(claims.of_quiz(path))
     assert [one.text for one in said] == ["the larger", "It is more.", "It is not."]
     assert {one.marks for one in said} == {("claim: 2 > 1",)}
+
+
+@pytest.mark.parametrize("name", claims.TEXTS)
+def test_no_mark_begins_a_line_where_markdown_would_end_the_paragraph(name):
+    assert not [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line.lstrip()[:4] == "<!--"]
 
 
 @pytest.mark.parametrize("edition", ["learner", "solution"])

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · A language model
 #
-# **The question.** Does it work on an LLM, and on more than one machine?
+# **The question.** Does it work on an LLM, and in several processes?
 #
 # **You will be able to** teach a language model a form of answering with adapters: label only the answer, pack dialogues
 # into rows, train, compare the text before and after, and switch it all off again; and to say how many bytes a training
