@@ -8,7 +8,7 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -55,6 +55,9 @@ notebooks: .venv/.test ## build the lessons; ARGS="01 03" for some, "--execute" 
 
 check-notebooks: .venv/.test ## say what the lessons lack, and what to do; ARGS="01 03" for some
 	@exec $(BIN) notebooks/check.py $(ARGS)
+
+claims: .venv/.test ## print every claim with its verdict; ARGS="05 README" for those of some
+	@exec $(BIN) notebooks/claims.py $(ARGS)
 
 wrong-answers: .venv/.test ## print which wrong answers each exercise's check refuses, and which it names; mutants, too
 	@$(BIN) tests/wrong_answers/table.py

@@ -77,6 +77,14 @@ def of_lesson(source: Path) -> Iterator[Sentence]:
                                  f"{source.stem[:2]}, cell {number}", number)  # fmt: skip
 
 
+def of_text(path: Path) -> Iterator[tuple[Sentence, Path | None]]:
+    """What a text says. Its section on a lesson, as in TEACHING.md, may read all that this lesson prints."""
+    for part in re.split(r"^(?=##)", path.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        number = part[4:6] if re.match(r"### \d\d ·", part) else "none"
+        source = next((path.parent / "notebooks" / "sources").glob(f"{number}_*.py"), None)
+        yield from ((one, source) for one in sentences(part, path.name))
+
+
 def of_quiz(path: Path) -> Iterator[Sentence]:
     """What the right options and the reasons of a quiz say: the field "claim" of a question holds for all of them."""
     for number, question in enumerate(json.loads(path.read_text(encoding="utf-8")), 1):
@@ -123,8 +131,7 @@ def everything(only: list[str]) -> Iterator[tuple[Sentence, Path | None]]:
             yield from ((one, source) for one in (of_quiz(quiz) if quiz.exists() else ()))
     for name in TEXTS:
         if not only or name.removesuffix(".md") in only:
-            text = (ROOT / name).read_text(encoding="utf-8")
-            yield from ((one, None) for one in sentences(text, name))
+            yield from of_text(ROOT / name)
 
 
 def look(only: list[str], show: bool = False) -> tuple[Counter, list[str]]:

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 from adapters_lesson.course.figures import mean_and_interval
-from adapters_lesson.history import load_results
+from adapters_lesson.history import RESULTS, load_results
 
 Values = Mapping[int, float]  # by seed
 
@@ -128,8 +128,27 @@ def average(values: Values) -> float:
     return mean(values.values())
 
 
+def ratios(one: str, other: str, what: str = "training step", processor: str = "", **where: int) -> list[float]:
+    """``one`` to ``other`` as `make bench` measured them, on all processors whose file begins so, at all points.
+
+    ``where`` keeps some points: batch, length, threads. They are sorted by processor and point, so that two lists can
+    be compared pair by pair. Raises ValueError where none fits.
+    """
+    found = [
+        row["ratio"]
+        for path in sorted((RESULTS / "benchmark").glob(f"{processor}*.json"))
+        for row in sorted(
+            load_results(f"benchmark/{path.stem}")["comparisons"], key=lambda r: (r["threads"], r["length"])
+        )
+        if (row["what"], row["a"], row["b"]) == (what, one, other) and all(row[k] == v for k, v in where.items())
+    ]
+    if not found:
+        raise ValueError(f"no benchmark has {one} / {other}, {what}, {processor}, {where}")
+    return found
+
+
 def names(outputs: Outputs) -> dict[str, Any]:
     """All that a claim may call, beside Python's own functions."""
-    ours = (seeds, difference, as_good, better, unclear, low, high, average, mean, load_results)
+    ours = (seeds, difference, as_good, better, unclear, low, high, average, mean, load_results, ratios)
     told = {"out": outputs.number, "outs": outputs.numbers, "said": outputs.said}
     return {**{one.__name__: one for one in ours}, **told}

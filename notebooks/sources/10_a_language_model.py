@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 10 · A language model
 #
-# **The question.** Does it work on an LLM, and on more than one machine?
+# **The question.** Does it work on an LLM, and in several processes?
 #
 # **You will be able to** teach a language model a form of answering with adapters: label only the answer, pack dialogues
 # into rows, train, compare the text before and after, and switch it all off again; and to say how many bytes a training
@@ -102,7 +102,7 @@ for question, answer in zip(questions[:3], bare):
 # It goes on at length and is cut off after 64 tokens.
 #
 # We also note how well it predicts ordinary text, to be compared later. **Perplexity** tells how surprised a model is: e
-# to the power of the mean loss, as if it had to choose among that many equally likely tokens at every place. We take
+# to the power of the mean loss, as if it had to choose among that many equally likely tokens at every place. <!-- rule --> We take
 # twelve paragraphs of prose and a hundred sentences from film reviews, which are set in small letters, with a space
 # before each comma, and so look odd to it.
 
@@ -121,7 +121,7 @@ print({kind: round(value, 1) for kind, value in surprise["bare"].items()})
 # ## What it shall learn
 #
 # With 135 million parameters it knows little, and we shall not teach it facts. We teach it a **form**: to answer like
-# the log of a ship. The data are 148 matters in eleven topics, written for this lesson; 33 are only for testing.
+# the log of a ship. The data are 148 matters in eleven topics, written for this lesson; <!-- rule --> 33 are only for testing.
 
 # %%
 example = task["train"][0]
@@ -159,7 +159,7 @@ print(f"answers in the form: training data {100 * form_share(task['train']['answ
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `[-100] * len(prompt)` is the first part of the labels, `answer + [end]` the second.
+# Begin with the labels of the prompt: `[-100] * len(prompt)`.
 # </details>
 # <details><summary>I see "the end token does not count"</summary>
 #
@@ -225,7 +225,9 @@ if not live:
     print("(with SmolLM2's chat template the prompts are longer, and about half counts)")
 
 # %% [markdown]
-# About half. That saves memory, too: at each place the model gives one number, a **logit**, for every token of its
+# About half. <!-- claim: 40 < out(r"of which (\d+) % count") < 60 -->
+# That saves memory, too: <!-- rule -->
+# at each place the model gives one number, a **logit**, for every token of its
 # vocabulary; a step with eight dialogues has some 640 places. We compute logits only where a label counts:
 # `AnswerLoss` picks these places out before the last projection.
 
@@ -238,7 +240,7 @@ print("and as much again for their probabilities, and once more for their gradie
 # ## Rows without gaps
 #
 # In a batch all rows are equally long, and what is missing is filled up with padding, which costs as much time as
-# text. So one **packs** several dialogues into one row. One simple rule does well: take the texts from the longest to
+# text. <!-- rule --> So one **packs** several dialogues into one row. One simple rule does well: take the texts from the longest to
 # the shortest, and put each into the first row that has room for it.
 #
 # ### Exercise 10.2 · Fill the rows
@@ -250,16 +252,16 @@ print("and as much again for their probabilities, and once more for their gradie
 #
 # <details><summary>Hint 1</summary>
 #
-# `sorted(range(len(lengths)), key=lambda i: -lengths[i])` gives the numbers of the texts, longest first.
+# Two loops: one over the texts, and in it one over the rows there are. What if none of them has room?
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Go through the rows there are; at the first with `sum(lengths[j] for j in row) + lengths[i] <= room`, append and
-# `break`. A `for` loop's `else` branch runs when there was no `break`: there begins a new row.
+# Begin with the order: `sorted(range(len(lengths)), key=lambda i: -lengths[i])` gives the numbers of the texts, longest
+# first. A `for` loop's `else` branch runs when there was no `break`.
 # </details>
 # <details><summary>I see "the rows hold places in the sorted list"</summary>
 #
-# You sorted the lengths, so their numbers no longer say which text they belong to. Sort the numbers, as in hint 1.
+# You sorted the lengths, so their numbers no longer say which text they belong to. Sort the numbers, as in hint 2.
 # </details>
 # <details><summary>I see "a text is in more than one row"</summary>
 #
@@ -328,11 +330,11 @@ compare("10a", padded)
 #
 # <details><summary>Hint 1</summary>
 #
-# `(position_ids == 0).cumsum(0)` numbers the dialogues: it grows by one wherever a new one begins.
+# Two conditions: the same dialogue, and j not after i. Which number tells the dialogues apart?
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# `x[:, None] == x[None]` compares every element with every other. Two conditions: the same dialogue, and j not after i.
+# Begin with the number of each token's dialogue: `(position_ids == 0).cumsum(0)` grows by one wherever a new one begins.
 # </details>
 # <details><summary>I see "a token may look back into other dialogues"</summary>
 #
@@ -414,9 +416,14 @@ for kind, ways in results["speed"].items():
         print(f"{kind:13} {way:7} {rows:3} × {longest:3}   {100 * row['filled']:3.0f} % text   {row['tokens_per_second']:5.0f} tokens a second")  # fmt: skip
 
 # %% [markdown]
-# What packing gains depends on the texts. Our dialogues are nearly equally long, so there was little padding to save;
-# the film reviews gain. Most collections of text are of the second kind: in the texts on which BERT was trained, up
-# to half of all tokens would be padding (Krell et al. 2021).
+# What packing gains depends on the texts.
+# <!-- claim: load_results("language")["speed"]["film reviews"]["packed"]["less_time_in_percent"][1] > load_results("language")["speed"]["dialogues"]["packed"]["less_time_in_percent"][2] -->
+# Our dialogues are nearly equally long, so there was little padding to save;
+# <!-- claim: load_results("language")["speed"]["dialogues"]["padded"]["filled"] > 0.9 -->
+# the film reviews gained a quarter or more of the time there.
+# <!-- claim: load_results("language")["speed"]["film reviews"]["packed"]["less_time_in_percent"][1] > 25 -->
+# In the texts on which BERT was trained, up to half of all tokens would be padding (Krell et al. 2021).
+# <!-- source: Krell et al. 2021 -->
 
 # %% [markdown]
 # ## Training
@@ -450,8 +457,8 @@ show(
 )
 
 # %% [markdown]
-# The loss falls fast, then slowly. Fast goes what all answers share: the form. What is left is what each answer says,
-# and that cannot be guessed from other answers.
+# The loss falls fast, then slowly. What all answers share, the form, can be learnt from any of them; what an answer says
+# cannot be guessed from other answers. <!-- rule -->
 #
 # ## Before, after, and off again
 #
@@ -480,8 +487,12 @@ compare("10b", 100 * form_share(trained))
 
 # %% [markdown]
 # On the left the bare model, on the right the same one with adapters. The form is there, on questions it has never
-# seen. And read the right side again: much of it is nonsense, said in perfect order. A few hundred examples teach how
-# to speak, not what is true. With the adapters off, each answer is the old one, letter by letter.
+# seen. <!-- claim: min(run["form"] for run in load_results("language")["rows"]["as in the lesson"]["runs"]) > 0.9 -->
+# <!-- claim: out(r"with adapters +(\d+) % of 33") > 90 -->
+# And read the right side again, sentence by sentence: which of it would you follow? In the form is not the same as right.
+# <!-- rule -->
+# With the adapters off, each answer is the old one, letter by letter.
+# <!-- claim: said("every answer with the adapters off is the same as before: True") -->
 #
 # What have the adapters done to the texts that have nothing to do with a log?
 
@@ -505,9 +516,13 @@ risen = [f"only {kind}" for kind, value in surprise["with adapters"].items() if 
 compare("10c", "both" if len(risen) == 2 else risen[0] if risen else "neither")
 
 # %% [markdown]
-# Off again it is the same to the last digit. Switched on, the adapters work on every text, wanted or not. Our prose
-# is written much like the answers, and hardly changes; the sentences about films become far more surprising. One more
-# reason to keep such things in a module that one can switch off.
+# Off again it is the same to the last digit.
+# <!-- claim: all(run["off_is_exactly_as_before"] for run in load_results("language")["rows"]["as in the lesson"]["runs"]) -->
+# Switched on, the adapters work on every text, wanted or not. Our prose changes by less than a tenth;
+# <!-- claim: all(abs(run["perplexity"]["prose"] / load_results("language")["bare"]["perplexity"]["prose"] - 1) < 0.1 for run in load_results("language")["rows"]["as in the lesson"]["runs"]) -->
+# for the sentences about films the perplexity is one and a half times as high or more.
+# <!-- claim: all(run["perplexity"]["film reviews"] > 1.5 * load_results("language")["bare"]["perplexity"]["film reviews"] for run in load_results("language")["rows"]["as in the lesson"]["runs"]) -->
+# One more reason to keep such things in a module that one can switch off. <!-- rule -->
 #
 # ## A few megabytes
 #
@@ -528,8 +543,7 @@ if live:
 # %% [markdown]
 # ## Longer, and with other seeds
 #
-# Forty steps and one seed are little. Three seeds, and one run over three epochs, come from the command under the
-# table.
+# Forty steps and one seed are little. Three seeds, and a run over three epochs, come from the command under the table.
 
 # %%
 header = ("seed", "steps", "validation loss", "in the form", "prose", "film reviews", "seconds")
@@ -549,14 +563,19 @@ print(
 )
 
 # %% [markdown]
-# More steps do harm. The form is learnt within a part of the first epoch. From then on the adapters learn the training
-# answers by heart: the validation loss rises, and all other text becomes far more surprising.
+# The form is learnt within the first epoch. <!-- claim: min(run["form"] for run in load_results("language")["rows"]["as in the lesson"]["runs"]) > 0.9 -->
+# From then on the adapters learn the training answers by heart:
+# <!-- claim: all(mean(run["loss"][-10:]) < 0.1 for run in load_results("language")["rows"]["three epochs"]["runs"]) -->
+# after three epochs, at this rate, the validation loss is higher than after forty steps,
+# <!-- claim: min(run["validation"][-1]["loss"] for run in load_results("language")["rows"]["three epochs"]["runs"]) > 1.2 * max(run["validation"][-1]["loss"] for run in load_results("language")["rows"]["as in the lesson"]["runs"]) -->
+# and the perplexity of both other texts is at least three times as high.
+# <!-- claim: all(min(run["perplexity"][kind] for run in load_results("language")["rows"]["three epochs"]["runs"]) > 3 * max(run["perplexity"][kind] for run in load_results("language")["rows"]["as in the lesson"]["runs"]) for kind in ("prose", "film reviews")) -->
 #
-# ## More than one process
+# ## More than one process <!-- rule -->
 #
 # One machine is sometimes not enough. The usual way out is **data parallelism**: N processes, each with the whole
 # model, on as many processors, GPUs or machines. Every batch is divided among them. Each computes the gradient of its
-# own rows, then the gradients are averaged, and all take the same step. So the models stay equal.
+# own rows, then the gradients are averaged, and all take the same step. So the models stay equal. <!-- rule -->
 #
 # Only one thing has to travel between the processes at every step: **the gradients**. What is frozen has none. How
 # much does full fine-tuning exchange at each step, and how much do adapters?
@@ -588,7 +607,7 @@ for method, size in gradients.items():
 compare("10d", gradients["full"] / gradients["adapter"])
 
 # %% [markdown]
-# A gradient is as large as what it belongs to, four bytes for each number in single precision.
+# A gradient is as large as what it belongs to, four bytes for each number in single precision. <!-- rule -->
 #
 # ## Two processes, really
 #
@@ -645,9 +664,11 @@ share = reports["full"]["gradient_bytes"] / reports["adapter"]["gradient_bytes"]
 print(f"\nfull fine-tuning exchanges {share:.0f} times as much")
 
 # %% [markdown]
-# Predicted and exchanged are the same to the byte. Note what the ratio is: that of the *trained* parameters. The frozen
-# base is computed with in both processes, and no byte of it is exchanged while they train. Once, at the start, the first
-# process sends its whole model to the others, so that all begin equal.
+# Predicted and exchanged are the same to the byte: nothing is in the buckets but what is trained.
+# <!-- claim: len({*outs(r"^adapter +([\d,]+) +([\d,]+)$")}) == 1 and len({*outs(r"^full +([\d,]+) +([\d,]+)$")}) == 1 -->
+# So the ratio is that of the *trained* parameters. The frozen base is computed with in both processes, and no byte of it
+# is exchanged while they train. Once, at the start, the first process sends its whole model to the others, so that all
+# begin equal. <!-- rule -->
 #
 # ## The same result?
 #
@@ -660,7 +681,7 @@ print(f"\nfull fine-tuning exchanges {share:.0f} times as much")
 #
 # There a mean of means would be wrong. In a last batch of 3 rows one process has two and the other has one. So the script
 # weights each process's loss by its share of the rows; in a language model it is the share of the *tokens that count*,
-# which is hardly ever one half.
+# which is hardly ever one half. <!-- rule -->
 # </details>
 #
 # We train the adapters here, in this one process, and compare.
@@ -689,7 +710,8 @@ assert apart < 1e-4 and losses < 1e-5
 
 # %% [markdown]
 # The difference is that of rounding. It is larger for the parameters than for the losses because AdamW divides a
-# gradient by its own size: where the true gradient is nearly zero, rounding decides in which direction a step goes.
+# gradient by its own size: <!-- claim: out(r"results differ by up to ([\d.e-]+),") > out(r"steps by up to ([\d.e-]+)") -->
+# where the true gradient is nearly zero, rounding decides in which direction a step goes.
 
 # %% [markdown]
 # ## How the bytes travel
@@ -700,7 +722,7 @@ assert apart < 1e-4 and losses < 1e-5
 #
 # 1. *Add up.* In N − 1 rounds each process passes one piece on to its neighbour, who adds its own. After that each of
 #    them holds the finished sum of one piece.
-# 2. *Share out.* In N − 1 more rounds the finished pieces go round, until all have all of them.
+# 2. *Share out.* In N − 1 more rounds the finished pieces go round, until all have all of them. <!-- rule -->
 
 # %%
 prediction(
@@ -723,7 +745,7 @@ prediction(
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# A piece has 4·trainable / N bytes. Each part has N − 1 rounds.
+# Begin with one piece: it has 4·trainable / N bytes.
 # </details>
 # <details><summary>I see "that is one time round"</summary>
 #
@@ -770,12 +792,16 @@ more = mine.run(traffic, "10.4")
 compare("10e", "a tenth" if more < 0.5 else "about as much" if more < 1.5 else "twice as much" if more < 5 else "ten times as much")  # fmt: skip
 
 # %% [markdown]
-# For two processes it is just the size of the gradients, for many it approaches twice that, and never more. Over an
-# ordinary cable full fine-tuning of a *small* language model would wait for seconds at every step, adapters for
-# hundredths. Within one machine, or in a data centre, the exchange is fast and hidden behind the backward pass.
+# For two processes it is just the size of the gradients, for many it approaches twice that, and never more. <!-- rule -->
+# Over an ordinary cable full fine-tuning of a *small* language model would wait for seconds at every step, adapters for
+# hundredths. <!-- claim: min(outs(r"^ +2 +full +[\d.]+ +([\d.]+)")) > 1 -->
+# <!-- claim: max(outs(r"^ +100 +adapter +[\d.]+ +([\d.]+)")) < 0.1 -->
+# At 100 Gbit/s it is hundredths for full fine-tuning, too, and an exchange can be hidden behind the backward pass.
+# <!-- claim: max(outs(r"^ +100 +full +[\d.]+ +[\d.]+ +([\d.]+)")) < 0.1 -->
 #
 # Does the network carry what we count? The committed run asked Linux: its counter of the loopback interface, over which
-# processes of one machine talk, before and after. Two processes send through it what the formula says for one, times two.
+# processes of one machine talk, before and after. Two processes send through it what the formula says for one, times two:
+# the lines "loopback". <!-- rule -->
 
 # %%
 measured = load_results("distributed")
@@ -821,7 +847,7 @@ graduate()
 # %% [markdown]
 # ## What have you learnt?
 #
-# Twelve questions on the concepts of the course, as in lesson 00. When you have answered all, your gain is shown.
+# Twelve questions on the concepts of the course, as in lesson 00. When you have answered all, your gain is shown. <!-- rule -->
 
 # %%
 concept_test("after")
@@ -838,10 +864,14 @@ quiz("10")
 # ## What we saw
 #
 # 1. Adapters with under one per cent of the parameters teach a language model a form of answering within minutes.
-# 2. They teach how to speak, not what is true; trained too long, they spoil other text. Switched off, nothing is left.
-# 3. Only the answer and its end count in the loss, and logits are computed only there.
+# <!-- claim: out(r"trainable%: ([\d.]+)") < 1 and min(run["form"] for run in load_results("language")["rows"]["as in the lesson"]["runs"]) > 0.9 -->
+# 2. That is the form, not the truth. Trained three epochs, they spoil other text; switched off, nothing is left.
+# <!-- claim: all(min(run["perplexity"][kind] for run in load_results("language")["rows"]["three epochs"]["runs"]) > 3 * load_results("language")["bare"]["perplexity"][kind] for kind in ("prose", "film reviews")) -->
+# 3. Only the answer and its end count in the loss, and logits are computed only there. <!-- rule -->
 # 4. Packing fills the rows; positions that start anew keep the dialogues apart, and the loss is the same.
+# <!-- claim: out(r"^difference ([\de.+-]+)$") <= 1e-5 -->
 # 5. Processes that train together exchange gradients at each step: as many bytes as are trained, so few with adapters.
+# <!-- claim: out(r"exchanges (\d+) times as much") > 100 -->
 #
 # **Sources.** L. Ben Allal et al., *SmolLM2*, 2025, arXiv 2502.02737. Pfeiffer et al. 2020, arXiv 2005.00247.
 # M. Krell et al., *Efficient Sequence Packing without Cross-contamination*, 2021, arXiv 2107.02027. P. Patarasuk and
