@@ -233,7 +233,7 @@ def quiz_faults(path: Path) -> Iterator[str]:
 
 def _question_faults(question: Any) -> Iterator[str]:
     options = question.get("options") if isinstance(question, dict) else None
-    if not isinstance(options, list) or question.keys() != {"text", "options"}:
+    if not isinstance(options, list) or question.keys() - {"claim"} != {"text", "options"}:
         yield "it has to have a text and a list of options, and nothing else"
         return
     if not 2 <= len(options) <= 8:
