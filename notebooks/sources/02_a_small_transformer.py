@@ -46,8 +46,8 @@ review("02")
 # %% [markdown]
 # ## A model that one can read
 #
-# The model of this course is an encoder in the style of BERT, short enough to read. It is no toy, though: it can
-# carry the real pretrained weights of **MiniLM**, a sentence encoder with 6 layers of width 384. We fill it with them.
+# The model of this course is an encoder like BERT, short enough to read. We fill it with the real pretrained weights of
+# **MiniLM**, a sentence encoder with 6 layers of width 384.
 
 # %%
 model = SmallTransformer.from_minilm(layers=6)
@@ -60,7 +60,7 @@ print(model.config)
 #
 # The tokenizer cuts a text into **tokens**, words and pieces of words, and gives each a number. `[CLS]` and `[SEP]`
 # mark begin and end. The first layer, the embeddings, turns every number into a vector of width 384 and adds a vector
-# for its position. From here on, nothing knows about words: there are only vectors.
+# for its position.
 
 # %%
 sentence = "The pool was not superb, and the screen was fantastic."
@@ -164,8 +164,7 @@ def look(my) -> list[torch.Tensor]:
 layers = mine.run(look, "2.1")
 
 # %% [markdown]
-# The same, up to rounding. And the weights can be looked at. Do heads differ in what they look for? Here are
-# three heads of different blocks.
+# The same, up to rounding. Do heads differ in what they look for? Here are three, of different blocks.
 
 # %%
 maps = {f"block {block}, head {head}": layers[block][head] for block, head in ((0, 2), (2, 6), (5, 3))}
@@ -187,8 +186,7 @@ show(
 # On this sentence the other two send about half of their attention to `[CLS]`.
 # <!-- claim: 40 < out(r"block 2, head 6: .*, +(\d+) % on \[CLS\]") < 60 -->
 # <!-- claim: 40 < out(r"block 5, head 3: .*, +(\d+) % on \[CLS\]") < 60 -->
-# One should not read too much into single maps, but the way that information takes between tokens leads through them,
-# and only through them.
+# Information passes from token to token through such maps, and only through them.
 # <!-- rule -->
 
 # %% [markdown]
@@ -204,11 +202,11 @@ show(
 print(inspect.getsource(Block.forward))
 
 # %% [markdown]
-# There are two orders. BERT and MiniLM normalise *after* the sum ("post-LN"), GPT-2 and Llama normalise *before* each
-# sub-layer ("pre-LN"). For an adapter this matters, as lesson 03 shows.
+# BERT and MiniLM normalise *after* the sum ("post-LN"), GPT-2 and Llama *before* each sub-layer ("pre-LN"). For an adapter
+# this matters, as lesson 03 shows.
 # <!-- rule -->
-# In both, call *h* what a sub-layer puts out and *r* the **residual stream** that went past it. (`dropout` sets some
-# numbers to zero at random while a model is trained, and does nothing in evaluation mode.)
+# In both, call *h* what a sub-layer puts out and *r* the **residual stream** that went past it. (`dropout` acts only in
+# training.)
 #
 # Where are the parameters?
 
@@ -270,8 +268,8 @@ compare("2a", "the FFN" if ffn > attention else "attention")
 # %% [markdown]
 # The FFN holds two thirds of a block.
 # <!-- claim: 65 < out(r"^ffn +[\d,]+ +([\d.]+) %") < 68 -->
-# With your formula (2.2) you can say how much of a model its blocks are. In MiniLM, with 22,564,608 parameters and six
-# blocks, the rest are the embeddings.
+# With your formula (2.2) you can say how much of a model its blocks are; the rest of MiniLM's 22,564,608 parameters are
+# embeddings.
 
 # %%
 prediction("2b", "What share of MiniLM's parameters are embeddings?", within=10, unit=" %")
@@ -295,7 +293,7 @@ embeddings = sum(p.numel() for name, p in model.named_parameters() if "embedding
 compare("2b", 100 * embeddings / sum(p.numel() for p in model.parameters()))
 
 # %% [markdown]
-# Half of this small model is embeddings, nearly all of them one vector for each of 30,522 tokens. In BERT-base and
+# Half of this small model is embeddings, mostly one vector for each of 30,522 tokens. In BERT-base and
 # BERT-large the blocks outweigh them.
 # <!-- claim: 45 < out(r"^MiniLM .* ([\d.]+) %") < 50 < out(r"^BERT-base .* ([\d.]+) %") -->
 # <!-- claim: out(r"^BERT-large .* ([\d.]+) %") > 50 -->
@@ -303,9 +301,8 @@ compare("2b", 100 * embeddings / sum(p.numel() for p in model.parameters()))
 # %% [markdown]
 # ## Is it the real one?
 #
-# Our model claims to be MiniLM. The library transformers has its own implementation, `BertModel`, written
-# independently. If both compute the same from the same weights, we can trust our reading. We use two sentences of
-# different length, so that one of them is padded.
+# The library transformers has its own implementation of MiniLM, `BertModel`. If both compute the same from the same
+# weights, we can trust our reading. Of our two sentences one is padded.
 
 # %%
 pair = tokenizer([sentence, "A short one."], padding=True, return_tensors="pt")
@@ -317,12 +314,11 @@ difference = (ours - theirs)[words].abs().max().item()
 print(f"largest difference over {words.sum()} tokens × 384: {difference:.1e}")
 
 # %% [markdown]
-# The difference is rounding. What we read is a real pretrained transformer.
+# The difference is rounding.
 #
 # ## A block that looks right
 #
-# A colleague has written MiniLM's block again, `r` for the residual and `h` for what a sub-layer puts out. It raises no
-# error. Do its vectors give it away?
+# A colleague's version of MiniLM's block raises no error. Do its vectors give it away?
 
 
 # %%
@@ -345,7 +341,7 @@ with torch.no_grad():
 # %% [markdown]
 # Their lengths do not: they are within 15 % of the usual ones.
 # <!-- claim: all(abs(b / a - 1) < 0.15 for a, b in (outs(rf"block {n}: mean length (\S+) and (\S+),") for n in range(6))) -->
-# But the numbers are others. Each line gives both the same input: the fault is in every block.
+# Each line gives both the same input: the fault is in every block.
 # <!-- claim: all(out(rf"block {n}: mean length .* difference ([\d.]+)") > 0.5 for n in range(6)) -->
 #
 # ### Exercise 2.3 · Mend the block
@@ -403,8 +399,8 @@ assert _difference < 1e-5, "on another block, two texts of which one is padded, 
 # ## What do the layers know?
 #
 # A classifier on top of the encoder takes the mean over a text's hidden states and applies one linear layer, the
-# **head**. (It has nothing but the name in common with a head of attention.) The mean is over the words alone: what the
-# layers make of padding is not zero.
+# **head** (it shares only the name with those of attention). The mean is over the words alone: what the layers make of
+# padding is not zero.
 #
 # ### Exercise 2.4 · The mean over the words
 #
@@ -448,12 +444,10 @@ assert torch.allclose(_means, torch.tensor([[2.0, 3.0], [5.0, 6.0]])), "two word
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# How good can a linear head on these means be if the encoder stays as it is? A **probe** tells: we freeze the model, take
-# the mean hidden state after the embeddings and after each block, and fit a linear classifier on it, with scikit-learn.
-# All of these states come from your block (2.3), and the means from your function (2.4).
+# How good can a linear head be if the encoder stays as it is? A **probe** tells: after the embeddings and after each
+# block, by your block (2.3) and your means (2.4), we fit a linear classifier, with scikit-learn.
 #
-# Two tasks. The *film reviews* are real sentences, positive or negative. The *aspect* task is made up, as a controlled
-# experiment:
+# Two tasks: the *film reviews* are real sentences, positive or negative; the *aspect* task is made up.
 
 # %%
 aspects, films = load_task("aspect_sentiment"), load_task("film_reviews")
@@ -536,10 +530,9 @@ show(
 )
 
 # %% [markdown]
-# Each point rests on 500 texts, so its 95 % interval is ± 4 points. Of a difference on the same texts the cell prints the
-# **95 % interval**: had we drawn other texts, again and again, 95 of 100 such intervals would hold the true difference.
-# (How one is computed is exercise 5.2.) For the film reviews it includes zero, and its upper end is below one point: within
-# that margin the embeddings, which know single words and not how they stand together, are as good as the last block.
+# Each point rests on 500 texts. Of a difference the cell prints the **95 % interval**: of 100 such intervals, about 95 hold
+# the true difference (exercise 5.2 computes one). For the film reviews it includes zero, and its upper end is below one
+# point: within that margin the embeddings, which know single words and not their order, are as good as the last block.
 # <!-- claim: 0 < sum(outs(r"film reviews: after the last block ([+-][\d.]+) ± ([\d.]+)")) < 1 -->
 # <!-- claim: out(r"film reviews: after the last block ([+-][\d.]+)") < 0 -->
 # For the aspect task the blocks clearly add something.
@@ -557,8 +550,8 @@ show(
 # All of the one and half of the other make about three quarters.
 # <!-- claim: 70 < max(outs(r"^aspect sentiment" + 7 * r" +([\d.]+)")) < 80 -->
 #
-# What would break this barrier? A change *inside* the encoder: let the named word collect its adjective before the mean
-# is taken. Lesson 03 watches adapters do it.
+# A change *inside* the encoder could break this barrier: the named word would collect its adjective before the mean is
+# taken. Lesson 03 watches adapters do it.
 
 # %% [markdown]
 # ## Check yourself
