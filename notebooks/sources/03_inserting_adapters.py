@@ -719,8 +719,10 @@ print(f"\nHoulsby m=1, 3 layers, seed 0, by learning rate: {rates}")
 # And see what the learning rate does to it: at 0.003 the first seed ends below 80 %, at 0.01 above 95 %.
 # <!-- claim: seeds("aspect", "Houlsby m=1, 3 layers", learning_rate=3e-3)[0] < 80 -->
 # <!-- claim: seeds("aspect", "Houlsby m=1, 3 layers", learning_rate=1e-2)[0] > 95 -->
-# So a rate is chosen for each row. The last two lines compare places, with adapters of about one size: they say what
-# these runs can tell. Lesson 05 has more seeds.
+# So a rate is chosen for each row. The last two lines compare places, with adapters of about one size: both are unclear.
+# <!-- claim: unclear(seeds("aspect", "Houlsby m=8, 3 layers"), seeds("aspect", "Pfeiffer m=16, 3 layers"), 1) -->
+# <!-- claim: unclear(seeds("aspect", "Pfeiffer m=16, 3 layers"), seeds("aspect", "parallel m=16, 3 layers"), 1) -->
+# Lesson 05 has more seeds.
 # <!-- claim: len(seeds("methods", "Houlsby m=16")) > len(seeds("aspect", "Houlsby m=16, 3 layers")) -->
 
 # %% [markdown]
