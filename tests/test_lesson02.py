@@ -53,14 +53,14 @@ def test_probes_get_what_is_judged_alike_and_guess_the_rest():
         [float(x) for x in re.search(rf"judged {how} +([\d. ]+)", text)[1].split()] for how in ("alike", "differently")
     )
     assert len(alike) == len(differently) == 7
-    assert min(alike[3:]) > 95  # "nearly all texts right after layer 3"
+    assert min(alike[3:]) > 95  # "nearly all texts right after block 2"
     assert alike[0] < 75
     assert all(44 < share < 56 for share in differently)  # 270 texts: guessing gives 50 ± 6
 
 
 def test_the_block_and_its_weights_are_those_of_the_model():
     text = output(LESSON)
-    assert max(float(x) for x in re.findall(r"layer \d: largest difference (\S+)", text)) < 1e-5
+    assert max(float(x) for x in re.findall(r"block \d: largest difference (\S+)", text)) < 1e-5
     rows = re.findall(r"^(?:MiniLM|BERT-\w+) +\d+ +\d+ +([\d,]+) +([\d,]+) +\d+ +([\d.]+) %", text, re.M)
     assert [formula == counted for formula, counted, _ in rows] == [True] * 3
     assert [float(share) for *_, share in rows] == sorted(float(share) for *_, share in rows)

@@ -32,22 +32,6 @@ def output(lesson):
     return "\n".join(o.get("text", "") + str(o.get("data", {}).get("text/plain", "")) for o in outputs)
 
 
-def test_aspect_adapters_match_full_fine_tuning_where_the_head_alone_fails():
-    head, full = accuracy("aspect", "head only, 4 layers"), accuracy("aspect", "full fine-tuning, 4 layers")
-    adapters = accuracy("aspect", "Houlsby m=16, 4 layers")
-    assert head <= 0.80
-    assert adapters >= 0.97
-    assert adapters >= full - 0.02
-    assert accuracy("aspect", "Houlsby m=16, 4 layers, random base") <= 0.65
-
-
-def test_with_three_layers_width_and_placement_make_a_difference():
-    rows = [label for label in load_results("aspect")["rows"] if "3 layers" in label]
-    means = [accuracy("aspect", label) for label in rows]
-    assert len(rows) >= 5
-    assert max(means) - min(means) >= 0.03
-
-
 @pytest.mark.parametrize("label", ["Pfeiffer m=8", "Houlsby m=8", "Pfeiffer m=64", "Houlsby m=64"])
 def test_film_adapters_are_near_full_fine_tuning_and_clearly_above_the_head(label):
     assert accuracy("film", label) >= accuracy("film", "full fine-tuning") - 0.02
@@ -76,7 +60,7 @@ def test_lesson_01_measures_what_it_says():
 def test_lesson_02_measures_what_it_says():
     text = output("02_a_small_transformer")
     assert float(re.search(r"largest difference over \d+ tokens × 384: (\S+)", text)[1]) < 1e-5
-    shares = re.search(r"layer 0, head 2: +(\d+) % of the attention is on the token before", text)
+    shares = re.search(r"block 0, head 2: +(\d+) % of the attention is on the token before", text)
     assert int(shares[1]) > 80
     for task in ("film reviews", "aspect sentiment"):
         probes = [float(x) for x in re.search(rf"{task} +([\d. ]+)", text)[1].split()]

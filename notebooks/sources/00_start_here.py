@@ -16,8 +16,9 @@
 # A large pretrained model can be taught a new task by changing all of its weights. That works well, and it costs a
 # full copy of the model for every task. An **adapter** is the frugal way: the model is frozen, and small trainable
 # modules are put into it. Each squeezes what passes through the model, its **hidden states**, through a narrow
-# bottleneck and adds the result back. Often less than one parameter in a hundred is trained. In this course you build
-# that module with your own hands, put it into a real model, train it, and measure what it saves and what it costs.
+# bottleneck and adds the result back. In this course you build that module with your own hands, put it into a real
+# model, train it, and measure what it saves and what it costs.
+# <!-- rule -->
 
 # %% [markdown]
 # ## The course
@@ -38,8 +39,8 @@ show(
 # %% [markdown]
 # ## Does this machine work?
 #
-# The next cell looks at everything that the course needs. It reads the files of the pretrained model and compares
-# their checksums, so that nothing later fails because of a damaged download.
+# The next cell looks at everything that the course needs; you need not read its code. It reads the files of the
+# pretrained model and compares their checksums, so that nothing later fails because of a damaged download.
 
 # %%
 import os
@@ -73,8 +74,8 @@ for task in TASKS:
 # %% [markdown]
 # ## One adapter, to see that it works
 #
-# Here is the whole idea in one cell. We take the lower four layers of a real pretrained model, put adapters into them,
-# and ask two questions: how many parameters would be trained, and has the model changed?
+# Here is the whole idea in one cell. We take the first four layers of a real pretrained model, and put adapters into
+# them. How many parameters would be trained, and has the model changed?
 
 # %%
 from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, load_tokenizer, prepare
@@ -91,8 +92,11 @@ print(trainable)
 print("the same output, bit for bit:", torch.equal(before, after))
 
 # %% [markdown]
-# About half a per cent of the parameters is trained, and before training starts the model computes exactly what it
-# computed before. Why that is so is the subject of lesson 01.
+# About half a per cent of the parameters is trained, those of a new layer on top, the **head**, included.
+# <!-- claim: 0.45 < out(r"trainable%: ([\d.]+)") < 0.6 -->
+# Before training starts, the model computes exactly what it computed before.
+# <!-- claim: said("the same output, bit for bit: True") -->
+# Why that is so is the subject of lesson 01.
 
 # %% [markdown]
 # ## How the lessons work
@@ -124,7 +128,7 @@ print("the same output, bit for bit:", torch.equal(before, after))
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Divide `trained` by `total`, and multiply by 100.
+# Begin with the share, as the card has it. What makes a hundred of one?
 # </details>
 # <details><summary>I see "a share between 0 and 1"</summary>
 #
@@ -203,8 +207,10 @@ quiz("00")
 # 1. An adapter is a small trainable module inside a frozen pretrained model.
 # 2. The course has eleven lessons, from one adapter to a language model, and to training on several processes.
 # 3. The model, the data and all libraries are on this machine: nothing is fetched while you learn.
-# 4. Adapters of width 16 in four layers train about half a per cent of the parameters.
-# 5. A new adapter changes nothing: the output is the same, bit for bit.
+# 4. Adapters of width 16 in four layers, and the head, are about half a per cent of the parameters.
+#    <!-- claim: 0.45 < out(r"trainable%: ([\d.]+)") < 0.6 -->
+# 5. A model with new adapters gives the same output as before, bit for bit.
+#    <!-- claim: said("the same output, bit for bit: True") -->
 #
 # **Sources.** N. Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, ICML 2019, arXiv 1902.00751.
 #

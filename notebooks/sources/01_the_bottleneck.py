@@ -52,11 +52,16 @@ review("01")
 #
 # $$A(h) \;=\; h \;+\; \mathrm{up}\big(f(\mathrm{down}(h))\big)$$
 #
-# `down_project` is a linear layer from *d* to a much smaller *m*. The activation *f* is a non-linearity. `up_project`
-# is a linear layer back from *m* to *d*. Then the input is added: the residual connection. We call *d* `model_dim` and
-# *m* `bottleneck_dim`.
+# `down_project` is a linear layer from *d* to a much smaller *m*.
+# <!-- rule -->
+# The activation *f* is a non-linearity: here GELU, a smooth ReLU, which lets large positive numbers pass and brings
+# large negative ones to zero.
+# <!-- rule -->
+# `up_project` is a linear layer back from *m* to *d*. Then the input is added: the residual connection. We call *d*
+# `model_dim` and *m* `bottleneck_dim`.
 #
-# How do the parts compare in size? The figure is drawn from a live module with *d* = 384 and *m* = 64.
+# How do the parts compare in size? The figure is drawn from a live module with *d* = 384 and *m* = 64. Its numbers are
+# parameters: a linear layer has a weight and a **bias**, a number that it adds to each of its outputs.
 
 # %%
 show(
@@ -66,10 +71,10 @@ show(
 )
 
 # %% [markdown]
-# Follow the two ways from left to right. The upper one carries *h* unchanged. The lower one passes through the
-# bottleneck, and what comes out of it, the **update**, is added. Each wish has its part: the bottleneck makes the
-# module small, the residual connection makes it possible to start harmless, and the activation makes it more than a
-# linear map.
+# Follow the two ways from left to right. One carries *h* past the bottleneck, unchanged. The other leads through it, and
+# what comes out, the **update**, is added. Each wish has its part: the bottleneck makes the module small, the residual
+# connection makes it possible to start harmless, and the activation makes it more than a linear map.
+# <!-- rule -->
 
 # %% [markdown]
 # ## Your turn
@@ -82,11 +87,11 @@ show(
 #
 # <details><summary>Hint 1</summary>
 #
-# Read the formula from the inside out: first `self.down_project`, then `self.activation`, then `self.up_project`.
+# The formula stands above. Read it from the inside out.
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The residual connection is the `h +` in front. It adds to what comes out of `up_project`.
+# Begin with `self.down_project(h)`.
 # </details>
 # <details><summary>I see "the residual is missing"</summary>
 #
@@ -126,10 +131,11 @@ assert _h.grad is not None and _adapter.down_project.weight.grad is not None, "n
 # %% [markdown]
 # ## Why the residual connection?
 #
-# Without it, all that a later layer learns about *h* would have to fit through *m* numbers. Let us see how much that
-# loses: we take 1,000 random vectors of width 384 and ask how well a bottleneck *could* reconstruct them, if it were
-# linear and perfect. The best that a linear bottleneck can do is to keep the *m* strongest directions (the singular
-# value decomposition gives them).
+# Without it, all that is handed on of *h* would have to fit through *m* numbers. How much is lost then? We take 1,000
+# random vectors of width 384 and ask how well a bottleneck *could* reconstruct them, if it were linear and perfect. The
+# best that a linear bottleneck can do is to keep the *m* strongest directions, which the singular value decomposition
+# gives.
+# <!-- rule -->
 #
 # What do you expect? Commit a guess before you run the cell below it: the course keeps it, and compares.
 
@@ -145,16 +151,21 @@ for m, kept in share.items():
 compare("1a", share[64])
 
 # %% [markdown]
-# Random vectors are the worst case, real hidden states are more regular, but the lesson holds: a narrow bottleneck
-# alone would throw information away. The residual connection carries all of it past, and the bottleneck has only to
-# say what should *change*.
+# Of such vectors a bottleneck alone would throw away more than half.
+# <!-- claim: out(r"m = +64: at most +([\d.]+) %") < 50 -->
+# The residual connection carries all of *h* past, and the bottleneck has only to say what should *change*.
+#
+# In a transformer there is a second residual connection, which lesson 02 shows: it carries past a layer what goes
+# *into* that layer. What the layer *puts out* is the adapter's *h*: only the adapter's own residual connection hands it
+# on whole.
+# <!-- rule -->
 
 # %% [markdown]
 # ## How should it start?
 #
 # The second wish: harmless at the start. A freshly made `nn.Linear` is random, so a fresh adapter would push every
 # hidden state in a random direction, in every layer. How far? We measure the length of the update relative to the
-# length of *h*, for weights drawn with a larger and larger standard deviation.
+# length of *h*, for weights drawn with standard deviations from 0.0001 to 1.
 
 # %%
 stds = [10 ** (k / 2) for k in range(-8, 1)]
@@ -180,10 +191,14 @@ for std, distance in zip(stds[4::2], distances["m = 64"][4::2]):
     print(f"std = {std:4.2f}: the update is {100 * distance:9.3f} % as long as h (m = 64)")
 
 # %% [markdown]
-# Both weights grow with the standard deviation, so the update grows with its square or faster: two straight lines on
-# logarithmic axes. At 0.01, the value of the paper, a new adapter is almost the identity. At 1 its update drowns
-# the hidden state. Houlsby et al. found the same in training: any standard deviation up to 0.01 works, larger ones
-# degrade the result (their section 3.6).
+# The update is made by two weights, and both grow with the standard deviation. So where that is ten times as large, the
+# update is about a hundred times as long.
+# <!-- claim: 80 < out(r"std = 0.10: .* ([\d.]+) %") / out(r"std = 0.01: .* ([\d.]+) %") < 150 -->
+# <!-- claim: 80 < out(r"std = 1.00: .* ([\d.]+) %") / out(r"std = 0.10: .* ([\d.]+) %") < 150 -->
+# At 0.01, the value of the paper, it is below one per cent of *h*: almost the identity. At 1 it drowns *h*.
+# <!-- claim: out(r"std = 0.01: .* ([\d.]+) %") < 1 and out(r"std = 1.00: .* ([\d.]+) %") > 1000 -->
+# Houlsby et al. tried it in training: standard deviations up to 0.01 do well, larger ones degrade the result.
+# <!-- source: Houlsby et al. 2019, section 3.6 -->
 #
 # One can go all the way: set `up_project` to **zero**. Then the update is exactly zero, whatever `down_project` says,
 # and the model with adapters is the model without them, bit for bit. That is this course's default.
@@ -211,9 +226,13 @@ compare("1b", "both" if down and up else "only up_project's" if up else "only do
 
 # %% [markdown]
 # In the first step only `up_project` gets a gradient; `down_project` gets none, because what it sends is multiplied
-# by zero. After that step `up_project` is no longer zero, and both learn. One can also turn it round: `down_project` at
-# zero, weight and bias, and `up_project`'s bias. GELU(0) is 0, so the update is zero as well, and this time `down_project`
-# moves first. If *both* were zero, neither weight would ever move.
+# by zero.
+# <!-- claim: said(r"down_project.weight +gradient is zero") and said(r"up_project.weight +gradient is not zero") -->
+# After that step `up_project` is no longer zero, and both learn.
+#
+# There is a second way: `down_project` at zero, weight and bias, and `up_project`'s bias. GELU(0) is 0, so the update is
+# zero as well, and this time `down_project` moves first. If *both* were zero, neither weight would ever move.
+# <!-- rule -->
 
 # %% [markdown]
 # ### Exercise 1.2 · Start as the identity
@@ -272,31 +291,40 @@ assert not torch.equal(_adapter.down_project.weight, _old[0]), "down_project can
 # A correct answer is not put away. Its code goes into a file of your own, `mine/adapters.py` beside this notebook, and
 # from there on the lessons run on it. A line says whose code it was; for what you have left out, the course's takes over.
 #
-# The first job: your module (1.1), started your way (1.2), is to learn. We ask it to push every vector of `probe` towards
-# a target that bends with the vector, as a nonlinear task would.
+# The first job: your module (1.1), started your way (1.2) and once with `down_project` at zero, is to learn. We ask it
+# to push every vector of `probe` towards a target that bends with the vector, as a nonlinear task would.
 
 
 # %%
+def down_at_zero(adapter: nn.Module) -> None:
+    for parameter in (*adapter.down_project.parameters(), adapter.up_project.bias):
+        nn.init.zeros_(parameter)
+
+
 def learn(my):
-    torch.manual_seed(1)
-    target = probe + torch.tanh(probe @ torch.randn(384, 8) / 384**0.5) @ torch.randn(8, 384)
-    adapter = my.Adapter(384, 16)
-    my.start_as_identity(adapter)
-    print("exactly the identity at the start:", torch.equal(adapter(probe), probe))
-    optimizer = torch.optim.Adam(adapter.parameters(), lr=3e-3)
-    for step in range(301):
-        error = (adapter(probe) - target).square().mean()
-        if step % 100 == 0:
-            print(f"after {step:3} steps the mean squared error is {error:.3f}")
-        optimizer.zero_grad()
-        error.backward()
-        optimizer.step()
+    for label, start in (("started your way", my.start_as_identity), ("down_project at zero", down_at_zero)):
+        torch.manual_seed(1)
+        target = probe + torch.tanh(probe @ torch.randn(384, 8) / 384**0.5) @ torch.randn(8, 384)
+        adapter = my.Adapter(384, 16)
+        start(adapter)
+        print(f"{label}: exactly the identity: {torch.equal(adapter(probe), probe)}")
+        optimizer = torch.optim.Adam(adapter.parameters(), lr=3e-3)
+        for step in range(301):
+            error = (adapter(probe) - target).square().mean()
+            if step % 100 == 0:
+                print(f"    after {step:3} steps the mean squared error is {error:.3f}")
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
 
 
 mine.run(learn, "1.1", "1.2")
 
 # %% [markdown]
-# It starts as the identity and learns all the same, with 16 numbers between *down* and *up*.
+# Both start as the identity, and both learn all the same, with 16 numbers between *down* and *up*.
+# <!-- claim: said(r"started your way: exactly the identity: True(?s:.*)at zero: exactly the identity: True") -->
+# <!-- claim: out(r"your way.*(?s:.*?)after 300 .* is ([\d.]+)") < 0.05 * out(r"after +0 steps .* is ([\d.]+)") -->
+# <!-- claim: out(r"at zero.*(?s:.*?)after 300 .* is ([\d.]+)") < 0.05 * out(r"after +0 steps .* is ([\d.]+)") -->
 
 # %% [markdown]
 # ## How many parameters?
@@ -316,7 +344,7 @@ mine.run(learn, "1.1", "1.2")
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# A linear layer from a to b has a · b weights and b biases.
+# Begin with `down_project`, a layer from *d* to *m*: its weight has d · m entries. And its bias?
 # </details>
 # <details><summary>I see "the biases are missing"</summary>
 #
@@ -357,9 +385,9 @@ def count(my):
 mine.run(count, "1.1", "1.3")
 
 # %% [markdown]
-# For a small *m* the count grows in proportion to *m*: the width is the knob that sets the price. The formula also
-# tells when a bottleneck stops being one. From *m* = d/2 on, the two thin matrices together are larger than one full
-# layer.
+# Each unit of width costs 2·d + 1 parameters: *m* is the knob that sets the price. The formula also tells when a
+# bottleneck stops being one. From *m* = d/2 on, the two thin matrices have at least as many weights as one full layer.
+# <!-- rule -->
 
 # %% [markdown]
 # ### Exercise 1.4 · The widest bottleneck
@@ -371,11 +399,11 @@ mine.run(count, "1.1", "1.3")
 #
 # <details><summary>Hint 1</summary>
 #
-# How much may one adapter have? Then solve 2·d·m + m + d ≤ that for m.
+# The formula of 1.3, solved for m.
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# Take m out of the first two terms: m · (2d + 1) + d. Python's `//` rounds down.
+# Begin with what one adapter may have: `budget // adapters`.
 # </details>
 # <details><summary>I see "the whole budget goes to one adapter"</summary>
 #
@@ -446,9 +474,9 @@ show(
 )
 
 # %% [markdown]
-# Exactly eight directions, as many as the bottleneck is wide, and forty in which the update cannot push at all. So
-# why does it work? Because adapting a pretrained model seems to need few directions. How few has to be measured:
-# lesson 06 does it.
+# Exactly eight directions, as many as the bottleneck is wide, and forty in which the update cannot push at all.
+# <!-- claim: out(r"rank of the Jacobian: (\d+)") == 8 -->
+# Are so few enough to adapt a pretrained model? That has to be measured: lesson 06 does it.
 #
 # And the activation? Without it, `up_project` after `down_project` would be one matrix of rank *m*. With it, the
 # adapter can answer differently in different places. A linear map doubles its output when its input is doubled; let us
@@ -456,16 +484,18 @@ show(
 
 # %%
 h = torch.randn(1000, 48)
-linear = Adapter(48, 8, nn.Identity(), init="bert", init_std=0.3)
+linear = Adapter(48, 8, nn.Identity(), init="bert", init_std=0.1)
 with torch.no_grad():
     for name, a in (("with GELU", small), ("without activation", linear)):
         departure = (a.update(2 * h) - 2 * a.update(h)).norm() / a.update(2 * h).norm()
         print(f"{name:20} update(2h) differs from 2·update(h) by {100 * departure:5.1f} %")
 
 # %% [markdown]
-# Without the activation the difference is zero: linear. That has a consequence, to which lesson 09 returns: a linear
-# bottleneck could be multiplied into the layer before it and would then cost nothing. An adapter with an activation
-# cannot.
+# Without the activation the difference is zero: linear.
+# <!-- claim: out(r"without activation.* ([\d.]+) %") < 0.1 -->
+# That has a consequence, to which lesson 09 returns: a linear bottleneck could be multiplied into the layer before it
+# and would then cost nothing. An adapter with an activation cannot.
+# <!-- rule -->
 
 # %% [markdown]
 # ## Turn the knobs
@@ -498,11 +528,15 @@ compare("1d", 100 * 2 * Adapter.count(4096, 64) / block)
 # <details><summary><b>What one sees</b></summary>
 #
 # 1. Both halve: one knob sets price and reach.
-# 2. The adapter grows with *d*, the block with *d*². Large models are adapted more cheaply.
-# 3. More than half vanish: where a unit of the bottleneck is negative, ReLU is flat, and a small change of *h* changes
-#    nothing there. At another hidden state other units are flat.
-# 4. The update of *m* = 64 grows from 0.60 % of *h* to 84 times *h*. With `zero` it is exactly 0, and for now there is no
-#    direction at all: the first training step opens them.
+# 2. The adapter grows with *d*, the block with *d*². So in a wider model the same *m* is a smaller share of a block.
+#    <!-- rule -->
+# 3. Of 64 there are 27 left: where a unit of the bottleneck is negative, ReLU is flat, and a small change of *h* changes
+#    nothing there. At another hidden state other units are flat, about half of them.
+#    <!-- rule -->
+# 4. The update of *m* = 64 grows from 0.60 % of *h* to 84 times *h*. At 1 only 37 directions are left: what reaches GELU
+#    is now so large that it is flat where it is negative, like ReLU. With `zero` the update is exactly 0, and for now
+#    there is no direction at all: the first training step opens them.
+#    <!-- rule -->
 # </details>
 
 # %% [markdown]
@@ -517,10 +551,14 @@ quiz("01")
 # ## What we saw
 #
 # 1. An adapter is A(h) = h + up(f(down(h))): down to a narrow bottleneck, a non-linearity, up again, plus the input.
-# 2. It has 2·d·m + m + d parameters, in proportion to its width *m*.
+# 2. It has 2·d·m + m + d parameters: each unit of its width *m* costs 2·d + 1.
+#    <!-- rule -->
 # 3. The residual connection carries *h* past the bottleneck, so only the change has to fit through.
 # 4. With `up_project` at zero a new adapter is exactly the identity, and still learns.
+#    <!-- claim: said("exactly the identity: True") -->
+#    <!-- claim: out(r"after 300 .* is ([\d.]+)") < 0.05 * out(r"after +0 steps .* is ([\d.]+)") -->
 # 5. Its update has at most *m* directions, and the activation makes it more than a linear map.
+#    <!-- rule -->
 #
 # **Sources.** Houlsby et al. 2019, arXiv 1902.00751: the module in section 2.1, the initialisation in 3.6 (the paper
 # says a standard deviation of 0.01, the released code uses 0.001).

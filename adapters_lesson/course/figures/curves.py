@@ -13,7 +13,7 @@ from adapters_lesson.costs.parameters import ParameterCount
 from adapters_lesson.history import History
 
 from .comparisons import with_spread
-from .style import COLOURS, FROZEN, INK, MARKERS, STYLES, TRAINED, beside, course_style, label_ends, new_figure
+from .style import COLOURS, FROZEN, INK, MARKERS, PALETTE, STYLES, TRAINED, beside, course_style, label_ends, new_figure
 
 
 @course_style
@@ -58,8 +58,7 @@ def distance_from_identity(stds: Sequence[float], distances: Mapping[str, Sequen
     """How far a new adapter moves hidden states, relative to their length, against the initialisation's std."""
     figure, axes = new_figure(8, 4)
     for i, (label, values) in enumerate(distances.items()):
-        look = {"marker": "os^D"[i % 4], "ls": ("-", "--", ":")[i % 3], "color": COLOURS["adapter"]}
-        axes.plot(stds, [100 * v for v in values], **look)
+        axes.plot(stds, [100 * v for v in values], marker="os^D"[i % 4], ls=STYLES[i % 3], color=COLOURS["adapter"])
         beside(axes, label, (stds[-1], 100 * values[-1]))
     axes.axhline(100, color=INK, lw=1)
     beside(axes, "as long as the hidden state itself", (stds[0], 100), (0, 5), va="baseline")
@@ -114,22 +113,23 @@ def attention_maps(tokens: Sequence[str], maps: Mapping[str, torch.Tensor]) -> F
         axes.set_yticks(range(len(tokens)), tokens)
         axes.grid(False)
         axes.set_title(label)
+    figure.colorbar(axes.images[0], ax=all_axes, shrink=0.6, label="attention weight")
     return figure
 
 
 @course_style
 def layer_probes(accuracies: Mapping[str, Sequence[float]], chance: float) -> Figure:
-    """Accuracy of a linear probe on the mean hidden state after each layer; layer 0 is the embeddings."""
-    figure, axes = new_figure(8, 4.2)
-    for i, (label, values) in enumerate(accuracies.items()):
-        colour = list(COLOURS.values())[i]
-        axes.plot(range(len(values)), [100 * v for v in values], marker="os^"[i % 3], color=colour)
-        beside(axes, label, (len(values) - 1, 100 * values[-1]), (9, 0), color=colour)
-    axes.axhline(100 * chance, color=INK, lw=1, ls="--")
-    beside(axes, "guessing", (0, 100 * chance), (0, 5), va="baseline")
-    axes.set(xlabel="after layer", ylabel="accuracy, %", ylim=(40, 102))
-    axes.set_title("What a linear probe reads off each layer")
-    axes.margins(x=0.3)
+    """Accuracy of a linear probe on the mean hidden state after the embeddings, and after each block."""
+    figure, axes = new_figure(9.5, 4.2)
+    blocks = len(next(iter(accuracies.values()))) - 1
+    ends = [("guessing", blocks, 100 * chance, INK)]
+    for (label, values), colour, marker in zip(accuracies.items(), PALETTE, "os^D", strict=False):
+        axes.plot([100 * v for v in values], marker=marker, color=colour)
+        ends.append((label, blocks, 100 * values[-1], colour))
+    label_ends(axes, ends, gap=5)
+    axes.hlines(100 * chance, 0, blocks, color=INK, lw=1, ls="--")
+    axes.set_xticks(range(blocks + 1), ["embeddings", *(f"block {i}" for i in range(blocks))])
+    axes.set(title="What a linear probe reads off after …", ylabel="%", xlim=(-0.4, blocks + 1.9), ylim=(40, 103))
     return figure
 
 
