@@ -246,14 +246,14 @@ def course(tmp_path, monkeypatch):
 
 def test_a_false_claim_an_unmarked_sentence_and_a_typo_are_a_line_each(course, monkeypatch, capsys):
     course.write_text(
-        "A is better. <!-- claim: 1 > 2 -->\n\nB is worse. C is more. <!-- claim: mor(1) --> D is. <!-- rule -->"
+        "A is better. <!-- claim: 1 > 2 -->\n\nB is worse. C is more. <!-- claim: unknown(1) --> D is. <!-- rule -->"
     )
     count, wrong = claims.look([])
     assert count == {"claim": 2, "rule": 1}
     assert wrong == [
         "README.md: does not hold, : A is better. <!-- claim: 1 > 2 -->",
         "README.md: compares without a mark: B is worse.",
-        "README.md: does not hold, NameError: name 'mor' is not defined: C is more. <!-- claim: mor(1) -->",
+        "README.md: does not hold, NameError: name 'unknown' is not defined: C is more. <!-- claim: unknown(1) -->",
     ]
     monkeypatch.setattr(sys, "argv", ["claims.py"])
     assert claims.main() == 1
