@@ -41,7 +41,7 @@ class NoResidual(AdapterConfig):
 
     def build(self, model_dim: int) -> Adapter:
         adapter = super().build(model_dim)
-        adapter.update = lambda h: Adapter.update(adapter, h) - h  # type: ignore[method-assign]  # the slot adds h
+        adapter.update = lambda h: Adapter.update(adapter, h) - h  # the slot adds h
         return adapter
 
 
@@ -92,7 +92,8 @@ def one_run(label: str, data: Any, size: Size, learning_rate: float, seed: int) 
     torch.manual_seed(seed)
     model = Classifier(load_minilm(), num_labels=2)
     prepare(model, ROWS[label].method, ROWS[label].config)
-    few, validation, test = (data[split].select(range(count)) for split, count in zip(data, size, strict=False))
+    counts = {"train": size.train, "validation": size.validation, "test": size.test}
+    few, validation, test = (data[split].select(range(count)) for split, count in counts.items())
     history = train(model, few, validation, epochs=size.epochs, learning_rate=learning_rate, seed=seed, progress=False)
     model.eval()
     labels = torch.tensor(test["label"])

@@ -107,7 +107,9 @@ def read_lesson(path: Path, marks: bool = False) -> Lesson:
     import jupytext
 
     cells = [Cell(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
-    return Lesson(path.stem, tuple(c if marks or c.kind == "code" else Cell(c.kind, MARK.sub("", c.source)) for c in cells))
+    if not marks:
+        cells = [c if c.kind == "code" else Cell(c.kind, MARK.sub("", c.source)) for c in cells]
+    return Lesson(path.stem, tuple(cells))
 
 
 def course(notebooks: Path = NOTEBOOKS) -> list[dict[str, str]]:
