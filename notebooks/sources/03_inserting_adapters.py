@@ -22,6 +22,7 @@ from adapters_lesson import (
     Adapter,
     AdapterConfig,
     Classifier,
+    History,
     SmallTransformer,
     encode,
     evaluate,
@@ -42,7 +43,7 @@ from adapters_lesson.course.explorers import placement_explorer
 from adapters_lesson.course.figures import learning_curves, mean_and_interval, show, wiring
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
-from adapters_lesson.history import History, load_results
+from adapters_lesson.history import load_results
 
 torch.manual_seed(0)
 tokenizer = load_tokenizer()
