@@ -105,7 +105,10 @@ def test_the_ways_to_use_members(monkeypatch):
 
 def test_the_best_member_is_the_one_with_the_best_features():
     members = many_tasks_fusion.MEMBERS
-    rows = {f"{name}, new head": {"runs": [{"validation": v}]} for name, v in zip(members, (1, 3, 2), strict=True)}
+    rows = {
+        f"{name}, new head": {"runs": [{"seed": 0, "validation": v}]}
+        for name, v in zip(members, (1, 3, 2), strict=True)
+    }
     assert many_tasks_fusion.best_member(rows) == members[1]
     rows[f"{members[1]}, new head"]["runs"] = []
     assert many_tasks_fusion.best_member(rows) == members[2]

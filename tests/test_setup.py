@@ -241,4 +241,4 @@ def test_the_automatic_check_runs_the_tests_and_the_linter():
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK)
     assert subprocess.run(["bash", "-n", run]).returncode == 0
-    assert run.read_text().splitlines()[-2:] == ["make test-all", "make lint"]
+    assert run.read_text().splitlines()[-2:] == ["make test", "make lint"]

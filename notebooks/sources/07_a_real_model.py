@@ -580,7 +580,7 @@ mine.run(without_the_mask, "7.3")
 # `"full fine-tuning"`, `rates[method]` lists the rates that a method may try, `seeds` the seeds. `mean_and_interval(values)`
 # gives the mean and half the width of its interval. **Difficulty** ◆◆◆ · **10 minutes**
 #
-# **Done** when it comes to the right end in sixteen made-up worlds. The check's `run` trains nothing, so it is quick.
+# **Done** when it comes to the right end in twenty made-up worlds. The check's `run` trains nothing, so it is quick.
 #
 # <details><summary>Hint 1</summary>
 #
