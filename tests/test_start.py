@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import subprocess
 import sys
 import types
 
@@ -10,7 +11,9 @@ import pytest
 
 from adapters_lesson.__main__ import main
 from adapters_lesson.course import checkup, start
+from adapters_lesson.data import NOTEBOOKS
 
+ROOT = NOTEBOOKS.parent
 NAME = "01_the_bottleneck.ipynb"
 BESIDE = "01_the_bottleneck (new edition).ipynb"
 
@@ -133,6 +136,16 @@ def test_in_a_checkout_nothing_is_copied_and_the_authors_files_are_not_listed(sh
     hidden = [option.partition("=")[2] for option in lab[0] if "hide_globs" in option]
     assert {"sources", "build.py", "app", "quizzes", "lab-settings.json"} <= set(hidden)
     assert not {"solutions", start.FIRST} & set(hidden)
+
+
+def test_every_file_of_an_author_is_in_the_list_of_those_not_shown():
+    tracked = subprocess.run(["git", "ls-files", "notebooks"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("only a checkout knows which files are its own")
+    names = {path.split("/")[1] for path in tracked.stdout.splitlines()}
+    lessons = {name for name in names if name[:2].isdigit()}
+    assert start.FIRST in lessons
+    assert names - lessons - {"solutions"} <= set(start.AUTHORS)
 
 
 def test_a_folder_that_cannot_be_is_said_in_one_sentence(shipped, lab, tmp_path, capsys):

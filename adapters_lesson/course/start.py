@@ -20,8 +20,8 @@ EDITIONS = ".editions.json"  # which edition of each file was handed out last: p
 FIRST = "00_start_here.ipynb"
 # What lies beside the lessons in a checkout, and is the author's. JupyterLab leaves these names out of its file list.
 AUTHORS = (
-    *("sources", "skeleton", "app", "figures", "quizzes", "build.py", "check.py", "new_lesson.py"),
-    *("reference.py", "course.csv", "lab-settings.json", "__pycache__"),
+    *("sources", "skeleton", "app", "figures", "quizzes", "build.py", "check.py", "claims.py", "evidence.py"),
+    *("new_lesson.py", "reference.py", "course.csv", "lab-settings.json", "__pycache__"),
 )
 
 
