@@ -104,7 +104,7 @@ def test_the_fence(path):
     if room == "course" or path.name == "__main__.py":  # the command line is above all rooms
         return
     assert rooms <= {room}
-    assert not imported & {"ipywidgets", "IPython", "matplotlib"}
+    assert not imported & {"ipywidgets", "anywidget", "IPython", "matplotlib"}
     assert not at_the_top & {"transformers", "datasets", "peft", "sklearn"}
 
 
