@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
 from sphinx.cmd.build import main as sphinx_build
 
 from adapters_lesson.course.lesson_source import WIDGET, course
@@ -119,8 +118,6 @@ class Pages:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = self.linked(cell.source, origin)
-            else:
-                _name_picture(cell)
         note = ABOUT_A_LESSON.format(
             learner=self.download(origin),
             complete=self.download(NOTEBOOKS / "solutions" / f"{lesson}.ipynb"),
@@ -129,13 +126,6 @@ class Pages:
         )
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="about-this-page"))
         nbformat.write(notebook, self.folder / f"{lesson}.ipynb")
-
-
-def _name_picture(cell: NotebookNode) -> None:
-    """Tell MyST the alt text of a cell's picture: it looks for it in the cell's metadata, not in the output's."""
-    for output in cell.outputs:
-        if alt := output.get("metadata", {}).get("image/png", {}).get("alt"):
-            cell.metadata["mystnb"] = {"image": {"alt": alt}}
 
 
 def build(site: Path) -> int:

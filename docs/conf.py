@@ -13,7 +13,7 @@ exclude_patterns = ["repository"]  # files to download, texts among them
 # The notebooks were executed when they were built. Where a widget left a picture, that is what a page can show.
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
-nb_mime_priority_overrides = [("html", "image/png", 0)]
+nb_mime_priority_overrides = [("html", "text/html", 0)]
 nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

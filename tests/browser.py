@@ -223,17 +223,12 @@ class Shown:
 
     def __init__(self, page, output):
         self.page, self.output = page, output
-        self.image = output.locator("img.widget-image:visible, .widget-html-content:visible:has(> svg)")
+        self.image = output.locator(".widget-html-content:visible:has(> svg)")
 
     @property
     def picture(self):
-        """The pixels of the figure once they are decoded; None when it is replaced just now."""
-        try:
-            return self.image.evaluate(_PIXELS)
-        except Exception as error:
-            if "EncodingError" not in str(error):
-                raise
-            return None
+        """The figure as text; None while there is none."""
+        return self.image.inner_html() if self.image.count() else None
 
     @property
     def text(self):
@@ -277,13 +272,3 @@ class Shown:
                 time.sleep(0.1)
             before, now = now, self.now
         return now
-
-
-_PIXELS = """async image => {
-    if (!image.decode) return image.innerHTML;  // a drawing
-    await image.decode();
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-    canvas.getContext("2d").drawImage(image, 0, 0);
-    return canvas.toDataURL();
-}"""

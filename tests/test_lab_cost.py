@@ -250,7 +250,7 @@ def reset(request):
 @pytest.fixture
 def unpainted(monkeypatch):
     """Figures are made but not painted, which takes longest."""
-    monkeypatch.setattr(Picture, "png", lambda picture, note="": b"\x89PNG")
+    monkeypatch.setattr(Picture, "svg", lambda picture: "<svg/>")
 
 
 def test_every_method_with_every_architecture(explorer, unpainted):

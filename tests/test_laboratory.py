@@ -383,8 +383,8 @@ def test_reset_sets_the_knobs_back_and_keeps_the_runs(three):
 
 def test_what_is_saved_is_a_picture_of_the_runs(three):
     data, metadata = three._repr_mimebundle_()
-    assert "3 runs are drawn" in metadata["image/png"]["alt"]
-    assert data["image/png"].startswith(b"\x89PNG")
+    assert "3 runs are drawn" in metadata["image/svg+xml"]["alt"]
+    assert data["image/svg+xml"].startswith("<svg")
 
 
 # --- The figure -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Figures: their data and their wiring follow the model; pixels are looked at by people."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import artists
@@ -22,6 +23,7 @@ from adapters_lesson.course.figures import (
     course_map,
     learning_curves,
     show,
+    style,
     update_spectrum,
     wiring,
 )
@@ -131,10 +133,27 @@ def test_the_course_map_tells_what_is_there():
 def test_a_shown_chart_carries_its_alt_text():
     chart = learning_curves({"a run": History({}, loss=[2.0])})
     data, metadata = show(chart, "A curve.")._repr_mimebundle_()
-    assert data["image/png"].startswith(b"\x89PNG")
-    assert data["text/plain"] == metadata["image/png"]["alt"] == "A curve."
+    assert data["text/plain"] == metadata["image/svg+xml"]["alt"] == "A curve."
+    assert ET.fromstring(data["image/svg+xml"]).get("aria-label") == "A curve."
     with pytest.raises(ValueError, match="alt text"):
         show(chart, " ")
+
+
+def test_a_chart_is_svg_in_the_colours_of_the_page():
+    def chart():
+        figure, axes = style.new_figure(5, 3)
+        axes.bar([0, 1], [1, 2], color=[style.FROZEN, style.COLOURS["lora"]], edgecolor=style.INK)
+        axes.set_title('so "many" < all')
+        return show(figure, 'Two "bars" & a line.').svg()
+
+    drawn = chart()
+    root = ET.fromstring(drawn)
+    assert root.get("aria-label") == 'Two "bars" & a line.'
+    assert (root.get("width"), root.get("viewBox")) == ("360", "0 0 360 216")
+    assert 'so "many" < all' in [text.text for text in root.iter(artists.SVG + "text")]  # words, no outlines of letters
+    colours = set(re.findall("#[0-9a-f]{6}", drawn))
+    assert colours == {style.COLOURS["lora"].lower()}  # paper, ink, grid and what is frozen follow the theme
+    assert chart() == drawn  # a notebook built anew is the same file
 
 
 def test_a_shown_drawing_is_svg_with_an_image_for_notebooks_that_are_not_trusted():

@@ -37,11 +37,11 @@ from adapters_lesson.course.explorers.frame import Explorer, slider
 make, READY = anatomy_explorer, []
 for values in ({}, {"bottleneck_dim": 8}):
     drawn = make()
-    READY.append(drawn._draw(**{**drawn.values, **values}).figure.svg())
+    READY.append(drawn._draw(**{**drawn.values, **values}).svg())
 
 class Ready(Explorer):
     def paint(self, draw):
-        self.drawing.value = READY[self.knobs["turn"].value % 2]
+        self.image.value = READY[self.knobs["turn"].value % 2]
         self.say(str(self.knobs["turn"].value))
 
 def ready_pictures():
@@ -70,11 +70,8 @@ LIMITS = {"click on Run to first point": 1.5, "click on Run to final accuracy": 
 WATCH = """([image, run]) => {
     const note = event => { Object.assign(window, {since: event.timeStamp, pictured: 0, ended: 0}) };
     for (const kind of ["keydown", "click"]) addEventListener(kind, note, true);
-    new MutationObserver(async () => {
-        const since = window.since;
-        await image.decode?.().catch(() => {});  // it fails when a newer picture has replaced this one
-        if (since === window.since) window.pictured ||= performance.now() - since;
-    }).observe(image, {attributeFilter: ["src"], childList: true, subtree: true});
+    new MutationObserver(() => { window.pictured ||= performance.now() - window.since })
+        .observe(image, {childList: true, subtree: true});
     if (run)
         new MutationObserver(() => { if (!run.disabled) window.ended = performance.now() - window.since })
             .observe(run, {attributeFilter: ["disabled"]});

@@ -7,7 +7,8 @@ import torch
 from adapters_lesson.adapter import ACTIVATIONS, Adapter, AdapterConfig
 from adapters_lesson.course.figures.curves import update_singular_values
 from adapters_lesson.course.figures.diagrams import adapter_diagram
-from adapters_lesson.course.figures.style import COLOURS, Picture, percent
+from adapters_lesson.course.figures.picture import Picture
+from adapters_lesson.course.figures.style import COLOURS, percent
 from adapters_lesson.course.figures.svg import Drawing, Scale, axes
 from adapters_lesson.data import minilm_folder
 from adapters_lesson.guards.config_guard import INITS

@@ -18,7 +18,8 @@ from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.costs.dry_run import dry_run
 from adapters_lesson.costs.memory import OPTIMIZERS, MemoryLedger, standing_bytes
 from adapters_lesson.costs.outlines import OUTLINES, outline
-from adapters_lesson.course.figures.style import COLOURS, FROZEN, INK, Picture, beside, course_style
+from adapters_lesson.course.figures.picture import Picture
+from adapters_lesson.course.figures.style import COLOURS, FROZEN, INK, beside, course_style
 from adapters_lesson.methods import METHODS, prepare
 from adapters_lesson.placements import PLACEMENTS
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig

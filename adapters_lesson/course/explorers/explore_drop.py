@@ -8,7 +8,8 @@ import torch
 
 from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.costs.serving import Served, extra_multiply_adds, measure_serving, shared_work
-from adapters_lesson.course.figures.style import COLOURS, Picture
+from adapters_lesson.course.figures.picture import Picture
+from adapters_lesson.course.figures.style import COLOURS
 from adapters_lesson.course.figures.svg import WIDTH, Drawing, Scale, axes
 from adapters_lesson.history import load_results
 from adapters_lesson.insertion import drop_adapters, insert_adapters

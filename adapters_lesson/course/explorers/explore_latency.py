@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.costs.latency import Latency
 from adapters_lesson.costs.serving import LORA_RANK, Overhead, extra_multiply_adds, measure_overhead, multiply_adds
-from adapters_lesson.course.figures.style import COLOURS, INK, MARKERS, Picture, course_style
+from adapters_lesson.course.figures.picture import Picture
+from adapters_lesson.course.figures.style import COLOURS, INK, MARKERS, course_style
 from adapters_lesson.placements import PLACEMENTS
 
 from .frame import UNMEASURED, Explorer, choice, slider

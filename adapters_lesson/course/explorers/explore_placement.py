@@ -8,7 +8,8 @@ import torch
 from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.costs.parameters import ParameterCount, count_parameters
 from adapters_lesson.course.figures.diagrams import Wiring, draw_wiring, wiring_of
-from adapters_lesson.course.figures.style import Picture, percent
+from adapters_lesson.course.figures.picture import Picture
+from adapters_lesson.course.figures.style import percent
 from adapters_lesson.course.figures.svg import WIDTH
 from adapters_lesson.data import load_tokenizer
 from adapters_lesson.insertion import remove_adapters

@@ -12,7 +12,8 @@ import torch
 
 from adapters_lesson.architectures import architecture_of, blocks_of
 from adapters_lesson.bank import AdapterBank, grouped
-from adapters_lesson.course.figures.style import PALETTE, Picture
+from adapters_lesson.course.figures.picture import Picture
+from adapters_lesson.course.figures.style import PALETTE
 from adapters_lesson.course.figures.svg import LOOKS, WIDTH, Drawing
 from adapters_lesson.data import load_tokenizer
 from adapters_lesson.modes import kept_modes

@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
-from matplotlib.figure import Figure
-from traitlets import Unicode
 
 from adapters_lesson.course.figures import Picture
 
@@ -79,12 +77,6 @@ def plain(error: Exception | None) -> str:
     return str(error) if isinstance(error, (ValueError, MemoryError)) else repr(error)
 
 
-class _Image(widgets.Image):
-    """An image that can have a tooltip: in the browser, ipywidgets 8.1 fails on one of a widget without description."""
-
-    description = Unicode("").tag(sync=True)
-
-
 class Panel(widgets.VBox):
     """A picture with its sentence, or the ``error``, below it. Where no widget works, a still picture stands in."""
 
@@ -92,10 +84,7 @@ class Panel(widgets.VBox):
         self.title, self.frames = title, 0
         self.picture: Any = None
         self.error: Exception | None = None
-        # max-content: the notebook would stretch a chart. The tooltip becomes the image's accessible name.
-        layout = {"width": "max-content", "max_width": "100%"}
-        self.image = _Image(format="png", layout=layout, tooltip=f"{title}: the text below the figure describes it")
-        self.drawing = widgets.HTML(layout={"display": "none", "max_width": "100%"})
+        self.image = widgets.HTML(layout={"max_width": "100%"})
         self.status, self.still = widgets.HTML(), widgets.HTML(_WHERE_DISCONNECTED)
         self._lock = threading.Lock()  # the kernel and a job may paint at the same time
         super().__init__()
@@ -106,11 +95,7 @@ class Panel(widgets.VBox):
         with self._lock:
             try:
                 picture = draw()
-                if isinstance(picture.figure, Figure):
-                    self.image.value = picture.png()
-                else:
-                    self.image.layout.display, self.drawing.layout.display = "none", ""
-                    self.drawing.value = picture.figure.svg(picture.alt)
+                self.image.value = picture.svg()
             except Exception as error:  # raised in a widget's callback, nobody would see it
                 self.error = error
                 self.say(plain(error), error=True)
@@ -161,7 +146,7 @@ class Explorer(Panel):
             self.start_button = button("Measure", "Time it here, for some seconds", self.start, button_style="primary")
             self.stop_button = button("Stop", "End it now", self.stop, disabled=True)
             more = [row(self.start_button, self.stop_button, self.message)]
-        self.children = [self.still, heading, grid(*self.knobs.values()), *more, self.image, self.drawing, self.status]
+        self.children = [self.still, heading, grid(*self.knobs.values()), *more, self.image, self.status]
         for knob in self.knobs.values():
             knob.observe(self._changed, "value")
         self.refresh()

@@ -14,4 +14,4 @@ from .curves import (
 from .diagrams import adapter_diagram, course_map, wiring
 from .fusion_figure import fusion_figure
 from .graduation_figure import graduation_figure
-from .style import Picture, show
+from .picture import Picture, show

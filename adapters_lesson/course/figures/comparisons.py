@@ -117,7 +117,7 @@ def ablation_map(change: Mapping[tuple[int, int], float]) -> Figure:
     for (first, last), value in change.items():
         dark = 100 * value < 0.55 * lowest
         text = f"{100 * value:+.0f}" if abs(value) >= 0.005 else "0"
-        axes.text(last, first, text, ha="center", va="center", color="white" if dark else INK)
+        axes.text(last, first, text, ha="center", va="center", color="#FEFEFE" if dark else "#111111")  # in both themes
     axes.grid(False)
     axes.set(xlabel="last block switched off", xticks=range(layers), yticks=range(layers))
     axes.set(ylabel="first block switched off", title="Adapters of a span of blocks switched off")

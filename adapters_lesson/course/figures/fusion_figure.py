@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .style import Picture, course_style, new_figure
+from .picture import Picture
+from .style import course_style, new_figure
 
 
 @course_style

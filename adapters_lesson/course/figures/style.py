@@ -1,11 +1,9 @@
-"""One look for all figures, and how a figure is shown in a notebook."""
+"""One look for all charts."""
 
-import io
 import math
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -29,10 +27,10 @@ STYLES = ("-", "--", ":")  # of lines in one colour
 TRAINED, FROZEN, INK = "#0072B2", "#D9D9D9", "#222222"
 
 _STYLE: Any = {
-    "figure.facecolor": "white",  # opaque, so that labels stay legible on JupyterLab's dark theme
+    "figure.facecolor": "white",
     "figure.dpi": 72,
-    "savefig.dpi": 72,
     "font.size": 13,
+    "font.sans-serif": ("DejaVu Sans", "Verdana", "sans-serif"),  # a page without the first has the second
     "axes.titlesize": 14,
     "axes.titlelocation": "left",
     "axes.spines.top": False,
@@ -81,36 +79,3 @@ def percent(share: float) -> str:
     """``share`` (above 0) in per cent, with two significant digits and no powers of ten."""
     value = float(f"{100 * share:.1e}")
     return f"{value:,.{max(0, 1 - math.floor(math.log10(value)))}f} %"
-
-
-@dataclass
-class Picture:
-    """A chart or a drawing with a sentence that says the same: notebooks, exports and screen readers get both."""
-
-    figure: Any  # a Figure or a Drawing
-    alt: str
-
-    def png(self, note: str = "") -> bytes:
-        """The chart as a PNG file, with a ``note`` in its lower right corner."""
-        with io.BytesIO() as buffer, _course_style():
-            small = self.figure.text(0.995, 0.005, note, ha="right", va="bottom", fontsize=11, color=INK)
-            self.figure.savefig(buffer, format="png", dpi=72, metadata={"Software": None})
-            small.remove()
-            return buffer.getvalue()
-
-    def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a notebook keeps: picture and text, by MIME type, and their metadata."""
-        if isinstance(self.figure, Figure):
-            return {"image/png": self.png(note), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
-        drawing = {"text/html": self.figure.html(self.alt) + note, "image/svg+xml": self.figure.svg(self.alt)}
-        return {**drawing, "text/plain": self.alt}, {"image/svg+xml": {"alt": self.alt}}
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.bundle()
-
-
-def show(figure: Any, alt: str) -> Picture:
-    """Show a chart or a ``Drawing`` as the value of a notebook cell; ``alt`` says in words what there is to see."""
-    if not alt.strip():
-        raise ValueError("a figure needs its alt text: one sentence that says what there is to see")
-    return Picture(figure, alt)

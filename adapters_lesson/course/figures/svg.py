@@ -1,7 +1,5 @@
 """SVG drawings of boxes, lines and words, in pixels with y downwards, in JupyterLab's colours or dark ink on white."""
 
-import base64
-import html
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
@@ -23,7 +21,7 @@ LOOKS = {
     "grid": "fill: none; stroke: currentColor; stroke-opacity: 0.2",
     "head": "fill: currentColor",
 }
-_ROOT = (
+ROOT = (
     "color: var(--jp-content-font-color1, #222); background: var(--jp-layout-color0, white); "
     "font-family: var(--jp-content-font-family, sans-serif); max-width: 100%; height: auto"
 )
@@ -34,7 +32,7 @@ class Drawing:
 
     def __init__(self, width: float, height: float) -> None:
         size = {"width": f"{width:g}", "height": f"{height:g}", "viewBox": f"0 0 {width:g} {height:g}"}
-        self.root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "style": _ROOT} | size)
+        self.root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "style": ROOT} | size)
 
     def box(self, x: float, y: float, width: float, height: float, look: str, title: str = "", round: int = 0) -> None:
         """A rectangle with its upper left corner at x, y; ``title`` is shown when the mouse rests on it."""
@@ -71,15 +69,6 @@ class Drawing:
         """The drawing as text; ``alt`` says the same to who cannot see it."""
         self.root.set("aria-label", alt)
         return ET.tostring(self.root, encoding="unicode")
-
-    def html(self, alt: str) -> str:
-        """The drawing for a notebook's output. One that is not trusted loses SVG and styles: it shows an image."""
-        kind, image = "adapters-lesson-drawing", base64.b64encode(self.svg(alt).encode()).decode()
-        return (
-            f"<style>.{kind} {{display: block !important}} .{kind} + img {{display: none}}</style>"
-            f'<div class="{kind}" style="display: none">{self.svg(alt)}</div>'
-            f'<img src="data:image/svg+xml;base64,{image}" alt="{html.escape(alt)}">'
-        )
 
     def _add(self, kind: str, look: str, title: str, points: Sequence[Point] = (), **numbers: float) -> None:
         attributes = {name: f"{value:.1f}" for name, value in numbers.items()} | {"style": LOOKS.get(look, look)}
