@@ -23,7 +23,8 @@ lab: .venv/.lab ## open the course in JupyterLab; for instance ARGS="--no-browse
 app: .venv/.app ## open the laboratory of lesson 06 alone, as a web application; for instance ARGS="--port 8899"
 	@exec $(BIN) -m voila notebooks/app/laboratory.ipynb --template=adapters_lesson \
 		--VoilaConfiguration.extension_allowlist @voila-dashboards/widgets-manager8 \
-		--VoilaConfiguration.extension_allowlist @jupyter-widgets/jupyterlab-manager $(ARGS)
+		--VoilaConfiguration.extension_allowlist @jupyter-widgets/jupyterlab-manager \
+		--VoilaConfiguration.extension_allowlist anywidget $(ARGS)
 
 hub: .classroom/.hub ## try JupyterHub with made-up learners on this machine (see classroom/hub/README.md)
 	@export ADAPTERS_LESSON_HUB=trial; exec $(CLASSROOM) -m jupyterhub -f classroom/hub/jupyterhub_config.py $(ARGS)

@@ -239,20 +239,20 @@ class Shown:
         return self.output.locator("button:visible", has_text=re.compile(rf"^\s*{label}\s*$"))
 
     def slider(self, label):
-        """The handle of a slider; it takes the keys."""
-        return self.output.locator(".widget-hslider", has_text=label).locator(".noUi-handle")
+        """The range of a slider; it takes the keys."""
+        return self.output.locator(".lesson-slider", has_text=label).locator("input")
 
     def readout(self, label):
         """What stands beside the slider."""
-        return self.output.locator(".widget-hslider", has_text=label).locator(".widget-readout").inner_text()
+        return self.output.locator(".lesson-slider", has_text=label).locator("output").inner_text()
 
     def boxes(self):
         """The boxes of the laboratory's runs."""
         return self.output.locator(".widget-checkbox", has_text="#").locator("input")
 
     def knobs(self):
-        """The handles of all sliders, the lists and the boxes."""
-        return self.output.locator(".noUi-handle, select, input[type=checkbox]").all()
+        """All sliders, lists and boxes."""
+        return self.output.locator("input[type=range], select, input[type=checkbox]").all()
 
     @property
     def now(self):

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
+from traitlets import TraitError
 
-from adapters_lesson.course.explorers.frame import Explorer, choice, slider, switch
+from adapters_lesson.course.explorers.frame import Explorer, choice, switch
 from adapters_lesson.course.explorers.job import Job
+from adapters_lesson.course.explorers.slider import Slider
 from adapters_lesson.course.figures import show
 from adapters_lesson.course.figures.svg import Drawing
 
@@ -183,7 +185,7 @@ def draw(number, word, flag):
 @pytest.fixture
 def explorer():
     knobs = {
-        "number": slider("number", 2, [1, 2, 4, 8]),
+        "number": Slider("number", 2, [1, 2, 4, 8]),
         "word": choice("word", "one", ["one", "two", "broken"]),
         "flag": switch("flag"),
     }
@@ -260,7 +262,7 @@ def test_a_drawing_is_shown_and_saved_as_svg():
         drawing.text(1, 5, f"{number} < 9")
         return show(drawing, f"The number {number}.")
 
-    explorer = Explorer("A test", draw, {"number": slider("number", 2, [1, 2, 4])})
+    explorer = Explorer("A test", draw, {"number": Slider("number", 2, [1, 2, 4])})
     explorer.knobs["number"].value = 4
     assert "4 &lt; 9</tspan>" in explorer.image.value
     data, _ = explorer._repr_mimebundle_()
@@ -285,7 +287,7 @@ def test_a_measurement_starts_once_and_can_be_stopped():
     def draw(number, measured):
         return show(Figure(figsize=(2, 1)), f"{len(measured)} points")
 
-    explorer = Explorer("A test", draw, {"number": slider("number", 2, [1, 2])}, measure=measure)
+    explorer = Explorer("A test", draw, {"number": Slider("number", 2, [1, 2])}, measure=measure)
     assert explorer.stop_button.disabled
     explorer.start_button.click()
     job = explorer.job
@@ -296,3 +298,20 @@ def test_a_measurement_starts_once_and_can_be_stopped():
     job.wait(5)
     assert not explorer.start_button.disabled
     assert "stopped: nothing was added" in explorer.message.value
+
+
+# --- The slider -----------------------------------------------------------------------------------------------------
+
+
+def test_a_slider_holds_one_of_its_options():
+    made = Slider("rate", 1e-3, [1e-5, 1e-3, ("a tenth", 0.1)])
+    assert (made.index, made.labels) == (1, ["1e-05", "0.001", "a tenth"])
+    made.index = 2  # as the browser moves it
+    assert made.value == 0.1
+    made.value = 1e-5
+    assert made.index == 0
+    with pytest.raises(TraitError, match=r"rate has no 3: choose among 1e-05, 0\.001, 0\.1"):
+        made.value = 3
+    assert made.value == 1e-5
+    made.options = [8, 16]
+    assert (made.value, made.index, made.labels) == (8, 0, ["8", "16"])

@@ -32,7 +32,8 @@ LABORATORY = "laboratory = Laboratory()"
 # The same way through the browser with pictures that are there already: what no drawing can be faster than.
 FLOOR = """
 from adapters_lesson.course.explorers.explore_anatomy import anatomy_explorer
-from adapters_lesson.course.explorers.frame import Explorer, slider
+from adapters_lesson.course.explorers.frame import Explorer
+from adapters_lesson.course.explorers.slider import Slider
 
 make, READY = anatomy_explorer, []
 for values in ({}, {"bottleneck_dim": 8}):
@@ -45,7 +46,7 @@ class Ready(Explorer):
         self.say(str(self.knobs["turn"].value))
 
 def ready_pictures():
-    return Ready("Ready pictures", None, {"turn": slider("turn", 3, range(10))})
+    return Ready("Ready pictures", None, {"turn": Slider("turn", 3, range(10))})
 
 ready_pictures()
 """
@@ -79,7 +80,7 @@ WATCH = """([image, run]) => {
 # A key that changes the knob; a slider goes back and forth, a list from end to end.
 KEY = """knob => {
     if (knob.tagName === "SELECT") return knob.selectedIndex < knob.length - 1 ? "End" : "Home";
-    const [low, at, high] = [+knob.ariaValueMin, +knob.ariaValueNow, +knob.ariaValueMax];
+    const [low, at, high] = [+knob.min, +knob.value, +knob.max];
     if (at <= low || at >= high) knob.backwards = at >= high;
     return knob.backwards ? "ArrowLeft" : "ArrowRight";
 }"""
@@ -99,9 +100,7 @@ def measure_explorer(page: Any, name: str, presses: int) -> list[float]:
     """Milliseconds from a key press to the changed picture; the sliders take turns, or the lists."""
     shown = Shown(page, run_cell(page, f"{name}()", timeout=LONG))
     shown.image.wait_for()
-    knobs = (
-        shown.output.locator(".noUi-target:not([disabled]) .noUi-handle").all() or shown.output.locator("select").all()
-    )
+    knobs = shown.output.locator("input[type=range]:enabled").all() or shown.output.locator("select").all()
     watch(page, shown)
     times = []
     for i in range(presses):

@@ -14,7 +14,8 @@ from adapters_lesson.data import minilm_folder
 from adapters_lesson.guards.config_guard import INITS
 from adapters_lesson.transformer import SmallTransformer
 
-from .frame import Explorer, choice, slider
+from .frame import Explorer, choice
+from .slider import Slider
 
 INIT_STDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.1, 0.3, 1.0)
 _SENTENCES = [
@@ -36,11 +37,11 @@ def anatomy_explorer() -> Explorer:
         "Anatomy of an adapter",
         draw_anatomy,
         {
-            "model_dim": slider("model_dim d", 384, (256, 384, 768, 1024, 4096)),
-            "bottleneck_dim": slider("bottleneck_dim m", 64, [2**k for k in range(9)]),
+            "model_dim": Slider("model_dim d", 384, (256, 384, 768, 1024, 4096)),
+            "bottleneck_dim": Slider("bottleneck_dim m", 64, [2**k for k in range(9)]),
             "activation": choice("activation", "gelu", ACTIVATIONS),
             "init": choice("init", "houlsby", INITS),
-            "init_std": slider("init_std", 0.01, INIT_STDS),
+            "init_std": Slider("init_std", 0.01, INIT_STDS),
         },
         idle=lambda values: ["init_std"] if values["init"] == "zero" else [],
     )

@@ -24,7 +24,8 @@ from adapters_lesson.methods import METHODS, prepare
 from adapters_lesson.placements import PLACEMENTS
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
-from .frame import Explorer, choice, slider, switch
+from .frame import Explorer, choice, switch
+from .slider import Slider
 
 ARCHITECTURES = ("ours-3", "ours-6", *OUTLINES)  # a SmallTransformer with so many layers, and the outlines
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -67,14 +68,14 @@ def cost_explorer(yours: Callable[[int, int, int], float] | None = None) -> Expl
             "architecture": choice("model", "llama-3-8b", ARCHITECTURES),
             "method": choice("method", "adapter", METHODS),
             "placement": choice("placement", "houlsby", PLACEMENTS),
-            "bottleneck_dim": slider("bottleneck_dim m", 64, powers[:-1]),
-            "lora_rank": slider("LoRA's rank r", 8, powers[:-1]),
-            "batch_size": slider("batch size", 4, powers),
-            "length": slider("tokens in a text", 512, [2**k for k in range(4, 14)]),
+            "bottleneck_dim": Slider("bottleneck_dim m", 64, powers[:-1]),
+            "lora_rank": Slider("LoRA's rank r", 8, powers[:-1]),
+            "batch_size": Slider("batch size", 4, powers),
+            "length": Slider("tokens in a text", 512, [2**k for k in range(4, 14)]),
             "dtype": choice("everything in", "bf16", DTYPES),
             "optimizer": choice("optimiser", "adamw", [(name, key) for key, name in OPTIMIZER_NAMES.items()]),
             "checkpointing": switch("checkpointing"),
-            "tasks": slider("tasks on disk", 9, (1, 2, 3, 4, 6, 9, 16, 32, 64)),
+            "tasks": Slider("tasks on disk", 9, (1, 2, 3, 4, 6, 9, 16, 32, 64)),
         },
         idle=lambda values: [name for name, method in _ONLY_OF.items() if values["method"] != method],
     )

@@ -17,7 +17,8 @@ from adapters_lesson.slots import slots_of
 from adapters_lesson.transformer import SmallTransformer
 
 from .explore_latency import with_interval
-from .frame import UNMEASURED, Explorer, choice, slider
+from .frame import UNMEASURED, Explorer, choice
+from .slider import Slider
 
 LAYERS, BOTTLENECK_DIM, LENGTH = 6, 16, 64  # the committed runs'; one text of 64 words is served
 DASHES = {"specialised": "none", "robust": "7 4", "dropped when serving": "2 3"}  # of each training's line
@@ -30,9 +31,9 @@ def drop_explorer() -> Explorer:
         "AdapterDrop: what the lowest layers without adapters cost and save",
         draw_drop,
         {
-            "dropped": slider("bare layers, n", 2, range(LAYERS)),
+            "dropped": Slider("bare layers, n", 2, range(LAYERS)),
             "training": choice("training", "robust", DASHES),
-            "tasks": slider("tasks", 8, (1, 2, 3, 4, 6, 8, 12, 16)),
+            "tasks": Slider("tasks", 8, (1, 2, 3, 4, 6, 8, 12, 16)),
         },
         # How the adapters were trained makes no difference to the time.
         measure=lambda dropped, tasks, training, **how: measure_serving(dropped, tasks, BOTTLENECK_DIM, LENGTH, **how),

@@ -13,7 +13,8 @@ from adapters_lesson.course.figures.picture import Picture
 from adapters_lesson.course.figures.style import COLOURS, INK, MARKERS, course_style
 from adapters_lesson.placements import PLACEMENTS
 
-from .frame import UNMEASURED, Explorer, choice, slider
+from .frame import UNMEASURED, Explorer, choice
+from .slider import Slider
 
 Pair = tuple[float, float]  # batch and length, or what is true of LoRA and of adapters
 Points = Iterable[Overhead]
@@ -27,9 +28,9 @@ def latency_explorer(measured: Points = ()) -> Explorer:
         "What adapters add to a forward pass: predicted, and measured on this machine",
         draw_latency,
         {
-            "batch": slider("batch size", 1, [2**k for k in range(7)]),
-            "length": slider("length in words", 16, [2**k for k in range(3, 9)]),
-            "bottleneck_dim": slider("bottleneck_dim m", 16, [2**k for k in range(2, 9)]),
+            "batch": Slider("batch size", 1, [2**k for k in range(7)]),
+            "length": Slider("length in words", 16, [2**k for k in range(3, 9)]),
+            "bottleneck_dim": Slider("bottleneck_dim m", 16, [2**k for k in range(2, 9)]),
             "placement": choice("placement", "houlsby", PLACEMENTS),
             "layers": choice("layers of MiniLM", 6, (2, 4, 6)),
         },

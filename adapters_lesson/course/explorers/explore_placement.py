@@ -17,7 +17,8 @@ from adapters_lesson.methods import prepare
 from adapters_lesson.placements import PLACEMENTS
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
-from .frame import Explorer, choice, slider, switch
+from .frame import Explorer, choice, switch
+from .slider import Slider
 
 LAYERS = {"all four": (0, 1, 2, 3), "the upper two": (2, 3), "the last one": (3,)}
 _MODEL = 318  # upper edge of the whole model
@@ -34,7 +35,7 @@ def placement_explorer() -> Explorer:
             "placement": choice("placement", "pfeiffer", ("none", *PLACEMENTS)),
             "norm": choice("block", "post", [("post-LN", "post"), ("pre-LN", "pre")]),
             "train_layer_norms": switch("train the LayerNorms"),
-            "bottleneck_dim": slider("bottleneck_dim m", 16, [2**k for k in range(9)]),
+            "bottleneck_dim": Slider("bottleneck_dim m", 16, [2**k for k in range(9)]),
             "layers": choice("in blocks", LAYERS["all four"], LAYERS.items()),
         },
         idle=lambda values: ["train_layer_norms", "bottleneck_dim", "layers"] if values["placement"] == "none" else [],

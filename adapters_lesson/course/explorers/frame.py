@@ -26,11 +26,6 @@ UNMEASURED = "Not measured with these settings yet: press Measure."
 WAITING = "waiting for its turn …"
 
 
-def slider(label: str, value: Any, options: Iterable[Any]) -> widgets.SelectionSlider:
-    """A slider over ``options``: values, or (text, value) pairs."""
-    return widgets.SelectionSlider(description=label, options=list(options), value=value, **FIELD)
-
-
 def choice(label: str, value: Any, options: Iterable[Any]) -> widgets.Dropdown:
     """A list of which one is chosen: values, or (text, value) pairs."""
     return widgets.Dropdown(description=label, options=list(options), value=value, **FIELD)
@@ -57,8 +52,8 @@ def option_button(label: str, on_click: Callable[[], object]) -> widgets.Button:
 
 def grid(*children: Any) -> widgets.GridBox:
     """Knobs in columns, as many as the page has room for."""
-    layout = {"grid_template_columns": "repeat(auto-fill, minmax(265px, 1fr))", "grid_gap": "0 14px"}
-    return widgets.GridBox(children, layout={**layout, "max_width": "960px"})
+    layout = {"grid_template_columns": "repeat(auto-fill, minmax(330px, 1fr))", "grid_gap": "0 14px"}
+    return widgets.GridBox(children, layout={**layout, "max_width": "1200px"})
 
 
 def row(*children: Any) -> widgets.Box:

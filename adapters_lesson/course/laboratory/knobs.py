@@ -5,7 +5,8 @@ from typing import Any
 import ipywidgets as widgets
 
 from adapters_lesson.adapter import ACTIVATIONS
-from adapters_lesson.course.explorers.frame import FIELD, choice, slider, switch
+from adapters_lesson.course.explorers.frame import FIELD, choice, switch
+from adapters_lesson.course.explorers.slider import Slider
 from adapters_lesson.data import TASKS
 from adapters_lesson.guards.config_guard import INITS
 from adapters_lesson.methods import METHODS
@@ -25,14 +26,14 @@ _KNOBS: dict[str, tuple[Any, ...]] = {
     "base_layers": ("base layers", "2, 3, 4, 6", choice, range(1, 7)),
     "method": ("method", ", ".join(METHODS), choice, METHODS),
     "placement": ("placement", ", ".join(PLACEMENTS), choice, PLACEMENTS),
-    "bottleneck_dim": ("bottleneck_dim, m", "1, 4, 16, 64", slider, [2**k for k in range(9)]),
+    "bottleneck_dim": ("bottleneck_dim, m", "1, 4, 16, 64", Slider, [2**k for k in range(9)]),
     "learning_rate": (
-        "learning rate", "3e-4, 1e-3, 3e-3, 1e-2", slider, [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2, 3e-2, 1e-1],
+        "learning rate", "3e-4, 1e-3, 3e-3, 1e-2", Slider, [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3, 1e-2, 3e-2, 1e-1],
     ),
-    "steps": ("steps", "50, 100, 200, 400", slider, [25, 50, 100, 200, 400, 800]),
+    "steps": ("steps", "50, 100, 200, 400", Slider, [25, 50, 100, 200, 400, 800]),
     "activation": ("activation", ", ".join(ACTIVATIONS), choice, ACTIVATIONS),
     "init": ("init", ", ".join(INITS), choice, INITS),
-    "init_std": ("init std", "1e-3, 1e-2, 1e-1, 1", slider, [1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]),
+    "init_std": ("init std", "1e-3, 1e-2, 1e-1, 1", Slider, [1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]),
     "train_layer_norms": ("train LayerNorms", "no, yes", switch),
     "layers": ("adapted blocks", "all, 0, 1, 2", _blocks),
 }  # fmt: skip
