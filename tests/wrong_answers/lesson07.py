@@ -186,6 +186,11 @@ def interval(a, b):
     return middle - half, middle + half
 
 
+def less_spread(a, b, times):
+    d = [x - y for x, y in zip(a, b, strict=True)]
+    return statistics.mean(d) - times * statistics.stdev(d) > -0.01
+
+
 def lower_end(a, b):
     return interval(a, b)[0]
 
@@ -406,7 +411,7 @@ WRONG = {
             "your function says otherwise",
             False,
         ),
-        (claim(half_without_the_root), "your function says otherwise", False),
+        (claim(half_without_the_root), "too wide"),
         (by_bootstrap, "too short for five seeds"),
         (claim_with(statistics.stdev), "too short for five seeds"),
         (claim_with(statistics.pstdev), "too short for five seeds"),
@@ -421,6 +426,9 @@ WRONG = {
         (claim(lambda a, b: lower_end(a, b) > 0), "at most a point worse"),
         (claim(lambda a, b: lower_end(a, b) > -1), "one point is 0.01"),
         (claim(lambda a, b: all(x - y > -0.01 for x, y in zip(a, b, strict=True))), "every single seed"),
+        (claim(lambda a, b: less_spread(a, b, 1)), "too short for five seeds"),
+        (claim(lambda a, b: less_spread(a, b, 2)), "too wide"),
+        (claim(lambda a, b: less_spread(a, b, 3.182 / 5**0.5)), "your function says otherwise", False),
         (claim(lambda a, b: max(a) > max(b) - 0.01), "the best seeds"),
         (claim(lambda a, b: a[0] > b[0] - 0.01), "one seed only"),
         (claim(lambda a, b: statistics.median(a) > statistics.median(b) - 0.01), "the medians alone"),

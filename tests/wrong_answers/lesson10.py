@@ -113,6 +113,11 @@ def filling(order=None, fits=lambda total, room: total <= room, first=lambda row
 right_fill = filling(lambda length: -length)
 
 
+def from_the_last(lengths, room):
+    last = len(lengths) - 1
+    return [[last - i for i in row] for row in filling()(lengths[::-1], room)]
+
+
 def best_fit(lengths, room):
     rows, left = [], []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
@@ -319,6 +324,8 @@ WRONG = {
         (with_their_lengths, "a list of the numbers of its texts"),
         (one_text_too_many, "there is no text 6 among 6"),
         (filling(), "take the longest texts first"),
+        (from_the_last, "the last text comes first"),
+        (filling(lambda length: [-ord(digit) for digit in str(length)]), "longest text first", False),
         (filling(lambda length: length), "the shortest texts come first"),
         (first_two_alone, "there is no text 1 among 1", False),
         (filling(lambda length: -length, lambda total, room: total < room), "exactly full"),

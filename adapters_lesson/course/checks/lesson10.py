@@ -81,6 +81,10 @@ def _check_labels(labels: list[int], whole: list[int], pad: int, rest: int) -> N
 def check_fill(fill: Any) -> None:
     """``fill(lengths, room)`` must put whole texts into few rows: lists of their numbers."""
     cases, given = [([4, 6, 3, 7, 5, 5], 10), ([3, 8, 3, 3, 8, 5], 10), ([2, 6, 4, 2, 5, 3, 8], 10), ([9], 9)], []
+    cases += [
+        ([7, 6, 4, 3], 10),
+        ([11, 9, 8, 12], 20),
+    ]  # from the last text on, and sorted as words, they take a row more
     for lengths, room in cases:
         rows = asked(fill, lengths, room)
         lists = isinstance(rows, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in rows)
@@ -126,6 +130,11 @@ def _fitted(lengths: list[int], room: int, by: int = -1, last_only: bool = False
     return sorted(map(sorted, rows))
 
 
+def _from_the_last(lengths: list[int], room: int) -> list[list[int]]:
+    rows = _fitted(lengths[::-1], room, 0)
+    return sorted(sorted(len(lengths) - 1 - i for i in row) for row in rows)
+
+
 _LAST = "only the last row is looked at, try the earlier ones too"
 _PACKINGS: dict[Callable[[list[int], int], list[list[int]]], str] = {
     lambda lengths, room: [[i] for i in range(len(lengths))]: "each text has a row of its own, put more into one",
@@ -134,6 +143,7 @@ _PACKINGS: dict[Callable[[list[int], int], list[list[int]]], str] = {
     lambda lengths, room: _fitted(lengths, room, 0, True): _LAST,
     lambda lengths, room: _fitted(lengths, room, -1, True): _LAST,
     lambda lengths, room: _fitted(lengths, room, 0): "take the longest texts first, the short ones fill the gaps",
+    lambda lengths, room: _from_the_last(lengths, room): "the last text comes first: take the longest first",
 }
 
 
