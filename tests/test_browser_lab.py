@@ -153,6 +153,9 @@ def test_every_knob_of_an_explorer_works_by_keyboard(page, photograph, name):
         label, place = control(knob).locator(".widget-label").first.inner_text(), control(knob).bounding_box()
         turn(page, knob)
         now = shown.changes(now, f"by {label}")
+        if knob.evaluate(KIND) == "slider":  # a screen reader gets its name, and its value as it is shown
+            (named,) = shown.output.get_by_role("slider", name=label, exact=True).all()
+            assert named.get_attribute("aria-valuetext") == shown.readout(label)
         assert knob.evaluate(FOCUSED), label
         assert control(knob).bounding_box() == place, label
     shown.button("Reset").focus()
