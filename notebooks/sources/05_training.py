@@ -502,8 +502,8 @@ show(
 # **Beside the paper.** Houlsby et al. (2019, table 1) report 80.0 on GLUE with adapters and 80.4 with full fine-tuning.
 # <!-- source: Houlsby et al. 2019, table 1 -->
 # Bottlenecks of 8, 64 and 256 gave 86.2, 85.8 and 85.7 on average, so width hardly mattered;
-# <!-- source: Houlsby et al. 2019, section 3.6 -->
-# training the LayerNorms alone cost 3.5 to 4 points. <!-- source: Houlsby et al. 2019, section 3.4 -->
+# <!-- source: Houlsby et al. 2019, section 3.6, not checked -->
+# training the LayerNorms alone cost 3.5 to 4 points. <!-- source: Houlsby et al. 2019, section 3.4, not checked -->
 # With us, too, adapters in Houlsby's places reach full fine-tuning with m = 4 already, and m = 64 adds nothing that matters.
 # <!-- claim: as_good(seeds("methods", "Houlsby m=4"), seeds("methods", "full fine-tuning"), 2) -->
 # <!-- claim: as_good(seeds("methods", "Houlsby m=4"), seeds("methods", "Houlsby m=64"), 2) and as_good(seeds("methods", "Houlsby m=64"), seeds("methods", "Houlsby m=4"), 2) -->
@@ -689,7 +689,7 @@ show(
 # ## How far from the identity may an adapter start?
 #
 # Lesson 01 said that an adapter should start as the identity, or near it. How near? For Houlsby et al. (section 3.6)
-# standard deviations from 10⁻⁷ to 10⁻² worked, and larger ones did harm. <!-- source: Houlsby et al. 2019, section 3.6 -->
+# standard deviations from 10⁻⁷ to 10⁻² worked, and larger ones did harm. <!-- source: Houlsby et al. 2019, section 3.6, not checked -->
 # The same experiment with ours, m = 16 in three blocks at the rate 3e-3, each beside 10⁻²:
 
 # %%
@@ -836,7 +836,7 @@ compare("5e", "less than 10 %" if worst < 10 else "10 to 30 %" if worst <= 30 el
 # With all six off the head, which was trained on top of them, loses most of what it was better than guessing.
 # <!-- claim: better({r["seed"]: 100 * r["test"] for r in load_results("ablation")["rows"]["Houlsby m=16"]["runs"]}, {r["seed"]: 100 * r["spans"][5]["test"] for r in load_results("ablation")["rows"]["Houlsby m=16"]["runs"]}, 0.5 * (100 - out(r"'negative' is right in ([\d.]+) %"))) -->
 # Houlsby et al. saw the same of single blocks and of all together, but with them the *lower* layers mattered least.
-# <!-- source: Houlsby et al. 2019, section 3.6 and figure 6 -->
+# <!-- source: Houlsby et al. 2019, section 3.6 and figure 6, not checked -->
 # With us the upper two can go. Four blocks are enough for our task,
 # <!-- claim: as_good(seeds("forgetting", "Houlsby m=16"), seeds("ablation", "Houlsby m=16"), 2) -->
 # while those of GLUE may need what BERT computes further up.
@@ -1080,7 +1080,8 @@ quiz("05")
 #    start from 10⁻⁴ as well as from 10⁻¹, <!-- claim: as_good(seeds("init_std", "std 1e-4"), seeds("init_std", "std 1e-1"), 2) and as_good(seeds("init_std", "std 1e-1"), seeds("init_std", "std 1e-4"), 2) -->
 #    and those of the upper two of six blocks can go after training.
 #
-# **Sources.** Houlsby et al. 2019, arXiv 1902.00751, table 1, sections 3.4 to 3.6 and figure 6. E. Ben Zaken et al.,
+# **Sources.** Houlsby et al. 2019, arXiv 1902.00751, table 1, sections 3.4 to 3.6 and figure 6 (what is quoted from the
+# sections was not checked against the text again). E. Ben Zaken et al.,
 # *BitFit*, 2021, arXiv 2106.10199. R. He et al., *On the Effectiveness of Adapter-based Tuning*, 2021, arXiv
 # 2106.03164. E. Hu et al., *LoRA*, 2021, arXiv 2106.09685. D. Kingma and J. Ba, *Adam*, 2014, arXiv 1412.6980. I.
 # Loshchilov and F. Hutter, *Decoupled Weight Decay Regularization*, 2017, arXiv 1711.05101.

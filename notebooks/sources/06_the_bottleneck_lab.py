@@ -41,7 +41,7 @@ review("06")
 # ## What stands still
 #
 # An experiment has a part that stays as it is. Here it is the task, `aspect_sentiment` (is the named aspect judged well
-# or badly?), the base model, three layers of MiniLM, few on purpose, so that the settings make a difference, and the
+# or badly?), the base model, three blocks of MiniLM, few on purpose, so that the settings make a difference, and the
 # length, 200 steps of 32 sentences. A run takes ten seconds to a minute, by the machine. After every 25 steps it is
 # validated on 250 sentences.
 #
@@ -112,7 +112,7 @@ print(f"{seconds:.0f} s of training for {measured.steps} steps with {measured.ba
 #
 # <details><summary>Hint 1</summary>
 #
-# The frozen base does nearly all of the work: each text of each batch passes through every layer.
+# The frozen base does nearly all of the work: each text of each batch passes through every block.
 # </details>
 # <details><summary>Hint 2</summary>
 #
@@ -314,7 +314,7 @@ references = {
 mine.run(lambda my: verdicts(my, references), "5.2", "6.2")
 
 # %% [markdown]
-# With three layers, three seeds suffice to say that up to m = 4 the widths are worse than m = 64, and that m = 16 is as
+# With three blocks, three seeds suffice to say that up to m = 4 the widths are worse than m = 64, and that m = 16 is as
 # good. <!-- claim: all(better(seeds("laboratory", "width", key="accuracy", value=64), seeds("laboratory", "width", key="accuracy", value=m), 2, texts=250) for m in (1, 2, 4)) -->
 # <!-- claim: as_good(seeds("laboratory", "width", key="accuracy", value=16), seeds("laboratory", "width", key="accuracy", value=64), 2, texts=250) -->
 # They do not suffice for m = 8: it lost 1.6 points with one seed.
@@ -333,17 +333,17 @@ mine.run(lambda my: verdicts(my, references), "5.2", "6.2")
 #
 # <details><summary>What the four experiments say</summary>
 #
-# 1. With four layers m = 4 reaches 99.5 %, with three it was 81.9 %. By the rule both m = 4 and m = 1 are unclear: m = 4
+# 1. With four blocks m = 4 reaches 99.5 %, with three it was 81.9 %. By the rule both m = 4 and m = 1 are unclear: m = 4
 #    misses the margin by a hair, and m = 1 loses 18, 10 and 5 points.
 #    <!-- claim: [round(seeds("laboratory", "deeper base", key="accuracy", value=16)[s] - seeds("laboratory", "deeper base", key="accuracy", value=1)[s]) for s in range(3)] == [18, 10, 5] -->
 #    <!-- claim: unclear(seeds("laboratory", "deeper base", key="accuracy", value=4), seeds("laboratory", "deeper base", key="accuracy", value=16), 2, texts=250) -->
 #    <!-- claim: unclear(seeds("laboratory", "deeper base", key="accuracy", value=1), seeds("laboratory", "deeper base", key="accuracy", value=16), 2, texts=250) -->
 # 2. In the mean there are 71.3 % for block 0, 82.3 % for block 1, 75.7 % for block 2. But three seeds cannot tell block 1
-#    from the others. <!-- claim: all(unclear(seeds("laboratory", "one block", key="accuracy", value=[n]), seeds("laboratory", "one block", key="accuracy", value=[1]), 2, texts=250) for n in (0, 2)) --> In lesson 05 single layers
+#    from the others. <!-- claim: all(unclear(seeds("laboratory", "one block", key="accuracy", value=[n]), seeds("laboratory", "one block", key="accuracy", value=[1]), 2, texts=250) for n in (0, 2)) --> In lesson 05 the adapters of single blocks
 #    could be switched off. That is another question: there the others stand in.
 # 3. There are 99.7 % with GELU, 99.9 % with ReLU, 99.7 % without: without it is as good, at this margin.
 #    <!-- claim: all(as_good(seeds("laboratory", "activation", key="accuracy", value=a), seeds("laboratory", "activation", key="accuracy", value="gelu"), 2, texts=250) for a in ("relu", "identity")) --> The frozen
-#    layers above have non-linearities of their own. Lesson 09 asks whether a linear adapter could then be merged into the
+#    blocks above have non-linearities of their own. Lesson 09 asks whether a linear adapter could then be merged into the
 #    frozen weights.
 # 4. Yes: from 76.5 % to 98.8 %. What was short was the time: m = 2 is not too narrow for this.
 #    <!-- claim: better(seeds("laboratory", "more steps", key="accuracy", value=400), seeds("laboratory", "more steps", key="accuracy", value=200), 2, texts=250) -->
@@ -352,7 +352,7 @@ mine.run(lambda my: verdicts(my, references), "5.2", "6.2")
 # %% [markdown]
 # ## One knob at a time is not enough
 #
-# With three layers m = 4 was judged worse. <!-- claim: better(seeds("laboratory", "width", key="accuracy", value=64), seeds("laboratory", "width", key="accuracy", value=4), 2, texts=250) -->
+# With three blocks m = 4 was judged worse. <!-- claim: better(seeds("laboratory", "width", key="accuracy", value=64), seeds("laboratory", "width", key="accuracy", value=4), 2, texts=250) -->
 # Is it too narrow? All widths had the same learning rate, 3e-3, and another may suit the narrow ones. So the script has run
 # these with 1e-2 as well.
 
@@ -530,8 +530,8 @@ mine.run(own_rates, "5.2", "6.2")
 # 2. **Which start?** With init *houlsby*, up to which standard deviation is nothing lost?
 # 3. **Which rate?** Which of six rates from 1e-4 to 3e-2 work in 200 steps?
 # 4. **Two blocks.** Leave one block out. Which one can be missed?
-# 5. **A deeper base.** With five layers, is m = 1 enough?
-# 6. **Real text.** Take the task `film_reviews` with six layers. Which of your findings hold there? How many seeds do you
+# 5. **A deeper base.** With five blocks, is m = 1 enough?
+# 6. **Real text.** Take the task `film_reviews` with six blocks. Which of your findings hold there? How many seeds do you
 #    need? Lesson 07 returns to that.
 #
 # The script has run 2 and 3 with three seeds. When you have your own result, hold it against these verdicts:
@@ -745,7 +745,7 @@ quiz("06")
 # 3. Is Pfeiffer's one place as good when it is as large? At m = 16 yes.
 #    <!-- claim: as_good(seeds("laboratory", "fair places", key="accuracy", value=32), seeds("laboratory", "width", key="accuracy", value=16), 2, texts=250) -->
 #    At m = 8 it is unclear. <!-- claim: unclear(seeds("laboratory", "fair places", key="accuracy", value=16), seeds("laboratory", "width", key="accuracy", value=8), 2, texts=250) -->
-# 4. Steps, texts in a batch and layers predict how long a run takes. From m = 1 to m = 128 it is a tenth more.
+# 4. Steps, texts in a batch and blocks predict how long a run takes. From m = 1 to m = 128 it is a tenth more.
 #    <!-- claim: 1.05 < out(r"m = 128 instead of m = 1 +[\d.]+ +([\d.]+)") < 1.2 -->
 # 5. Settings act together: at a rate of 3e-3 m = 4 is worse than m = 16, at 1e-2 it is as good.
 #    <!-- claim: better(seeds("laboratory", "width", key="accuracy", value=16), seeds("laboratory", "width", key="accuracy", value=4), 2, texts=250) -->
