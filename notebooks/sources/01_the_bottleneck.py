@@ -561,6 +561,6 @@ quiz("01")
 #    <!-- rule -->
 #
 # **Sources.** Houlsby et al. 2019, arXiv 1902.00751: the module in section 2.1, the initialisation in 3.6 (the paper
-# says a standard deviation of 0.01, the released code uses 0.001).
+# says a standard deviation of 0.01, the released code uses 0.001; not checked again).
 #
 # **Next.** [02 · A small transformer](02_a_small_transformer.ipynb): what do we put it into?
