@@ -137,7 +137,7 @@ def set_active_adapter(model: nn.Module, name: str | None) -> None:
 def drop_adapters(model: nn.Module, layers: Iterable[int], *, architecture: Architecture | None = None) -> None:
     """Switch off the active adapters, and their trained LayerNorms, of the blocks ``layers``, counted from 0.
 
-    This is AdapterDrop (Rücklé et al. 2021, arXiv 2010.11918). The adapters stay in the model:
+    This is AdapterDrop (Rücklé et al. 2020, arXiv 2010.11918). The adapters stay in the model:
     ``set_active_adapter(model, name)`` brings them back. Raises ValueError for layers or adapters that there are not.
     """
     blocks = _chosen(blocks_of(model, architecture), list(config_guard.check_layers(layers)))

@@ -1,8 +1,8 @@
-"""AdapterDrop's runs (Rücklé et al. 2021, arXiv 2010.11918): `python data/run_adapterdrop.py` writes adapterdrop.json.
+"""AdapterDrop's runs (Rücklé et al. 2020, arXiv 2010.11918): `python data/run_adapterdrop.py` writes adapterdrop.json.
 
-Adapters in six layers of MiniLM, and the lowest n layers without: only when serving, also when training (specialised),
+Adapters in six blocks of MiniLM, and the lowest n blocks without: only when serving, also when training (specialised),
 or with another n at every training step (robust). One learning rate for all, the one that data/run_experiments.py
-found best for these adapters in three and in four. A run that is already in the file is not run again.
+found best for these adapters with three blocks and with four. A run that is already in the file is not run again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from adapters_lesson import drop_adapters, encode, evaluate, load_task, load_tok
 from adapters_lesson.guards.safe_files import write_atomically
 
 TASK, LAYERS, WIDTH, EPOCHS, LEARNING_RATE = "aspect_sentiment", 6, 16, 4, 3e-3
-DROPPED = range(LAYERS)  # n: the adapters of the highest layer are never dropped
+DROPPED = range(LAYERS)  # n: the adapters of the highest block are never dropped
 ROWS = {"dropped when serving": DROPPED[:1], "robust": DROPPED[:1], "specialised": DROPPED}  # the models to train
 
 
 def drop(model: torch.nn.Module, lowest: int) -> None:
-    """Let the adapters of all layers but the ``lowest`` work."""
+    """Let the adapters of all blocks but the ``lowest`` work."""
     set_active_adapter(model, "default")
     drop_adapters(model, range(lowest))
 
 
 def one_model(seed: int, data: Any, left_out: int = 0, robust: bool = False) -> tuple[torch.nn.Module, float]:
-    """A trained model and its seconds of training; ``left_out`` of the lowest layers never get adapters."""
+    """A trained model and its seconds of training; ``left_out`` of the lowest blocks never get adapters."""
     torch.manual_seed(seed)
     row = adapter(WIDTH, "houlsby") | {"layers": LAYERS}
     row["config"]["layers"] = range(left_out, LAYERS)
@@ -49,7 +49,7 @@ def one_model(seed: int, data: Any, left_out: int = 0, robust: bool = False) -> 
 
 
 def runs_of(label: str, n: int, seed: int, data: Any) -> list[dict[str, Any]]:
-    """Train one model, and test it: a specialised one as it is, any other with every number of layers dropped."""
+    """Train one model, and test it: a specialised one as it is, any other with every number of blocks dropped."""
     special = label == "specialised"
     model, seconds = one_model(seed, data, left_out=n if special else 0, robust=label == "robust")
     runs = []

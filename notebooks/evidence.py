@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from math import hypot, sqrt
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -55,37 +56,47 @@ def _last(value: Any) -> float:
     return value[-1] if isinstance(value, Sequence) else value
 
 
-def difference(one: Values, other: Values) -> tuple[float, float, int]:
-    """Mean of ``one`` − ``other`` over the seeds of both, half the width of its 95 % interval, and how many seeds."""
+def difference(one: Values, other: Values, texts: int = 0) -> tuple[float, float, int]:
+    """Mean of ``one`` − ``other`` over the seeds of both, half the width of its 95 % interval, and how many seeds.
+
+    The interval is about other seeds. With ``texts``, the number of test texts of accuracies in per cent, it counts
+    other texts too: the variance of either accuracy p, p · (1 − p) / texts, is added to that of the seeds. That is too
+    much where both rows find the same texts hard: a bootstrap over both, which needs each text's hit, gives less.
+    """
     both = sorted(one.keys() & other.keys())
-    return *mean_and_interval([one[seed] - other[seed] for seed in both]), len(both)
+    middle, half = mean_and_interval([one[seed] - other[seed] for seed in both])
+    if texts:
+        spread = sum(mean(row[seed] * (100 - row[seed]) for seed in both) for row in (one, other)) / texts
+        half = hypot(half, 1.96 * sqrt(max(0, spread)))
+    return middle, half, len(both)
 
 
-def _verdict(one: Values, other: Values, margin: float, word: str) -> Verdict:
-    middle, half, count = difference(one, other)
+def _verdict(one: Values, other: Values, margin: float, word: str, texts: int) -> Verdict:
+    middle, half, count = difference(one, other, texts)
     rules = {
         "as good": middle - half > -margin,
         "better": middle - half > margin,
         "unclear": middle - half <= margin and middle - half <= -margin <= middle + half,
     }
     is_ = next((w for w in ("better", "as good") if rules[w]), "worse" if middle + half < -margin else "unclear")
-    found = f"{middle:+.2f} ± {half:.2f} points, {count} seeds, margin {margin:g}: {is_}"
+    of = f"{count} seeds" + (f", {texts} texts" if texts else "")
+    found = f"{middle:+.2f} ± {half:.2f} points, {of}, margin {margin:g}: {is_}"
     return Verdict(rules[word] if word != "unclear" else is_ == "unclear", found)
 
 
-def as_good(one: Values, other: Values, margin: float) -> Verdict:
+def as_good(one: Values, other: Values, margin: float, texts: int = 0) -> Verdict:
     """All of the interval of what ``one`` loses against ``other`` is below the margin."""
-    return _verdict(one, other, margin, "as good")
+    return _verdict(one, other, margin, "as good", texts)
 
 
-def better(one: Values, other: Values, margin: float = 0) -> Verdict:
+def better(one: Values, other: Values, margin: float = 0, texts: int = 0) -> Verdict:
     """All of the interval of what ``one`` gains over ``other`` is above the margin."""
-    return _verdict(one, other, margin, "better")
+    return _verdict(one, other, margin, "better", texts)
 
 
-def unclear(one: Values, other: Values, margin: float = 0) -> Verdict:
+def unclear(one: Values, other: Values, margin: float = 0, texts: int = 0) -> Verdict:
     """Neither: these runs cannot tell."""
-    return _verdict(one, other, margin, "unclear")
+    return _verdict(one, other, margin, "unclear", texts)
 
 
 class Outputs:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +149,35 @@ def test_differences_are_those_of_the_same_seed():
     middle, half, count = evidence.difference({0: 1.0, 1: 5.0, 2: 9.0}, {1: 4.0, 2: 7.0, 3: 0.0})
     assert (middle, count) == (1.5, 2)
     assert half == pytest.approx(12.706 * 0.5, rel=1e-3)
+
+
+def test_other_texts_widen_an_interval_that_knew_other_seeds_only():
+    middle, half, count = evidence.difference({0: 50, 1: 50}, {0: 50, 1: 50}, texts=250)
+    assert (middle, count) == (0, 2)
+    assert half == pytest.approx(1.96 * 100 * (2 * 0.25 / 250) ** 0.5)  # 50 % with 250 texts, twice
+    assert evidence.as_good({0: 50, 1: 50}, {0: 50, 1: 50}, 2)
+    assert evidence.unclear({0: 50, 1: 50}, {0: 50, 1: 50}, 2, texts=250)
+    assert evidence.difference({0: 100, 1: 100.00001}, {0: 100, 1: 100.00001}, texts=250)[1] < 1e-3
+
+
+def test_the_bound_for_other_texts_is_above_a_bootstrap_over_seeds_and_texts():
+    rows = evidence.load_results("controls")["rows"]
+    kept = [
+        {run["seed"]: [100 * int(hit) for hit in run["right"]] for run in row["runs"]
+         if run["learning_rate"] == row["learning_rate"]}
+        for row in (rows["Houlsby m=8"], rows["head only"])
+    ]  # fmt: skip
+    one, other = (np.array([hits[seed] for seed in sorted(hits)]) for hits in kept)  # (seeds, texts)
+    chance, apart = np.random.default_rng(0), one - other
+    draws = [
+        apart[chance.integers(0, len(apart), len(apart))][:, chance.integers(0, apart.shape[1], apart.shape[1])].mean()
+        for _ in range(1000)
+    ]
+    means = [{seed: float(np.mean(of)) for seed, of in hits.items()} for hits in kept]
+    middle, half, _ = evidence.difference(*means, texts=apart.shape[1])
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert middle - half < low < high < middle + half
+    assert (high - low) / 2 > 1.96 * apart.mean(0).std() / apart.shape[1] ** 0.5  # more than the texts alone
 
 
 def results(monkeypatch, runs, **entry):

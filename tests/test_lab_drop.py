@@ -43,7 +43,7 @@ def quick(monkeypatch):
     )
 
 
-def test_the_state_of_the_layers_is_the_models():
+def test_the_state_of_the_blocks_is_the_models():
     assert working()[0] == [[True, True]] * 6
     assert working()[4] == [[False, False]] * 4 + [[True, True]] * 2
     assert len(working()) == LAYERS
@@ -69,7 +69,7 @@ def test_the_picture_follows_the_knobs():
     robust = [mean(seeds) for seeds in accuracies()["robust"]]
     assert chosen(explorer.picture) == [f"chosen: n = 2, {robust[2]:.1f} %", f"chosen: n = 2, {work(2, 8):.0f} %"]
     assert (
-        "For 8 tasks on the same text: 34 of 48 passes through a layer, 71 % of the multiply-adds"
+        "For 8 tasks on the same text: 34 of 48 passes through a block, 71 % of the multiply-adds"
         in explorer.picture.alt
     )
     explorer.knobs["dropped"].value = 5
@@ -84,18 +84,18 @@ def test_the_picture_follows_the_knobs():
 
 
 @pytest.mark.parametrize(("dropped", "training", "tasks"), [(1, "robust", 1), (2, "specialised", 3), (5, "robust", 16)])
-def test_layers_without_adapters_are_drawn_once_and_the_others_for_each_task(dropped, training, tasks):
+def test_blocks_without_adapters_are_drawn_once_and_the_others_for_each_task(dropped, training, tasks):
     drawing = draw_drop(dropped, training, tasks).figure
     assert artists.size(drawing) == "0 0 900 440"
-    for layer in range(LAYERS):
-        boxes = artists.shapes(drawing, f"layer {layer}: attention, frozen")
-        adapters = artists.titles(drawing, f"layer {layer}: adapter after")
-        times = 1 if layer < dropped else tasks
+    for block in range(LAYERS):
+        boxes = artists.shapes(drawing, f"block {block}: attention, frozen")
+        adapters = artists.titles(drawing, f"block {block}: adapter after")
+        times = 1 if block < dropped else tasks
         assert len(boxes) == times and len(adapters) == 2 * times
-        assert {title.partition(", ")[2] for title in adapters} == {"left out" if layer < dropped else "works"}
+        assert {title.partition(", ")[2] for title in adapters} == {"left out" if block < dropped else "works"}
         ends = sorted((float(box.get("x")), float(box.get("x")) + float(box.get("width"))) for box in boxes)
         assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))  # side by side
-        assert f"layer {layer}\n{'once' if times == 1 else f'{times} times'}" in artists.texts(drawing)
+        assert f"block {block}\n{'once' if times == 1 else f'{times} times'}" in artists.texts(drawing)
 
 
 def test_measurements_are_shown_where_they_belong():
@@ -122,7 +122,7 @@ def test_the_button_measures_with_the_knobs_as_they_are(quick):
     assert (point.dropped, point.tasks) == (4, 2)
     assert measured_points(explorer.picture) == [f"n = 4: measured {100 * point.together.ratio:.0f} % of the time"]
     assert f"Measured: {100 * point.together.ratio:.0f} % of the time" in explorer.picture.alt
-    assert "measured: bare layers, n: 4; tasks: 2" in explorer.message.value
+    assert "measured: bare blocks, n: 4; tasks: 2" in explorer.message.value
     explorer.knobs["training"].value = "specialised"  # makes no difference to the time
     assert "Measured:" in explorer.picture.alt
     explorer.start().wait(120)
@@ -166,7 +166,7 @@ def test_an_error_of_the_drawing_is_shown(monkeypatch):
     assert "ZeroDivisionError" in explorer.status.value
 
 
-def test_two_layers_may_go_if_two_points_may_be_lost():  # what lesson 09 answers
+def test_two_blocks_may_go_if_two_points_may_be_lost():  # what lesson 09 answers
     means = {label: [mean(seeds) for seeds in by_n] for label, by_n in accuracies().items()}
     best = means["specialised"][0]
     for training in ("robust", "specialised"):

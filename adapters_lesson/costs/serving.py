@@ -46,8 +46,8 @@ def extra_multiply_adds(length: int, config: AdapterConfig | None = None, lora_r
 def shared_work(layers: int, dropped: int, tasks: int, extra: float) -> float:
     """Multiply-adds of ``tasks`` tasks served together, as a share of as many separate passes with all adapters.
 
-    The lowest ``dropped`` layers have no adapters (AdapterDrop: Rücklé et al. 2021, arXiv 2010.11918) and are computed
-    once, the others once for each task. ``extra`` is what adapters add to a layer: ``extra_multiply_adds``.
+    The lowest ``dropped`` blocks have no adapters (AdapterDrop: Rücklé et al. 2020, arXiv 2010.11918) and are computed
+    once, the others once for each task. ``extra`` is what adapters add to a block: ``extra_multiply_adds``.
     """
     return (dropped / (1 + extra) + tasks * (layers - dropped)) / (tasks * layers)
 

@@ -198,7 +198,7 @@ for std, distance in zip(stds[4::2], distances["m = 64"][4::2]):
 # At 0.01, the value of the paper, it is below one per cent of *h*: almost the identity. At 1 it drowns *h*.
 # <!-- claim: out(r"std = 0.01: .* ([\d.]+) %") < 1 and out(r"std = 1.00: .* ([\d.]+) %") > 1000 -->
 # Houlsby et al. tried it in training: standard deviations up to 0.01 do well, larger ones degrade the result.
-# <!-- source: Houlsby et al. 2019, section 3.6 -->
+# <!-- source: Houlsby et al. 2019, section 3.6, not checked -->
 #
 # One can go all the way: set `up_project` to **zero**. Then the update is exactly zero, whatever `down_project` says,
 # and the model with adapters is the model without them, bit for bit. That is this course's default.
@@ -561,6 +561,6 @@ quiz("01")
 #    <!-- rule -->
 #
 # **Sources.** Houlsby et al. 2019, arXiv 1902.00751: the module in section 2.1, the initialisation in 3.6 (the paper
-# says a standard deviation of 0.01, the released code uses 0.001).
+# says a standard deviation of 0.01, the released code uses 0.001; not checked again).
 #
 # **Next.** [02 · A small transformer](02_a_small_transformer.ipynb): what do we put it into?

@@ -527,7 +527,7 @@ for family, model in families.items():
 # ## Does yours learn, and is the base untouched?
 #
 # Now to the aspect task, which lesson 02 could not solve on frozen features, with adapters of width 16 in four
-# layers. What is inserted and frozen is what you wrote: your module (1.1), started your way (1.2), put in by your hooks
+# blocks. What is inserted and frozen is what you wrote: your module (1.1), started your way (1.2), put in by your hooks
 # (3.1), and frozen by your function (3.2). Your two tests (3.3, 3.4) look at it first.
 
 
@@ -655,7 +655,7 @@ print("the base model's bytes:                       ", fingerprint(model) == be
 # ## Do the placements differ?
 #
 # One run proves little. The table holds runs with several seeds, made by the command below it. The learning rate was
-# chosen on the validation split, the accuracy is that on the test split. On four layers adapters of width 16 leave no
+# chosen on the validation split, the accuracy is that on the test split. With four blocks adapters of width 16 leave no
 # room to differ, so the rows of widths and placements are on three.
 # <!-- claim: low(seeds("aspect", "Houlsby m=16, 4 layers")) > 99 -->
 
@@ -714,7 +714,7 @@ print(f"\nHoulsby m=1, 3 layers, seed 0, by learning rate: {rates}")
 # **The pretrained base is what they work with**: in a base of random weights the same adapters do worse than the head
 # alone on the pretrained one.
 # <!-- claim: better(seeds("aspect", "head only, 4 layers"), seeds("aspect", "Houlsby m=16, 4 layers, random base"), 1) -->
-# **Width and places, on three layers**: with *m* = 1 the seeds lie so far apart that its verdict is unclear.
+# **Width and places, with three blocks**: with *m* = 1 the seeds lie so far apart that its verdict is unclear.
 # <!-- claim: unclear(seeds("aspect", "Houlsby m=16, 3 layers"), seeds("aspect", "Houlsby m=1, 3 layers"), 1) -->
 # <!-- claim: high(seeds("aspect", "Houlsby m=1, 3 layers")) - low(seeds("aspect", "Houlsby m=1, 3 layers")) > 5 -->
 # And see what the learning rate does to it: at 0.003 the first seed ends below 80 %, at 0.01 above 95 %.

@@ -119,7 +119,7 @@ assert tuple(bytes_on_disk(5, 100, 0, 6)) == (2120, 520), "five heads: 2,120 byt
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Does it hold? An `AdapterBank` is one base model, here the lower three layers of MiniLM, <!-- rule --> to which tasks
+# Does it hold? An `AdapterBank` is one base model, here the lower three blocks of MiniLM, <!-- rule --> to which tasks
 # are added by name, each with adapters and a head. This one gets eight, not trained, for their size does not depend on
 # that. All goes into files, <!-- rule --> and your formula (8.1, with your count of 1.3) is held against the tensors in
 # memory and these files.
@@ -289,7 +289,7 @@ for saved in list_adapters(folder / "saved"):
     print(f"{name:10} loaded, its answers are the same, bit for bit: {same}")
 
 # %% [markdown]
-# And now what must not work. A base model in which one weight of 17 million was changed, one of two layers, a name that
+# And now what must not work. A base model in which one weight of 17 million was changed, one of two blocks, a name that
 # leads out of the folder, settings changed by hand, a file without its last bytes: what does each message say?
 
 # %%
@@ -609,7 +609,7 @@ mine.run(serve, "8.2", "8.3")
 
 # %% [markdown]
 # The bank's own mixed batch, `bank(ids, mask, names)`, sorts the rows once, before the first layer. Then each adapter takes
-# a slice of the batch, and nothing has to be gathered and put back layer after layer.
+# a slice of the batch, and nothing has to be gathered and put back block after block.
 #
 # When is one pass quicker than one for each task? This was measured beforehand, on the whole MiniLM.
 

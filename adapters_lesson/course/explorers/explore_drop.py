@@ -1,4 +1,4 @@
-"""The AdapterDrop explorer: how far tasks share the lower layers, what that costs in accuracy and saves in work."""
+"""The AdapterDrop explorer: how far tasks share the lower blocks, what that costs in accuracy and saves in work."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -22,16 +22,16 @@ from .slider import Slider
 
 LAYERS, BOTTLENECK_DIM, LENGTH = 6, 16, 64  # the committed runs'; one text of 64 words is served
 DASHES = {"specialised": "none", "robust": "7 4", "dropped when serving": "2 3"}  # of each training's line
-_LEFT, _RIGHT = 76.0, 400.0  # where the drawn layers begin and end
+_LEFT, _RIGHT = 76.0, 400.0  # where the drawn blocks begin and end
 
 
 def drop_explorer() -> Explorer:
     """Knobs over ``draw_drop``, and a button that measures."""
     return Explorer(
-        "AdapterDrop: what the lowest layers without adapters cost and save",
+        "AdapterDrop: what the lowest blocks without adapters cost and save",
         draw_drop,
         {
-            "dropped": Slider("bare layers, n", 2, range(LAYERS)),
+            "dropped": Slider("bare blocks, n", 2, range(LAYERS)),
             "training": choice("training", "robust", DASHES),
             "tasks": Slider("tasks", 8, (1, 2, 3, 4, 6, 8, 12, 16)),
         },
@@ -41,12 +41,12 @@ def drop_explorer() -> Explorer:
 
 
 def draw_drop(dropped: int, training: str, tasks: int, measured: Sequence[Served] = ()) -> Picture:
-    """The layers as they are served, beside accuracy and work, and what was ``measured`` with as many tasks."""
+    """The blocks as they are served, beside accuracy and work, and what was ``measured`` with as many tasks."""
     here = {point.dropped: point for point in measured if point.tasks == tasks}
     works, seeds = [work(n, tasks) for n in range(LAYERS)], accuracies()[training][dropped]
     passes, right = dropped + tasks * (LAYERS - dropped), f"{mean(seeds):.1f} %"
     on, x = Drawing(WIDTH, 440), Scale(-0.4, LAYERS - 0.6, 500, 890)
-    _draw_layers(on, working()[dropped], tasks)
+    _draw_blocks(on, working()[dropped], tasks)
 
     def chart(y: Scale, title: str, percents: Sequence[int], xlabel: str = "") -> None:
         on.text(470, y.end - 22, title, 15)
@@ -67,7 +67,7 @@ def draw_drop(dropped: int, training: str, tasks: int, measured: Sequence[Served
     on.circle(x(dropped), y(mean(seeds)), 9, "wire", f"chosen: n = {dropped}, {right}")
     y = Scale(0, 118, 395, 255)
     title = f"Work: {works[dropped]:.0f} % of {f'{tasks} passes' if tasks > 1 else 'one pass'} with all adapters"
-    chart(y, title, (0, 25, 50, 75, 100), "lowest layers without adapters, n")
+    chart(y, title, (0, 25, 50, 75, 100), "lowest blocks without adapters, n")
     on.line([(x(n), y(value)) for n, value in enumerate(works)], "dashed", "multiply-adds")
     for n, point in here.items():
         share, look = 100 * point.together.ratio, f"stroke: {COLOURS['adapter']}; stroke-width: 2.4"
@@ -87,7 +87,7 @@ def draw_drop(dropped: int, training: str, tasks: int, measured: Sequence[Served
         on,
         f"n = {dropped}, {training}: test accuracy {right} ({min(seeds):.1f} to {max(seeds):.1f}, "
         f"{len(seeds)} seeds). For {'one task' if tasks == 1 else f'{tasks} tasks'} on the same text: {passes} of "
-        f"{tasks * LAYERS} passes through a layer, {works[dropped]:.0f} % of the multiply-adds. {told}",
+        f"{tasks * LAYERS} passes through a block, {works[dropped]:.0f} % of the multiply-adds. {told}",
     )
 
 
@@ -108,7 +108,7 @@ def work(dropped: int, tasks: int) -> float:
 
 @cache
 def working() -> list[list[list[bool]]]:
-    """By n and layer, whether the layer's adapters work when the lowest n layers' do not: read off a real model."""
+    """By n and block, whether the block's adapters work when the lowest n blocks' do not: read off a real model."""
     model, by_n = SmallTransformer.from_minilm(LAYERS), []
     with torch.random.fork_rng(devices=[]):  # the learner's own random numbers stay as they were
         insert_adapters(model, AdapterConfig(BOTTLENECK_DIM))
@@ -118,21 +118,21 @@ def working() -> list[list[list[bool]]]:
     return by_n
 
 
-def _draw_layers(on: Drawing, layers: Sequence[Sequence[bool]], tasks: int) -> None:
+def _draw_blocks(on: Drawing, blocks: Sequence[Sequence[bool]], tasks: int) -> None:
     """From the bottom up: attention, its adapter, FFN, its adapter; once if none works, otherwise for each task."""
-    step, high = (_RIGHT - _LEFT) / tasks, 350 / len(layers)
+    step, high = (_RIGHT - _LEFT) / tasks, 350 / len(blocks)
     gap = 0.16 * step if tasks > 1 else 0.0
     branches = [(_LEFT + i * step + gap / 2, step - gap) for i in range(tasks)]
-    for i, adapters in enumerate(layers):
+    for i, adapters in enumerate(blocks):
         bottom = 390 - i * high
         columns = branches if any(adapters) else [(_LEFT, _RIGHT - _LEFT)]
         times = "once" if len(columns) == 1 else f"{len(columns)} times"
-        on.text(_LEFT - 8, bottom - 0.35 * high, f"layer {i}\n{times}", 12, "end")
+        on.text(_LEFT - 8, bottom - 0.35 * high, f"block {i}\n{times}", 12, "end")
         for x, width in columns:
             on.line([(x + width / 2, bottom + (0.27 if i else 0.2) * high), (x + width / 2, bottom)])
             for works, y, part in zip(adapters, (0.0, 0.37), ("attention", "FFN"), strict=True):
-                on.box(x, bottom - (y + 0.24) * high, width, 0.24 * high, "frozen", f"layer {i}: {part}, frozen")
-                title = f"layer {i}: adapter after {part}, {'works' if works else 'left out'}"
+                on.box(x, bottom - (y + 0.24) * high, width, 0.24 * high, "frozen", f"block {i}: {part}, frozen")
+                title = f"block {i}: adapter after {part}, {'works' if works else 'left out'}"
                 on.box(x, bottom - (y + 0.35) * high, width, 0.1 * high, "bar" if works else "off", title)
     on.box(_LEFT, 400, _RIGHT - _LEFT, 24, "frozen")
     on.text((_LEFT + _RIGHT) / 2, 412, "one text: its embeddings", 13, "middle")

@@ -18,7 +18,7 @@ from .slider import Slider
 
 Pair = tuple[float, float]  # batch and length, or what is true of LoRA and of adapters
 Points = Iterable[Overhead]
-_SIDE = {"lora": 0.07, "adapter": -0.07}  # how far the two stand apart, in powers of two
+_SIDE = {"lora": 0.1, "adapter": -0.1}  # how far the two stand apart, in powers of two
 _GREY = "#A6A6A6"
 
 
@@ -121,4 +121,4 @@ def overhead_by_size(
 
 def _across(batch: float, length: float) -> float:
     """Where a size stands: at its words, in powers of two; with as many words, smaller batches come first."""
-    return log2(batch * length) + 0.08 * log2(batch)
+    return log2(batch * length) + 0.14 * log2(batch)

@@ -148,7 +148,7 @@ def routing(batch: MixedBatch) -> Drawing:
     for i in range(len(batch.places)):
         for start, label in ((0.04, "att."), (0.52, "FFN")):
             x = _BASE + (i + start) * width
-            on.box(x, top, 0.3 * width, bottom - top, "frozen", f"block {i + 1}, {label}: frozen")
+            on.box(x, top, 0.3 * width, bottom - top, "frozen", f"block {i}, {label}: frozen")
             on.text(x + 0.15 * width, bottom + 10, label if width > 50 else "", 12, "middle")
     on.text(_BASE + _BASE_WIDTH / 2, top - 10, f"blocks: {len(batch.places)}", 12, "middle")
     for i, (text, answer, y) in enumerate(zip(batch.texts, batch.answers, heights, strict=True), 1):
@@ -194,7 +194,7 @@ def _draw_task(on: Drawing, batch: MixedBatch, name: str | None, top: float, hei
     for i, block in enumerate(batch.places):
         for place in block.get(name or "", ()):
             start, share = _STANDS[place]
-            title = f"{name}: its adapter in block {i + 1}, {place}"
+            title = f"{name}: its adapter in block {i}, {place}"
             on.box(_BASE + (i + start) * width, top, share * width, height, f"fill: {colour}; stroke: white", title)
     edge = f"stroke: {colour}; stroke-width: 2.4; stroke-dasharray: {dashes}"
     on.box(_HEADS, top, _HEAD_WIDTH, height, f"{LOOKS['paper']}; {edge}", round=7)

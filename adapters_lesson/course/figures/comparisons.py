@@ -40,10 +40,8 @@ def curves_over_seeds(runs: Mapping[str, Sequence[Run]], methods: Mapping[str, s
         last = _band(right, 1, accuracies, colour, marker=marker)
         if accuracies[0]:  # none of a run that was stopped in its first epoch
             ends.append((label, len(accuracies[0]), last, colour))
-    # Of the means: a wide band may leave the picture.
-    highest = max(max(line.get_ydata(), default=0) for line in left.lines)
     epochs = max((epoch for _, epoch, _, _ in ends), default=1)
-    left.set(title="Training loss", xlabel="step", ylim=(0, 1.25 * highest))
+    left.set(title="Training loss (logarithmic)", xlabel="step", yscale="log")
     right.set(title="Validation accuracy", xlabel="epoch", ylabel="%", ylim=(45, 103), xticks=range(1, epochs + 1))
     right.set_xlim(0.8, epochs + 1.6)
     label_ends(right, ends)
@@ -54,14 +52,15 @@ def curves_over_seeds(runs: Mapping[str, Sequence[Run]], methods: Mapping[str, s
 def pareto(series: Sequence[tuple[str, str, Sequence[tuple[str, int, Sequence[float]]]]]) -> Figure:
     """Test accuracy against trainable parameters; a grey band joins what no cheaper method beats.
 
-    A series is joined, the second with hollow marks: label, method, points of label, parameters, accuracies in [0, 1].
+    A series is joined, the second hollow, the third half so: label, method, points of label, parameters, accuracies.
     """
     figure, axes = new_figure(11, 5.6)
     points = []
     for i, (label, method, members) in enumerate(series):
         style = STYLES[i % len(STYLES)] if len(members) > 1 else "none"
         rows = [(parameters, accuracies) for _, parameters, accuracies in members]
-        means = with_spread(axes, rows, method, ls=style, label=label, mfc="white" if i == 1 else COLOURS[method])
+        look = {"mfc": "white" if i == 1 else COLOURS[method], "mfcalt": "white", "ls": style, "label": label}
+        means = with_spread(axes, rows, method, fillstyle="bottom" if i == 2 and len(members) > 1 else "full", **look)
         offset, side, edge = ((0, 9), "center", "bottom") if i == 0 else ((7, -6), "left", "top")
         for (text, parameters, accuracies), value in zip(members, means, strict=True):
             points.append((parameters, value))

@@ -30,8 +30,8 @@ def learning_curves(histories: Mapping[str, History], methods: Mapping[str, str]
         if steps:
             beside(right, label, (steps[-1], accuracy[-1]))
     left.set(title="Training loss (mean of 10 steps)", xlabel="step", ylim=(0, None))
-    right.set(title="Validation accuracy", xlabel="step", ylabel="%")
-    right.margins(x=0.35)
+    right.set(title="Validation accuracy", xlabel="step", ylabel="%", xmargin=0.35)
+    right.set_ylim(min(right.get_ylim()[0], right.get_ylim()[1] - 20))  # a point more looks like what it is
     left.legend()
     return figure
 
@@ -40,8 +40,8 @@ def learning_curves(histories: Mapping[str, History], methods: Mapping[str, str]
 def accuracy_against_parameters(rows: Sequence[tuple[str, str, int, Sequence[float]]]) -> Figure:
     """Test accuracy against trainable parameters; ``rows`` are label, method, parameters, and accuracies of seeds."""
     figure, axes = new_figure(9.5, 4.8)
-    below_right, below_left, above_left = (9, -8), (-9, -8), (-9, 8)  # so neighbours' labels keep apart
-    corners = cycle((below_right, below_left, above_left, below_right, above_left, below_right, above_left))
+    below_right, below_left, above_left, above_right = (9, -8), (-9, -8), (-9, 8), (9, 8)  # so that labels keep apart
+    corners = cycle((below_right, below_left, above_left, below_right, above_right, below_right, above_right))
     ordered = sorted(rows, key=lambda row: row[2])
     for (label, method, parameters, accuracies), (right, up) in zip(ordered, corners, strict=False):
         (mean,) = with_spread(axes, [(parameters, accuracies)], method)
@@ -49,7 +49,7 @@ def accuracy_against_parameters(rows: Sequence[tuple[str, str, int, Sequence[flo
         beside(axes, label, (parameters, mean), (right, up), color=COLOURS[method], ha=side, va=edge)
     axes.set(xscale="log", xlabel="trainable parameters", ylabel="test accuracy, %")
     axes.set_title("Accuracy against what is trained (bars: lowest to highest seed)")
-    axes.margins(x=0.18, y=0.15)
+    axes.margins(x=0.24, y=0.15)
     return figure
 
 
@@ -59,12 +59,11 @@ def distance_from_identity(stds: Sequence[float], distances: Mapping[str, Sequen
     figure, axes = new_figure(8, 4)
     for i, (label, values) in enumerate(distances.items()):
         axes.plot(stds, [100 * v for v in values], marker="os^D"[i % 4], ls=STYLES[i % 3], color=COLOURS["adapter"])
-        beside(axes, label, (stds[-1], 100 * values[-1]))
+        beside(axes, label, (stds[-1], 100 * values[-1]), (8, 12 * (i - (len(distances) - 1) / 2)))
     axes.axhline(100, color=INK, lw=1)
     beside(axes, "as long as the hidden state itself", (stds[0], 100), (0, 5), va="baseline")
     axes.set(xscale="log", yscale="log", xlabel="standard deviation of both weights", ylabel="% of |h|")
-    axes.set_title("Length of a new adapter's update")
-    axes.margins(x=0.2)
+    axes.set(title="Length of a new adapter's update", xmargin=0.2)
     return figure
 
 
@@ -120,7 +119,7 @@ def attention_maps(tokens: Sequence[str], maps: Mapping[str, torch.Tensor]) -> F
 @course_style
 def layer_probes(accuracies: Mapping[str, Sequence[float]], chance: float) -> Figure:
     """Accuracy of a linear probe on the mean hidden state after the embeddings, and after each block."""
-    figure, axes = new_figure(9.5, 4.2)
+    figure, axes = new_figure(10.5, 4.2)
     blocks = len(next(iter(accuracies.values()))) - 1
     ends = [("guessing", blocks, 100 * chance, INK)]
     for (label, values), colour, marker in zip(accuracies.items(), PALETTE, "os^D", strict=False):

@@ -91,13 +91,13 @@ def sweep_figure(runs: Sequence[Run], x: str, own: Sequence[Run] = ()) -> Figure
     figure, axes = new_figure(7.5, 3.4)
     styles = run_styles(runs, x)
     _against(axes, runs, styles, x)
-    axes.set_title("")
+    axes.set_title("A mark for each run; dashed: means over the seeds", fontsize=12)
     groups = {styles[run.settings]: _others(run, x) for run in runs}
     if len(groups) > 1:
         varying = [name for name in KNOBS if len({getattr(group, name) for group in groups.values()}) > 1]
         for style, group in groups.items():
             label = ", ".join(f"{name} {getattr(group, name)}" for name in varying)
-            axes.plot([], [], color=style.colour, marker=style.marker, ls=style.line, label=label)
+            axes.plot([], [], color=style.colour, marker=style.marker, ls="none", label=label)
         axes.legend(loc="lower right")
     for run in own:
         axes.plot(value_of(run, x), 100 * run.accuracy, marker="o", markersize=14, mfc="none", mec=INK, mew=2)
@@ -120,10 +120,12 @@ def _against(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style], x: 
         axes.set_xlim(-0.5, len(words) - 0.5)
         axes.tick_params("x", rotation=0 if len(words) < 4 else 20)
     groups: dict[Settings | None, dict[float, dict[int, float]]] = {}  # by other settings, value and seed
+    order = list(dict.fromkeys(_others(run, x) for run in runs))  # later marks are smaller: none hides another
     for run, value in zip(runs, values, strict=True):
         style, height = styles[run.settings], 100 * run.accuracy
         face = "none" if run.history.stopped else style.colour
-        axes.plot(value, height, color=style.colour, marker=style.marker, markersize=8, alpha=0.85, mfc=face)
+        size = max(5, 10 - 3 * order.index(_others(run, x)))
+        axes.plot(value, height, color=style.colour, marker=style.marker, markersize=size, alpha=0.85, mfc=face)
         if not run.history.stopped:
             groups.setdefault(_others(run, x), {}).setdefault(value, {})[run.settings.seed] = height
     for group in groups.values():
