@@ -26,7 +26,7 @@ class Microscope(anywidget.AnyWidget):
     """How far each adapter pushes each token, while it learns and afterwards; a click switches a push off.
 
     Args:
-        model: as for ``Lens``; of an ``AdapterBank`` the task that is switched on, beside it the others.
+        model: as for ``Lens``; of an ``AdapterBank`` the task that is switched on, or the first; beside it the others.
         tokenizer: as transformers' tokenizers.
         text: the sentence at first; with "aspect: sentence" the aspect has a field of its own.
         beside: other models by name, a control or another seed, to stand beside it.
@@ -58,9 +58,8 @@ class Microscope(anywidget.AnyWidget):
     ) -> None:
         self.tokenizer, self.every, self._scheduled, self._step = tokenizer, every, False, 0
         names: Any = getattr(model, "labels", ())  # a bank has them by task
-        tasks = [task for task in names if task != getattr(model, "active", None)] if isinstance(names, dict) else []
-        self.lenses = {"": Lens(model, getattr(model, "active", None), base)}
-        self.lenses |= {task: Lens(model, task) for task in tasks}
+        first, *tasks = sorted(names, key=lambda task: task != model.active) if isinstance(names, dict) else [None]
+        self.lenses = {"": Lens(model, first, base)} | {task: Lens(model, task) for task in tasks}
         self.lenses |= {name: Lens(one, None, base) for name, one in (beside or {}).items()}
         super().__init__(text=text, other=text, unit_row=len(self.lenses[""].spots) - 1)
         self.about = {
