@@ -413,6 +413,25 @@ def test_methods_without_adapters_are_compared_with_their_base(tokenizer, method
     assert min(map(max, microscope.now["push"])) > 0
 
 
+def test_of_a_bank_every_task_can_stand_beside(tokenizer):
+    bank = AdapterBank(SmallTransformer.from_minilm(1)).eval()
+    for task, placement in (("a", "houlsby"), ("b", "parallel")):
+        bank.add(task, AdapterConfig(3, placement=placement, init="houlsby", init_std=0.2), ["no", "yes", task])
+    bank.switch(None)
+    bank(IDS, MASK, ["a"]), bank(IDS, MASK, ["b"])  # each slot notes that a pass came by
+    before = state(bank)
+    microscope = Microscope(bank, tokenizer, SENTENCE)
+    assert {name: (len(one["rows"]), one["labels"][2]) for name, one in microscope.about.items()} == {
+        "": (2, "a"),
+        "b": (1, "b"),
+    }
+    assert microscope.about["b"]["rows"][0]["mark"] == -1
+    microscope.beside = "b"
+    assert len(microscope.side["push"]) == 1
+    assert bank.active is None
+    assert same(before, state(bank))
+
+
 def test_the_code_and_the_place_of_each_row_are_said(minilm, tokenizer):
     row = Microscope(minilm, tokenizer, SENTENCE).about[""]["rows"][0]
     assert row["code"] == "update = self.up_project(self.activation(self.down_project(x)))"

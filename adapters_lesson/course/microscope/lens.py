@@ -65,7 +65,8 @@ class Lens:
         """The adapters that work now, or the task's, from the bottom up."""
         for number, block in enumerate(self.blocks):
             for slot in slots_of(block):
-                if (name := self.task or slot.active) in slot and not isinstance(slot, NormSlot):
+                name = self.task or slot.active
+                if name is not None and name in slot and not isinstance(slot, NormSlot):
                     sites = PLACEMENTS[slot.configs[name].placement].sites[self.at.norm]
                     hosts = ((getattr(s.find_host(block, self.at), s.slot.attribute, None), s) for s in sites)
                     site = next(site for there, site in hosts if there is slot)

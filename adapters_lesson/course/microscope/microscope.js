@@ -2,7 +2,7 @@
 // `render` is anywidget's; `mount(element, data)` shows what `Microscope.baked()` returned, without a kernel.
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDE = 900, LEFT = 146, ROW = 27, TOKENS = 66; // of a map, its row labels, a row, and the tokens below
+const WIDE = 900, LEFT = 146, ROW = 30, TOKENS = 62; // of a map, its row labels, a row, and the tokens below
 const MEASURES = {
   push: { label: "push", title: "|update| / |stream|: how much it changes what flows on", legend: "numbers: % of the stream", show: v => `${Math.round(100 * v)}`, say: v => `${(100 * v).toFixed(v < 0.095 ? 1 : 0)} % of the stream` },
   turn: { label: "turn", title: "the angle between the stream with the update and without it", legend: "numbers: angle to the stream", show: v => `${Math.round(v)}°`, say: v => `turned by ${v.toFixed(1)}°` },
@@ -26,7 +26,7 @@ const STYLE = `
 .mic :focus-visible { outline: 2px solid var(--ink2); outline-offset: 1px; } .mic g[tabindex] { outline: none; cursor: pointer; }
 .mic g:focus-visible > .edge { stroke: var(--ink2); stroke-width: 3; } .mic .picked > .edge { stroke: currentColor; stroke-width: 2; }
 .mic .lit text { font-weight: 700; opacity: 1; } .mic text { fill: currentColor; font-size: 13px; } .mic .head text { opacity: .85; } .mic .cell text { font-size: 11px; pointer-events: none; }
-.mic .edge { stroke: transparent; } .mic .dot, .mic .bar i { transition: fill-opacity .12s, width .12s; }
+.mic .wide { overflow-x: auto; overflow-y: hidden; padding: 3px 0; } .mic .wide svg { min-width: 760px; } .mic .edge { stroke: transparent; } .mic .dot, .mic .bar i { transition: fill-opacity .12s, width .12s; }
 .mic .answers { display: grid; grid-template-columns: max-content minmax(120px, 1fr) 140px; gap: 4px 12px; align-items: center; max-width: 640px; margin: 8px 0; font-variant-numeric: tabular-nums; }
 .mic .bar { position: relative; height: 18px; border-radius: 5px; background: color-mix(in srgb, currentColor 12%, transparent); }
 .mic .bar i { position: absolute; inset: 0 auto 0 0; border-radius: 5px; background: var(--ink); } .mic .bar b { position: absolute; top: -3px; bottom: -3px; width: 3px; background: var(--ink2); }
@@ -105,13 +105,13 @@ class Grid {
       const y = (P - 1 - r) * ROW, line = make(this.svg, "g", { role: "row" });
       this.heads.row[r] = head(line, r, -1, "rowheader", `${rows[r]}: switch the row`, g => {
         make(g, "rect", { class: "edge", x: 0, y: y + 1, width: LEFT - 8, height: ROW - 3, rx: 5, fill: "transparent" });
-        make(g, "text", { x: LEFT - 16, y: y + 18, "text-anchor": "end" }, rows[r]);
+        make(g, "text", { x: LEFT - 16, y: y + 20, "text-anchor": "end" }, rows[r]);
       });
       this.cells[r] = tokens.map((_, t) => {
         const g = make(line, "g", { class: "cell", tabindex: -1, role: "gridcell" }), box = { x: LEFT + t * step, y: y + 1, width: step - 3, height: ROW - 3, rx: 5 };
         const dot = make(g, "rect", { ...box, class: "dot" }), hatch = make(g, "rect", { ...box, fill: `url(#${this.id})` });
         make(g, "rect", { ...box, class: "edge", fill: "transparent" });
-        const text = make(g, "text", { x: LEFT + (t + 0.5) * step - 1.5, y: y + 17, "text-anchor": "middle" });
+        const text = make(g, "text", { x: LEFT + (t + 0.5) * step - 1.5, y: y + 18.5, "text-anchor": "middle" });
         this.listen(g, r, t, fixed);
         return { g, dot, text, hatch };
       });
@@ -259,11 +259,11 @@ function render({ model, el }) {
   const second = sentence("other", "Beside it, ask");
 
   const answers = make(el, "div", { class: "answers" });
-  const main = new Grid(make(el, "div"), {
+  const main = new Grid(make(el, "div", { class: "wide" }), {
     pick: (r, t) => { if (state.measure !== "units") { state.picked = [r, t]; details(); } },
     click: (r, t, only) => toggle(r, t, only),
   });
-  const sideTitle = make(el, "div", { class: "line" }), sideHolder = make(el, "div"), side = new Grid(sideHolder, { pick: () => {}, click: () => {} });
+  const sideTitle = make(el, "div", { class: "line" }), sideHolder = make(el, "div", { class: "wide" }), side = new Grid(sideHolder, { pick: () => {}, click: () => {} });
   const tools = make(el, "div", { class: "line" });
   const film = make(tools, "span", { class: "line long", style: "margin: 0" });
   const play = make(film, "button", { type: "button", "aria-label": "play the training" }, "▶"), slider = make(film, "input", { type: "range", min: 0, "aria-label": "training step" }), at = make(film, "span");
@@ -279,7 +279,7 @@ function render({ model, el }) {
   const only = make(tools, "button", { type: "button", title: "switch off all others (Shift+Enter in the map)" }, "only this push"), all = make(tools, "button", { type: "button" }, "all on again");
   only.addEventListener("click", () => state.picked && toggle(...state.picked, true));
   all.addEventListener("click", () => ask([]));
-  const panel = make(el, "div", { class: "details" }), words = make(panel, "div"), sketch = make(panel, "svg", { role: "img" }), code = make(panel, "div"), status = make(panel, "div", { role: "status", style: "margin-top: 6px" }), error = make(panel, "div", { class: "error", role: "alert" });
+  const panel = make(el, "div", { class: "details" }), words = make(panel, "div"), sketch = make(make(panel, "div", { class: "wide", tabindex: 0, role: "region", "aria-label": "where it sits, and its formula" }), "svg", { role: "img" }), code = make(panel, "div"), status = make(panel, "div", { role: "status", style: "margin-top: 6px" }), error = make(panel, "div", { class: "error", role: "alert" });
 
   const rows = () => model.get("about")[""].rows;
   /** The frame that is shown: a recorded step, or the model as it is. */
@@ -326,6 +326,9 @@ function render({ model, el }) {
   }
 
   function paintAnswers(shown, labels) {
+    const key = JSON.stringify([shown.before, shown.after, shown.off.length, labels]);
+    if (answers.dataset.key === key) return;
+    answers.dataset.key = key;
     const order = shown.before.map((_, i) => i).sort((a, b) => shown.before[b] - shown.before[a]).slice(0, 4).sort((a, b) => a - b);
     answers.replaceChildren();
     const percent = v => `${(100 * v).toFixed(1)} %`;

@@ -1,6 +1,7 @@
 """The widget: frames of numbers that ``microscope.js`` draws, and what clicks and typing ask of the model."""
 
 import asyncio
+import contextlib
 import inspect
 import math
 from collections.abc import Mapping
@@ -39,10 +40,10 @@ class Microscope(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_suffix(".js")
     about = Dict().tag(sync=True)  # what stands still, for each model by its name; "" is the first
-    frames = List().tag(sync=True)  # the recorded steps
+    frames: Any = List().tag(sync=True)  # the recorded steps
     now, side = Dict().tag(sync=True), Dict().tag(sync=True)  # the model as it is, and what stands beside it
     text, other, beside, error = (Unicode().tag(sync=True) for _ in range(4))
-    off = List().tag(sync=True)  # [row, token] of the pushes that are switched off
+    off: Any = List().tag(sync=True)  # [row, token] of the pushes that are switched off
     unit_row = Int().tag(sync=True)  # the row whose bottleneck is shown
 
     def __init__(
@@ -58,8 +59,8 @@ class Microscope(anywidget.AnyWidget):
     ) -> None:
         self.tokenizer, self.every, self._scheduled, self._step = tokenizer, every, False, 0
         names: Any = getattr(model, "labels", ())  # a bank has them by task
-        first, *tasks = sorted(names, key=lambda task: task != model.active) if isinstance(names, dict) else [None]
-        self.lenses = {"": Lens(model, first, base)} | {task: Lens(model, task) for task in tasks}
+        tasks: Any = sorted(names, key=lambda task: task != model.active) if isinstance(names, dict) else [None]
+        self.lenses = {"": Lens(model, tasks[0], base)} | {task: Lens(model, task) for task in tasks[1:]}
         self.lenses |= {name: Lens(one, None, base) for name, one in (beside or {}).items()}
         super().__init__(text=text, other=text, unit_row=len(self.lenses[""].spots) - 1)
         self.about = {
@@ -92,7 +93,8 @@ class Microscope(anywidget.AnyWidget):
     def baked(self) -> dict[str, Any]:
         """All that ``microscope.js`` needs to show this without a kernel, with the answers to single clicks."""
         rows, tokens = len(self.now["push"]), len(self.now["tokens"])
-        off = {"all": (slice(None), slice(None))} | {f"row {r}": (r, slice(None)) for r in range(rows)}
+        off: dict[str, Any] = {"all": (slice(None), slice(None))}
+        off |= {f"row {r}": (r, slice(None)) for r in range(rows)}
         off |= {f"column {t}": (slice(None), t) for t in range(tokens)}
         off |= {f"cell {r} {t}": (r, t) for r in range(rows) for t in range(tokens)}
         keep = torch.ones(len(off), rows, tokens, dtype=torch.bool)
@@ -100,7 +102,7 @@ class Microscope(anywidget.AnyWidget):
             variant[place] = False
         keys = [*off, *(key.replace("cell", "only") for key in off if "cell" in key)]
         keep = torch.cat([keep, ~keep[-rows * tokens :]])
-        seen = self.lenses[""].look(*self._encoded(self.text).values(), keep)
+        seen = self.lenses[""].look(**self._encoded(self.text), keep=keep)
         answers = dict(zip(keys, _numbers(seen.probabilities), strict=True))
         return {key: getattr(self, key) for key in ("about", "frames", "now", "text", "unit_row")} | {
             "answers": answers
@@ -128,7 +130,7 @@ class Microscope(anywidget.AnyWidget):
         keep = torch.ones(1 + bool(off), rows, len(tokens), dtype=torch.bool)
         for place in off:
             keep[(-1, *place)] = False
-        seen = lens.look(*batch.values(), keep)
+        seen = lens.look(**batch, keep=keep)
         shown = {"push": seen.push, "turn": seen.turn, **seen.norms}
         numbers = {key: _numbers(values[-1]) for key, values in shown.items()}
         before, after = _numbers(seen.probabilities[[0, -1]])
@@ -138,7 +140,7 @@ class Microscope(anywidget.AnyWidget):
             f"The largest {what} is that of {where} on “{tokens[top % len(tokens)]}”: {100 * seen.push[0].max():.0f} % "
             f"of the stream. The answer with everything on: {about['labels'][best]}, {100 * max(before):.1f} %."
         )
-        units = None if seen.units[row] is None else _numbers(seen.units[row][-1].T)
+        units = _numbers(one[-1].T) if (one := seen.units[row]) is not None else None
         frame = {"step": self._step, "text": text, "tokens": tokens, "norms": numbers, "units": units, "unit_row": row}
         return frame | {"push": numbers.pop("push"), "turn": numbers.pop("turn"), "off": off, "before": before,
                         "after": after, "words": words}  # fmt: skip
@@ -174,6 +176,8 @@ def _short(value: Any) -> Any:
 
 
 def _line(module: Any) -> str:
-    """The line of a module's own code that uses most of its parts."""
-    source = "" if module is None else inspect.getsource(getattr(type(module), "update", type(module).forward))
-    return max(source.split("\n"), key=lambda line: line.count("self.")).strip()
+    """The line of a module's own code that uses most of its parts; "" where nobody knows its source."""
+    with contextlib.suppress(OSError, TypeError):
+        source = inspect.getsource(getattr(type(module), "update", type(module).forward)) if module else ""
+        return max(source.split("\n"), key=lambda line: line.count("self.")).strip()
+    return ""

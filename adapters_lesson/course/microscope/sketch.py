@@ -4,13 +4,21 @@ from typing import Any
 
 from adapters_lesson.course.figures.diagrams import Part, wiring_of
 from adapters_lesson.course.figures.svg import WIDTH, Drawing
+from adapters_lesson.slots import slots_of
 
 from .lens import Lens, Spot
 
 
 def sketch_of(lens: Lens, spot: Spot) -> dict[str, Any]:
     """The parts of the block from left to right, its skips, what stands beside, and which of them ``spot`` is."""
-    wires = wiring_of(lens.model, spot.block)
+    slots, task = {slot: slot.active for slot in slots_of(lens.blocks[spot.block])}, str(lens.task)
+    try:
+        for slot in slots if lens.task else ():  # the wiring is that of what works now
+            slot.active = task if task in slot else None
+        wires = wiring_of(lens.model, spot.block)
+    finally:
+        for slot, active in slots.items():
+            slot.active = active
     own = [s for s in lens.spots if s.block == spot.block]
     for one in (one for one in own if one.module is not None and not one.in_slot):
         at = next(i for i, part in enumerate(wires.parts) if part.label == one.site) + 1
@@ -37,7 +45,9 @@ def map_of_pushes(frame: dict[str, Any], about: dict[str, Any]) -> Drawing:
             look = f"fill: #0072B2; fill-opacity: {0.04 + 0.96 * (value / most) ** 0.5:.2f}"
             on.box(150 + t * step, y, step - 3, 25, look, f"{tokens[t]}, {row['label']}: {100 * value:.0f} %", round=4)
     for t, token in enumerate(tokens):
-        on.text(150 + (t + 0.5) * step, 52 + 28 * len(rows), token, min(13, 1.7 * step / max(len(token), 1)), "middle")
+        on.text(
+            150 + (t + 0.5) * step, 52 + 28 * len(rows), token, int(min(13, 1.7 * step / max(len(token), 1))), "middle"
+        )
     for label, share in zip(about["labels"], frame["after"], strict=True):
         x = 150 + 200 * about["labels"].index(label)
         on.text(x, 84 + 28 * len(rows), f"{label} {100 * share:.1f} %", 14, bold=share == max(frame["after"]))
