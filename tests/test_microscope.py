@@ -354,7 +354,9 @@ def test_the_frames_of_a_run_are_kept_and_the_run_is_what_it_was(tokenizer):
     assert sizes[0] == 0
     assert sizes[1] > 0
     assert microscope.now is microscope.frames[-1]
-    microscope.record(History({}, loss=[0.0, 0.0]))  # another run
+    microscope.text = ""
+    assert "type a sentence" in microscope.error
+    microscope.record(History({}, loss=[0.0, 0.0]))  # another run, which goes on with the sentence before
     assert [frame["step"] for frame in microscope.frames] == [2]
 
 

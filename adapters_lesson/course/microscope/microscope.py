@@ -84,7 +84,7 @@ class Microscope(anywidget.AnyWidget):
             if history.steps <= self._step:  # another run
                 self.frames.clear()
             self._step = history.steps
-            frame = self._frame("", self.text)
+            frame = self._frame("", self.now["text"])  # what was typed last may be too long, and no run stops for that
             self.frames.append(frame)  # in place: the page gets ``now`` alone, and keeps its own list
             if len(self.frames) > _MOST_FRAMES:
                 del self.frames[1:-1:2]
@@ -104,9 +104,8 @@ class Microscope(anywidget.AnyWidget):
         keep = torch.cat([keep, ~keep[-rows * tokens :]])
         seen = self.lenses[""].look(**self._encoded(self.text), keep=keep)
         answers = dict(zip(keys, _numbers(seen.probabilities), strict=True))
-        return {key: getattr(self, key) for key in ("about", "frames", "now", "text", "unit_row")} | {
-            "answers": answers
-        }
+        still = {key: getattr(self, key) for key in ("about", "frames", "now", "text", "unit_row")}
+        return {**still, "answers": answers}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
@@ -164,15 +163,11 @@ class Microscope(anywidget.AnyWidget):
                 self.error = plain(error)
 
 
-def _numbers(values: Tensor) -> Any:
+def _numbers(values: Any) -> Any:
     """Lists of numbers with three digits; None for nan, which JSON has not."""
-    return _short(values.tolist())
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, list):
-        return list(map(_short, value))
-    return None if math.isnan(value) else float(f"{value:.3g}")
+    if isinstance(values, (Tensor, list)):
+        return [_numbers(value) for value in (values.tolist() if isinstance(values, Tensor) else values)]
+    return None if math.isnan(values) else float(f"{values:.3g}")
 
 
 def _line(module: Any) -> str:
