@@ -65,6 +65,19 @@ def routing_explorer():
 
 routing_explorer()
 """
+# The small transformer of lesson 03, with adapters that push.
+MICROSCOPE = """
+import torch
+from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, load_tokenizer, prepare
+from adapters_lesson.course.microscope import Microscope
+
+torch.manual_seed(0)
+model = Classifier(SmallTransformer.from_minilm(4), 2).eval()
+prepare(model, "adapter", AdapterConfig(16, init="houlsby", init_std=0.2))
+text = "sofa: We found the breakfast wonderful, whereas the sofa was horrible."
+microscope = Microscope(model, load_tokenizer(), text)
+microscope
+"""
 # What is measured in the laboratory, and the most seconds it may take.
 LIMITS = {"click on Run to first point": 1.5, "click on Run to final accuracy": 20.0, "click on Stop to its end": 0.5}
 
@@ -112,6 +125,21 @@ def measure_explorer(page: Any, name: str, presses: int) -> list[float]:
     return times
 
 
+def measure_microscope(page: Any, presses: int) -> list[float]:
+    """Milliseconds from Enter on a push to the answer without it; each press is on the next token."""
+    output = run_cell(page, "microscope = Microscope", timeout=LONG)
+    output.locator("[role=gridcell]").first.focus()
+    answers = output.locator(".answers")
+    page.evaluate(WATCH, [answers.element_handle(), None])
+    times = []
+    for _ in range(presses):
+        page.keyboard.press("Enter")
+        times.append(round(wait_for(page, "pictured"), 1))
+        time.sleep(0.3)
+        page.keyboard.press("ArrowRight")
+    return times
+
+
 def measure_laboratory(page: Any, rounds: int) -> dict[str, list[float]]:
     """Seconds of one run with the default settings, and of some more that are stopped after their first point."""
     shown = Shown(page, run_cell(page, LABORATORY, timeout=LONG))
@@ -144,6 +172,9 @@ def rows(results: dict[str, Any]) -> list[tuple[str, float, float, str]]:
         title = f"{name.replace('_', ' ')}: key press to changed picture"
         median, late = np.quantile(times, (0.5, 0.95)).round(1).tolist()
         found += [(f"{title}, median", median, 100.0, "ms"), (f"{title}, 95 %", late, 250.0, "ms")]
+    if times := results.get("microscope_ms"):
+        median = float(np.median(times).round(1))
+        found.append(("microscope: key press to the answer without a push, median", median, 60.0, "ms"))
     for name, limit in LIMITS.items():
         found.append((f"laboratory: {name}, longest", max(results["laboratory_s"][name]), limit, "s"))
     return found
@@ -175,7 +206,7 @@ def main() -> None:
     presses, rounds = (5, 2) if arguments.quick else (PRESSES, ROUNDS)
     plain = [name for name in EXPLORERS if name != "routing_explorer"]
     cells = [f"from adapters_lesson.course.explorers import {name}\n\n{name}()" for name in plain]
-    cells += [ROUTING, FLOOR]
+    cells += [ROUTING, FLOOR, MICROSCOPE]
     cells.append(f"from adapters_lesson.course.laboratory import Laboratory\n\n{LABORATORY}\nlaboratory")
     seen: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -192,6 +223,7 @@ def main() -> None:
                 "cores": os.cpu_count(),
                 "laboratory_s": measure_laboratory(page, rounds),
                 "ready_pictures_ms": measure_explorer(page, "ready_pictures", presses),
+                "microscope_ms": measure_microscope(page, min(presses, 12)),
                 "explorers_ms": {name: measure_explorer(page, name, presses) for name in EXPLORERS},
             }
     print(floor(results), table(rows(results)), *seen, sep="\n")

@@ -1,0 +1,178 @@
+"""The widget: frames of numbers that ``microscope.js`` draws, and what clicks and typing ask of the model."""
+
+import asyncio
+import contextlib
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import torch
+from torch import Tensor, nn
+from traitlets import Dict, Int, List, Unicode
+
+from adapters_lesson.course.explorers.frame import STILL, plain
+from adapters_lesson.course.figures import Picture
+from adapters_lesson.history import History
+
+from .lens import Lens
+from .sketch import map_of_pushes, sketch_of
+
+_LONGEST, _MOST_FRAMES = 40, 120  # tokens that can be read side by side; steps that are kept
+
+
+class Microscope(anywidget.AnyWidget):
+    """How far each adapter pushes each token, while it learns and afterwards; a click switches a push off.
+
+    Args:
+        model: as for ``Lens``; of an ``AdapterBank`` the task that is switched on, or the first; beside it the others.
+        tokenizer: as transformers' tokenizers.
+        text: the sentence at first; with "aspect: sentence" the aspect has a field of its own.
+        beside: other models by name, a control or another seed, to stand beside it.
+        base: what ``model`` and those ``beside`` it were before training, where they have no adapters.
+        labels: the names of the labels.
+        every: ``train(…, on_step=microscope.record)`` looks once in so many steps.
+
+    Raises ValueError as ``Lens``, and for a text that is empty or has more than 40 tokens.
+    """
+
+    _esm = Path(__file__).with_suffix(".js")
+    about = Dict().tag(sync=True)  # what stands still, for each model by its name; "" is the first
+    frames: Any = List().tag(sync=True)  # the recorded steps
+    now, side = Dict().tag(sync=True), Dict().tag(sync=True)  # the model as it is, and what stands beside it
+    text, other, beside, error = (Unicode().tag(sync=True) for _ in range(4))
+    off: Any = List().tag(sync=True)  # [row, token] of the pushes that are switched off
+    unit_row = Int().tag(sync=True)  # the row whose bottleneck is shown
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        text: str,
+        *,
+        beside: Mapping[str, nn.Module] | None = None,
+        base: nn.Module | None = None,
+        labels: tuple[str, ...] = (),
+        every: int = 4,
+    ) -> None:
+        self.tokenizer, self.every, self._scheduled, self._step = tokenizer, every, False, 0
+        names: Any = getattr(model, "labels", ())  # a bank has them by task
+        tasks: Any = sorted(names, key=lambda task: task != model.active) if isinstance(names, dict) else [None]
+        self.lenses = {"": Lens(model, tasks[0], base)} | {task: Lens(model, task) for task in tasks[1:]}
+        self.lenses |= {name: Lens(one, None, base) for name, one in (beside or {}).items()}
+        super().__init__(text=text, other=text, unit_row=len(self.lenses[""].spots) - 1)
+        self.about = {
+            name: {
+                "rows": [
+                    {"label": f"block {s.block} · {s.site}", "code": _line(s.module)} | sketch_of(lens, s)
+                    for s in lens.spots
+                ],
+                "labels": list(labels or (names[lens.task] if lens.task else names)),
+                "compared": lens.base is not None,
+            }
+            for name, lens in self.lenses.items()
+        }
+        self.now = self._frame("", text)
+        self.frames = [self.now]
+        self.observe(self._asked, ["text", "other", "beside", "off", "unit_row"])
+
+    def record(self, history: History) -> None:
+        """Look at the model in training: ``train(…, on_step=microscope.record)``."""
+        if history.steps % self.every == 0:
+            if history.steps <= self._step:  # another run
+                self.frames.clear()
+            self._step = history.steps
+            frame = self._frame("", self.now["text"])  # what was typed last may be too long, and no run stops for that
+            self.frames.append(frame)  # in place: the page gets ``now`` alone, and keeps its own list
+            if len(self.frames) > _MOST_FRAMES:
+                del self.frames[1:-1:2]
+            self.now = frame
+
+    def baked(self) -> dict[str, Any]:
+        """All that ``microscope.js`` needs to show this without a kernel, with the answers to single clicks."""
+        rows, tokens = len(self.now["push"]), len(self.now["tokens"])
+        off: dict[str, Any] = {"all": (slice(None), slice(None))}
+        off |= {f"row {r}": (r, slice(None)) for r in range(rows)}
+        off |= {f"column {t}": (slice(None), t) for t in range(tokens)}
+        off |= {f"cell {r} {t}": (r, t) for r in range(rows) for t in range(tokens)}
+        keep = torch.ones(len(off), rows, tokens, dtype=torch.bool)
+        for variant, place in zip(keep, off.values(), strict=True):
+            variant[place] = False
+        keys = [*off, *(key.replace("cell", "only") for key in off if "cell" in key)]
+        keep = torch.cat([keep, ~keep[-rows * tokens :]])
+        seen = self.lenses[""].look(**self._encoded(self.text), keep=keep)
+        answers = dict(zip(keys, _numbers(seen.probabilities), strict=True))
+        still = {key: getattr(self, key) for key in ("about", "frames", "now", "text", "unit_row")}
+        return {**still, "answers": answers}
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        still, more = Picture(map_of_pushes(self.now, self.about[""]), self.now["words"]).bundle(STILL)
+        return {**data, **still}, {**about, **more}
+
+    def _encoded(self, text: str) -> dict[str, Tensor]:
+        batch = self.tokenizer([text], return_tensors="pt")
+        length = batch["input_ids"].shape[1] if text.strip() else 0
+        if not 0 < length <= _LONGEST:
+            raise ValueError(f"type a sentence of at most {_LONGEST} tokens: this has {length}")
+        device = next(self.lenses[""].model.parameters()).device
+        return {key: batch[key].to(device) for key in ("input_ids", "attention_mask")}
+
+    def _frame(self, name: str, text: str) -> dict[str, Any]:
+        """The numbers of one picture: with all pushes on, and with those ``off`` switched off."""
+        batch, lens, about = self._encoded(text), self.lenses[name], self.about[name]
+        tokens = self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
+        rows, row = len(lens.spots), min(self.unit_row, len(lens.spots) - 1)
+        off = [(r, t) for r, t in self.off if name == "" and r < rows and t < len(tokens)]
+        keep = torch.ones(1 + bool(off), rows, len(tokens), dtype=torch.bool)
+        for place in off:
+            keep[(-1, *place)] = False
+        seen = lens.look(**batch, keep=keep)
+        shown = {"push": seen.push, "turn": seen.turn, **seen.norms}
+        numbers = {key: _numbers(values[-1]) for key, values in shown.items()}
+        before, after = _numbers(seen.probabilities[[0, -1]])
+        top, best = int(seen.push[0].argmax()), before.index(max(before))
+        what, where = "difference" if lens.base else "push", about["rows"][top // len(tokens)]["label"]
+        words = (
+            f"The largest {what} is that of {where} on “{tokens[top % len(tokens)]}”: {100 * seen.push[0].max():.0f} % "
+            f"of the stream. The answer with everything on: {about['labels'][best]}, {100 * max(before):.1f} %."
+        )
+        units = _numbers(one[-1].T) if (one := seen.units[row]) is not None else None
+        frame = {"step": self._step, "text": text, "tokens": tokens, "norms": numbers, "units": units, "unit_row": row}
+        return frame | {"push": numbers.pop("push"), "turn": numbers.pop("turn"), "off": off, "before": before,
+                        "after": after, "words": words}  # fmt: skip
+
+    def _asked(self, _: Any) -> None:
+        if not self._scheduled:
+            try:
+                asyncio.get_running_loop().call_soon(self._answer)  # what has arrived by then is answered in one go
+                self._scheduled = True
+            except RuntimeError:  # a script or a test
+                self._answer()
+
+    def _answer(self) -> None:
+        self._scheduled = False
+        with self.hold_sync():
+            try:
+                self.now, self.error = self._frame("", self.text), ""
+                model = self.beside if self.beside in self.lenses else ""  # or the same, with another sentence
+                self.side = self._frame(model, self.text if model else self.other) if self.beside else {}
+            except Exception as error:  # raised in a widget's callback, nobody would see it
+                self.error = plain(error)
+
+
+def _numbers(values: Any) -> Any:
+    """Lists of numbers with three digits; None for nan, which JSON has not."""
+    if isinstance(values, (Tensor, list)):
+        return [_numbers(value) for value in (values.tolist() if isinstance(values, Tensor) else values)]
+    return None if math.isnan(values) else float(f"{values:.3g}")
+
+
+def _line(module: Any) -> str:
+    """The line of a module's own code that uses most of its parts; "" where nobody knows its source."""
+    with contextlib.suppress(OSError, TypeError):
+        source = inspect.getsource(getattr(type(module), "update", type(module).forward)) if module else ""
+        return max(source.split("\n"), key=lambda line: line.count("self.")).strip()
+    return ""
