@@ -41,6 +41,7 @@ from adapters_lesson.course import mine
 from adapters_lesson.course.checks import lesson03 as checks
 from adapters_lesson.course.explorers import placement_explorer
 from adapters_lesson.course.figures import learning_curves, mean_and_interval, show, wiring
+from adapters_lesson.course.microscope import Microscope
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.history import load_results
@@ -568,6 +569,16 @@ print_trainable_parameters(yours)
 prediction("3c", "How many of the test sentences will it get right?", within=5, unit=" %")
 
 # %% [markdown]
+# While they learn, the **microscope** looks inside. Rows are adapters, block 0 below, columns are tokens, and each cell
+# shows how far the adapter pushes the token: the length of its update against that of the stream to which it is added,
+# |update| / |h + r|. Before training all is 0. <!-- rule -->
+
+# %%
+SOFA = "sofa: We found the breakfast wonderful, whereas the sofa was horrible."
+microscope = Microscope(yours, tokenizer, SOFA, labels=("negative", "positive"))
+microscope
+
+# %% [markdown]
 # The run takes about a minute; you may stop it with ■, and what was learnt up to then is kept. Every 24 steps we look at
 # both halves of the validation texts: do adapters pass the barrier at which the head stopped?
 
@@ -578,7 +589,8 @@ watched = {"judged alike": [], "judged differently": []}
 
 
 def watch(history: History) -> None:
-    """Note how many per cent of either half of the validation texts are right."""
+    """Look inside, and note how many per cent of either half of the validation texts are right."""
+    microscope.record(history)
     if history.steps % 24 == 0:
         for half, wanted in (("judged alike", True), ("judged differently", False)):
             rows = [row for row, same in enumerate(alike) if same == wanted]
@@ -608,6 +620,62 @@ show(
 # At the end the second half is right as well: they have found how to tie a judgement to the thing that is named.
 # <!-- claim: out(r"^judged differently .* ([\d.]+)$") > 95 -->
 # The texts are made of few patterns, so do not expect such numbers of real ones: lesson 07 has them.
+#
+# ## Is the largest push the one that matters?
+#
+# The microscope again. The slider goes back through the steps. Rest on a cell, and its formula shows its numbers.
+# **A click, or Enter, switches the push off**, and the answer is computed anew.
+
+# %%
+microscope
+
+# %% [markdown]
+# What to try:
+#
+# 1. Play the training, and ask about the *breakfast*. The answer turns; do the pushes move to other words?
+# 2. Switch the largest push off. Then look for a pale one without which the answer moves more.
+#
+# A picture of sizes invites a story: the darkest cell decides. So a script has switched off every single push, in 40
+# sentences that name two things judged differently.
+
+# %%
+prediction("3d", "In how many of 100 sentences does the answer turn without the largest push?", within=10)
+
+# %%
+pushes = load_results("pushes")
+for run in pushes["runs"]:
+    kept = run["sentences"]
+    by_largest = 100 * mean(one["largest_turns"] for one in kept)
+    by_another = 100 * mean(one["another_turns"] for one in kept)
+    farthest = 100 * mean(one["rank_of_farthest"] > 0 for one in kept)
+    print(
+        f"seed {run['seed']}, {len(kept)} sentences: the answer turns without the largest push in {by_largest:.0f} %, without "
+        f"some other one in {by_another:.0f} %;\n        another moves the answer farther than the largest in {farthest:.0f} %, "
+        f"rank correlation of size and effect {mean(one['correlation'] for one in kept):+.2f}"
+    )
+print(f"{pushes['command']}, torch {pushes['torch']}")
+compare("3d", 100 * mean(one["largest_turns"] for run in pushes["runs"] for one in run["sentences"]))
+
+# %% [markdown]
+# The head reads the mean over all tokens, so one of them is a small part of what it gets. <!-- rule -->
+# Without the largest push the answer turned in none, with each seed.
+# <!-- claim: all(mean(s["largest_turns"] for s in r["sentences"]) == 0 for r in load_results("pushes")["runs"]) and len(load_results("pushes")["runs"]) == 3 -->
+# In at least nine of ten a smaller push moves the answer farther.
+# <!-- claim: all(mean(s["rank_of_farthest"] > 0 for s in r["sentences"]) >= 0.9 for r in load_results("pushes")["runs"]) -->
+# **A large push shows that an adapter is at work on a token, not that the answer hangs on it.** And whole rows?
+
+# %%
+sofa = tokenizer([SOFA], return_tensors="pt")
+lens = microscope.lenses[""]
+rows = [row["label"] for row in microscope.about[""]["rows"]]
+one_row_off = ~torch.eye(len(rows), dtype=torch.bool)[:, :, None].expand(-1, -1, sofa["input_ids"].shape[1])
+seen = lens.look(sofa["input_ids"], sofa["attention_mask"], one_row_off)
+print(f"{'all on':20} negative {100 * microscope.now['before'][0]:5.1f} %")
+for row, (negative, _) in zip(rows, seen.probabilities.tolist()):
+    print(f"without {row:20} {100 * negative:5.1f} %")
+
+# %% [markdown]
+# ## The same with the package
 #
 # The package's own `insert_adapters` does with all blocks what your function does with one, and it can take back what it
 # has put in. The same run with it, between two fingerprints of the base model's tensors:

@@ -42,6 +42,7 @@ from adapters_lesson.course.figures import (
     sensitivity,
     show,
 )
+from adapters_lesson.course.microscope import Microscope
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.history import load_results
@@ -249,6 +250,37 @@ show(
 # In full fine-tuning, with adapters and with LoRA the accuracy lies level for a while and then climbs: they learn the
 # other texts, and for that an adjective has to be tied to its noun.
 # <!-- claim: min(out(rf"^{row} +[\d,]+ .* ([\d.]+) %$") for row in ("Houlsby m=16", "LoRA r=8", "full fine-tuning")) > 85 -->
+#
+# Where in the model has each method done its work? A push is something that only an adapter has. But every method
+# changes the stream, so at the same places we can compare the trained model's stream with that of the frozen base on the
+# same tokens: |h_trained − h_base| / |h_base|. This is **another quantity** than a push: what is changed in one block
+# is carried on into all blocks above. And nothing can be switched off here.
+
+# %%
+SOFA = "sofa: We found the breakfast wonderful, whereas the sofa was horrible."
+frozen = new_model().eval()
+differences = Microscope(
+    live["Houlsby m=16"]["model"],
+    tokenizer,
+    SOFA,
+    base=frozen,
+    beside={label: live[label]["model"] for label in ("LayerNorms", "BitFit", "LoRA r=8", "full fine-tuning")},
+    labels=("negative", "positive"),
+)
+differences
+
+# %%
+print("the mean over all tokens of |h_trained − h_base| / |h_base|, in %")
+places = [row["label"] for row in differences.about[""]["rows"]]
+print(f"{'':18}" + "".join(f"{place:>20}" for place in places))
+sofa = tokenizer([SOFA], return_tensors="pt")
+for name, lens in differences.lenses.items():
+    seen = lens.look(sofa["input_ids"], sofa["attention_mask"])
+    print(f"{name or 'Houlsby m=16':18}" + "".join(f"{100 * value:>20.0f}" for value in seen.push[0].mean(-1).tolist()))
+
+# %% [markdown]
+# What to try: put each method beside the adapters. In which block do they part? Then tick *as one difference*. It is one
+# sentence and one run of each, so it shows where to look, and proves nothing.
 #
 # The next row is **yours**: your module (1.1), started your way (1.2), put in and frozen by your functions (3.1, 3.2),
 # learns by your step (5.1). Texts, rate and number of steps are those of "Houlsby m=16". Schedule and clipping are

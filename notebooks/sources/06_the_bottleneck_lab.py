@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adapters_lesson import Adapter, Classifier, SmallTransformer, prepare, train
+from adapters_lesson import Adapter, AdapterConfig, Classifier, SmallTransformer, load_tokenizer, prepare, train
 from adapters_lesson.course import mine
 from adapters_lesson.course.checks import lesson06 as checks
 from adapters_lesson.course.figures import mean_and_interval, show
@@ -27,6 +27,7 @@ from adapters_lesson.course.laboratory import Laboratory, guided_experiments
 from adapters_lesson.course.laboratory.experiments import SWEEPS, Run, Settings, encoded
 from adapters_lesson.course.laboratory.guide import TITLES, committed_runs
 from adapters_lesson.course.laboratory.run_figures import sweep_figure
+from adapters_lesson.course.microscope import Microscope
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.history import load_results
@@ -562,6 +563,32 @@ mine.run(lambda my: verdicts(my, {"init": 0.01, "rate": 0.003}), "5.2", "6.2")
 
 # %%
 print(Settings().snippet())
+
+# %% [markdown]
+# With such a program one can look at what no curve shows. Two short runs, *m* = 1 and *m* = 16, with the same seed: how
+# do they push the words of one sentence? The microscope of lesson 03 has the wide one; put the narrow one beside it.
+
+
+# %%
+def short_run(bottleneck_dim: int) -> Classifier:
+    """75 steps of the default run with another width."""
+    torch.manual_seed(0)
+    model = Classifier(SmallTransformer.from_minilm(3), ["negative", "positive"])
+    prepare(model, "adapter", AdapterConfig(bottleneck_dim))
+    history = train(model, encoded("aspect_sentiment")["train"], steps=75, learning_rate=Settings().learning_rate)
+    print(
+        f"m = {bottleneck_dim}: training loss {mean(history.loss[-10:]):.2f} over the last 10 of {history.steps} steps"
+    )
+    return model
+
+
+wide, narrow = short_run(16), short_run(1)
+SOFA = "sofa: We found the breakfast wonderful, whereas the sofa was horrible."
+Microscope(wide, load_tokenizer(), SOFA, beside={"m = 1": narrow})
+
+# %% [markdown]
+# What to try: choose *units* for an adapter of each. A bottleneck of one unit can only push along one line, forwards or
+# backwards, whatever the token. <!-- rule -->
 
 # %% [markdown]
 # A script of one's own needs care. Here is a colleague's sweep, and a small task to try it on: one adapter and a head,

@@ -47,6 +47,7 @@ from adapters_lesson.course.checks import lesson08 as checks
 from adapters_lesson.course.explorers import routing_explorer
 from adapters_lesson.course.figures.fusion_figure import fusion_figure
 from adapters_lesson.course.inspector import why_not_training
+from adapters_lesson.course.microscope import Microscope
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.data import make_dataset
@@ -680,6 +681,19 @@ routing_explorer(
 # *film* answers whatever it is given: it cannot know that a sofa is no film. And no row changes another's answer by more
 # than rounding. <!-- claim: out(r"largest difference from the rows one by one is (\S+)\.$") < 1e-4 -->
 # </details>
+#
+# What does each task do with the same words? The microscope of lesson 03 shows the pushes of one task's adapters; put
+# another task beside it.
+
+# %%
+Microscope(bank, tokenizer, f"sofa: {ASPECTS}")
+
+# %% [markdown]
+# What to try:
+#
+# 1. Put *film* beside *sentiment*: same words, same base, other pushes. Tick *as one difference*.
+# 2. *aspect* has its adapters beside the FFN, one in a block, so it has half as many rows. <!-- rule -->
+# 3. Switch a row of *sentiment* off. The answer of the task beside it stays: its adapters are others. <!-- rule -->
 #
 # ## Combining what was learnt apart
 #
