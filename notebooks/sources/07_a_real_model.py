@@ -339,7 +339,7 @@ compare("7c", "by less than 0.01" if largest < 0.01 else "by more than 0.3" if l
 #
 # The full comparison takes long, so it was run beforehand by the command under the table: all 5,530 training sentences,
 # two epochs. For each row learning rates were tried with one seed, and more of them until the best on the *validation*
-# split had a lower and a higher one beside it. With this rate the other seeds were run. <!-- rule --> Each method needs its
+# split had a lower and a higher one beside it. <!-- rule --> With this rate the other seeds were run. <!-- rule --> Each method needs its
 # own: in lesson 05 each had rates with which it came nowhere.
 # <!-- claim: all(max(run["test"] for run in row["runs"]) - min(run["test"] for run in row["runs"]) > 0.2 for row in load_results("learning_rate")["rows"].values()) -->
 
