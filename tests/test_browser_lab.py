@@ -309,6 +309,8 @@ def test_the_laboratory_runs_stops_overlays_exports_and_finds_its_runs_again(pag
 
     shown.boxes().nth(1).uncheck()
     shown.button("Delete").click()
+    shown.output.get_by_text("Press Delete once more").wait_for()
+    shown.button("Delete").click()
     until(lambda: shown.boxes().count() == 1)
     assert {path.name for path in runs.glob("*.json")} == {"run-0002.json"}
 

@@ -329,8 +329,17 @@ def test_a_row_says_what_was_run(three):
 
 
 def test_delete_removes_the_ticked_runs_and_their_files(three):
+    three.tools["Delete"].click()
     three.table.choose([1, 3])
     three.tools["Delete"].click()
+    assert "Delete #1, #3 and what is kept of them? Press Delete once more." in three.extra.value
+    three.table.choose([1])
+    three.tools["Delete"].click()  # it asks again about others
+    three.table.choose([1, 3])
+    three.tools["Delete"].click()
+    assert list(three.book.runs) == [1, 2, 3]
+    three.tools["Delete"].click()
+    assert three.extra.value == ""
     assert list(three.book.runs) == [2]
     assert [path.name for path in three.book.folder.glob("run-*.json")] == ["run-0002.json"]
     assert len(three.table.body.children) == 1
@@ -344,7 +353,7 @@ def test_settings_are_copied_from_the_one_ticked_run(three):
     assert three.knobs["steps"].value == 25
     three.table.choose([1, 2])
     three.tools["Copy settings"].click()
-    assert "tick one run for that; 2 are ticked" in text(three.message)
+    assert "tick one run for that; 2 are ticked" in text(three.extra)
 
 
 def test_a_run_is_shown_as_a_program(three):
@@ -454,6 +463,7 @@ def test_ten_runs_leave_no_thread_and_no_memory_behind(lab, monkeypatch):
     def some_runs(count):
         for _ in range(count):
             lab.run(steps=25).wait(120)
+            lab.tools["Delete"].click()
             lab.tools["Delete"].click()
         gc.collect()
         return process.memory_info().rss, threading.active_count()

@@ -41,7 +41,7 @@ class Laboratory(Explorer):
         super().__init__("The bottleneck lab", self._draw_runs, knobs.make_knobs(), knobs.idle_knobs)
         short: Any = {"style": {"description_width": "initial"}}  # labels only as wide as they need
         self.seeds = widgets.Text("0", description="seeds", layout={"width": "120px"}, **short)
-        look = {"button_style": "primary", "icon": "play"}
+        look: Any = {"button_style": "primary", "icon": "play"}
         self.run_button = self._button("Run", "Train with these settings", self.run, **look)
         self.pause_button = self._button("Pause", "Rest, and go on later", self._pause_or_resume, icon="pause")
         self.stop_button = self._button("Stop", "End the run now, and keep it as it is", self.stop, icon="stop")
@@ -55,15 +55,16 @@ class Laboratory(Explorer):
         self.sweep_button = self._button("Run sweep", "One run for each value and seed", sweep)
         self.axis.layout.width, self.swept.layout.width = "400px", "290px"
         self.bar, self.extra = widgets.FloatProgress(min=0, max=1, layout={"width": "150px"}), widgets.HTML()
-        tools = (
-            self._button("Delete", "Delete the ticked runs and their files", self._delete),
-            self._button("Copy settings", "Set the knobs as in the ticked run", self._copy_settings),
-            self._button("As Python", "Show the ticked run as a program", self._show_snippet),
-            self._button("Export CSV", "Write all runs as a table", self._export),
-            self._button("Tick all", "Draw all runs", lambda: self.table.choose(list(self.book.runs))),
-            self._button("Tick none", "Draw none of them", lambda: self.table.choose([])),
-        )
-        self.tools = {tool.description: tool for tool in tools}
+        self._asked_about: list[int] = []  # the runs that a second press deletes
+        tools: dict[str, tuple[str, Callable[[], Any]]] = {
+            "Delete": ("Delete the ticked runs and their files", self._delete),
+            "Copy settings": ("Set the knobs as in the ticked run", self._copy_settings),
+            "As Python": ("Show the ticked run as a program", self._show_snippet),
+            "Export CSV": ("Write all runs as a table", self._export),
+            "Tick all": ("Draw all runs", lambda: self.table.choose(list(self.book.runs))),
+            "Tick none": ("Draw none of them", lambda: self.table.choose([])),
+        }
+        self.tools = {label: self._button(label, tip, act, self._say_below) for label, (tip, act) in tools.items()}
         self.children = [
             self.still,
             grid(*self.knobs.values()),
@@ -74,7 +75,7 @@ class Laboratory(Explorer):
             row(self.axis),
             self.status,
             self.table,
-            row(*tools),
+            row(*self.tools.values()),
             self.extra,
         ]
         self.axis.observe(self.refresh, "value")
@@ -108,8 +109,17 @@ class Laboratory(Explorer):
         self.seeds.value = "0"
 
     def _delete(self) -> None:
+        chosen = self.table.chosen
+        if not chosen:
+            raise ValueError("tick the runs to delete")
+        if self._asked_about != chosen:
+            which = ", ".join(f"#{number}" for number in chosen)
+            self._say_below(f"Delete {which} and what is kept of them? Press Delete once more.")
+            self._asked_about = chosen
+            return
         with self._runs_lock:
-            self.book.delete(self.table.chosen)
+            self.book.delete(chosen)
+        self._say_below("")
         self.refresh()
 
     def _copy_settings(self) -> None:
@@ -202,12 +212,18 @@ class Laboratory(Explorer):
         elif job.state == "stopped":
             self.refresh()
 
-    def _button(self, label: str, tooltip: str, action: Callable[[], Any], **look: Any) -> widgets.Button:
+    def _say_below(self, text: str, error: bool = False) -> None:
+        """Say something beside the tools, which may be far below the other messages."""
+        self.extra.value, self._asked_about = message(text, error) if text else "", []
+
+    def _button(
+        self, label: str, tooltip: str, action: Callable[[], Any], say: Callable[..., None] | None = None, **look: Any
+    ) -> widgets.Button:
         def press() -> None:
             try:
                 action()
             except Exception as error:  # raised in a widget's callback, nobody would see it
-                self._tell(plain(error), error=True)
+                (say or self._tell)(plain(error), error=True)
 
         return button(label, tooltip, press, **look)
 
