@@ -633,7 +633,7 @@ microscope
 # What to try:
 #
 # 1. Play the training, and ask about the *breakfast*. The answer turns; do the pushes move to other words?
-# 2. Switch the largest push off. Then look for a pale one without which the answer moves more.
+# 2. Switch the largest push off. Then look for a pale one without which the answer moves more. <!-- rule -->
 #
 # A picture of sizes invites a story: the darkest cell decides. So a script has switched off every single push, in 40
 # sentences that name two things judged differently.
