@@ -69,11 +69,12 @@ def test_a_small_part_is_trained_within_the_memory_that_was_promised():
 
 
 def test_longer_training_learns_by_heart_and_spoils_other_text():
-    (longer,), short = LONGER, LESSONS[0]
-    assert longer["validation"][-1]["loss"] > short["validation"][-1]["loss"]
-    assert mean(longer["loss"][-10:]) < 0.1 < mean(short["loss"][-10:])
-    for kind, perplexity in longer["perplexity"].items():
-        assert perplexity > 2 * max(run["perplexity"][kind] for run in LESSONS)
+    assert [run["seed"] for run in LONGER] == [0, 1, 2]
+    for longer, short in zip(LONGER, LESSONS, strict=True):
+        assert longer["validation"][-1]["loss"] > short["validation"][-1]["loss"]
+        assert mean(longer["loss"][-10:]) < 0.1 < mean(short["loss"][-10:])
+        for kind, perplexity in longer["perplexity"].items():
+            assert perplexity > 2 * max(run["perplexity"][kind] for run in LESSONS)
 
 
 def test_packing_saves_padding_where_lengths_differ():
@@ -103,6 +104,22 @@ def test_perplexity_off_again_is_the_same_to_the_last_digit(text):
     found = {name: (both, float(films)) for name, both, films in rows}
     assert found["bare"] == found["off again"]
     assert found["with adapters"][1] > 1.3 * found["bare"][1]
+
+
+def test_the_form_is_learnt_before_the_content():
+    before = RESULTS["bare"]["validation"][-1]
+    for run in LESSONS:
+        after = run["validation"][-1]
+        assert after["form_loss"] < 0.05 * before["form_loss"]
+        assert after["content_loss"] > 0.6 * before["content_loss"]
+
+
+def test_more_of_a_prompt_brings_more_answers_into_the_form():
+    told = {label: [run["form"] for run in row["runs"]] for label, row in RESULTS["prompts"].items()}
+    assert told["instruction"] == [0] and told["one example"] == [0, 0, 0]
+    assert min(told["three examples"] + told["instruction and eight examples"]) > 0.5
+    tokens = {label: row["runs"][0]["tokens_more"] for label, row in RESULTS["prompts"].items()}
+    assert tokens["instruction"] < tokens["one example"] < tokens["three examples"]
 
 
 def test_the_lesson_trains_in_three_minutes(text):

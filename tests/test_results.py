@@ -16,7 +16,7 @@ SOLUTIONS = Path(__file__).parents[1] / "notebooks" / "solutions"
 def chosen_runs(experiment, label):
     row = load_results(experiment)["rows"][label]
     runs = [run for run in row["runs"] if run["learning_rate"] == row["learning_rate"]]
-    assert sorted(run["seed"] for run in runs) == [0, 1, 2]
+    assert sorted(run["seed"] for run in runs) == list(range(max(3, len(runs))))
     tried = [run for run in row["runs"] if run["seed"] == 0]
     assert max(run["validation"][-1] for run in tried) == next(r for r in runs if r["seed"] == 0)["validation"][-1]
     return runs

@@ -79,7 +79,7 @@ def copy_what_no_knob_has(lab):
     lab.refresh()
     lab.knobs["steps"].value = 50
     lab.tools["Copy settings"].click()
-    return "the knob bottleneck_dim has no 24, only 1, 2, 4" in lab.message.value, lab.knobs["steps"].value
+    return "the knob bottleneck_dim has no 24, only 1, 2, 4" in lab.extra.value, lab.knobs["steps"].value
 
 
 def run_without_folder(lab):
