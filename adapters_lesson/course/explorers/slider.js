@@ -28,6 +28,7 @@ function render({ model, el }) {
     range.max = model.get("labels").length - 1; // before the value, which it would clip
     range.value = model.get("index");
     range.disabled = model.get("disabled");
+    range.setAttribute("aria-label", model.get("description"));
     range.setAttribute("aria-valuetext", said);
     output.textContent = said;
   };
