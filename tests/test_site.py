@@ -283,13 +283,31 @@ def test_no_page_has_a_serious_finding(address, theme, width, height):
 def test_what_scrolls_in_its_box_can_be_reached_by_keyboard(address):
     with browser_page([], 390, 844) as page:
         page.goto(f"{address}/01_the_bottleneck.html")
-        box = page.locator("article .cell_output[tabindex='0']", has=page.locator("img")).first
+        box = page.locator("article .adapters-lesson-drawing[tabindex='0']").first
         assert box.get_attribute("aria-label") == "Figure"
         box.focus()
         page.keyboard.press("ArrowRight")
         page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
         page.set_viewport_size({"width": 1280, "height": 800})
-        page.wait_for_function("() => !document.querySelector('.cell_output[tabindex]:has(> img)')")
+        page.wait_for_function("() => !document.querySelector('.adapters-lesson-drawing[tabindex]')")
+
+
+@browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_drawing_has_the_colours_of_its_page(address, theme):
+    drawn = "document.querySelector('article .adapters-lesson-drawing svg')"
+    with browser_page([]) as page:
+        page.emulate_media(color_scheme=theme)
+        page.goto(f"{address}/01_the_bottleneck.html")
+        for name, of_page in (("color", "foreground"), ("backgroundColor", "background")):
+            expected = page.evaluate(
+                f"""() => {{
+                    const probe = document.body.appendChild(document.createElement("i"));
+                    probe.style.color = "var(--color-{of_page}-primary)";
+                    return getComputedStyle(probe).color;
+                }}"""
+            )
+            assert page.evaluate(f"getComputedStyle({drawn}).{name}") == expected
 
 
 @browser

@@ -1,7 +1,7 @@
 // What scrolls sideways in a box of its own has to be reachable by keyboard; what fits need not be a stop on the way.
 const BOXES = {
   pre: "Code or output",
-  ".cell_output": "Figure",
+  ".adapters-lesson-drawing": "Figure",
   ".table-wrapper": "Table",
   "div.math": "Formula",
 };
