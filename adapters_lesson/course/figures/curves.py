@@ -31,7 +31,8 @@ def learning_curves(histories: Mapping[str, History], methods: Mapping[str, str]
             beside(right, label, (steps[-1], accuracy[-1]))
     left.set(title="Training loss (mean of 10 steps)", xlabel="step", ylim=(0, None))
     right.set(title="Validation accuracy", xlabel="step", ylabel="%", xmargin=0.35)
-    right.set_ylim(min(right.get_ylim()[0], right.get_ylim()[1] - 20))  # a point more looks like what it is
+    low, high = right.get_ylim()
+    right.set_ylim(min(low, high - 20), high + 2)  # a point more looks like what it is; a label has room above
     left.legend()
     return figure
 

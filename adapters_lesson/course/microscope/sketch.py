@@ -35,7 +35,7 @@ def sketch_of(lens: Lens, spot: Spot) -> dict[str, Any]:
 def map_of_pushes(frame: dict[str, Any], about: dict[str, Any]) -> Drawing:
     """A row for each adapter, the upper block above, a column for each token; the darker, the farther it is pushed."""
     rows, tokens = about["rows"], frame["tokens"]
-    on, step = Drawing(WIDTH, 28 * len(rows) + 110), (WIDTH - 160) / len(tokens)
+    on, step = Drawing(WIDTH, 28 * len(rows) + 125), (WIDTH - 160) / len(tokens)
     most = max(max(map(max, frame["push"])), 1e-9)
     on.text(10, 18, "difference to the base" if about["compared"] else "push: |update| / |stream|", 15, bold=True)
     for r, (row, values) in enumerate(zip(rows, frame["push"], strict=True)):
@@ -44,11 +44,10 @@ def map_of_pushes(frame: dict[str, Any], about: dict[str, Any]) -> Drawing:
         for t, value in enumerate(values):
             look = f"fill: #0072B2; fill-opacity: {0.04 + 0.96 * (value / most) ** 0.5:.2f}"
             on.box(150 + t * step, y, step - 3, 25, look, f"{tokens[t]}, {row['label']}: {100 * value:.0f} %", round=4)
-    for t, token in enumerate(tokens):
-        on.text(
-            150 + (t + 0.5) * step, 52 + 28 * len(rows), token, int(min(13, 1.7 * step / max(len(token), 1))), "middle"
-        )
+    for t, token in enumerate(tokens):  # every other token stands a line lower, so that long ones have room
+        size = min(13, int(3.4 * step / max(len(token), 1)))
+        on.text(150 + (t + 0.5) * step, 52 + 28 * len(rows) + 15 * (t % 2), token, size, "middle")
     for label, share in zip(about["labels"], frame["after"], strict=True):
         x = 150 + 200 * about["labels"].index(label)
-        on.text(x, 84 + 28 * len(rows), f"{label} {100 * share:.1f} %", 14, bold=share == max(frame["after"]))
+        on.text(x, 99 + 28 * len(rows), f"{label} {100 * share:.1f} %", 14, bold=share == max(frame["after"]))
     return on
