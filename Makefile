@@ -8,7 +8,7 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment site lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment site moving-picture lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -69,6 +69,9 @@ assignment: .venv/.test .classroom/.made ## build an nbgrader assignment, LESSON
 
 site: .venv/.test ## build the site of all lessons, for reading, in dist/site
 	@exec $(BIN) docs/build.py $(ARGS)
+
+moving-picture: .venv/.test ## film the microscope for the README (needs chromium); data/bake_microscope.py makes its numbers
+	@exec $(BIN) docs/moving_picture.py
 
 lesson-times: .venv/.test ## execute every lesson and write its seconds to data/results/lesson_times.json
 	@exec $(BIN) tests/benchmarks/lesson_times.py $(ARGS)

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from sphinx.cmd.build import main as sphinx_build
@@ -41,7 +42,13 @@ This is the complete edition, with solutions and results. To work through the le
 [learner's notebook]({learner}) in JupyterLab. You can also take [the notebook of this page]({complete}), or
 [the source]({source}) from which both are built.{widgets}
 :::"""
-ABOUT_WIDGETS = "\n\nThe widgets and the quiz move only in JupyterLab. Here a picture stands for each."
+ABOUT_WIDGETS = "\n\nMost widgets and the quiz move only in JupyterLab. Here a picture stands for each that does not."
+COURSE = ROOT / "adapters_lesson" / "course"
+# What lives without a kernel: the lesson, how its cell begins, the module, and the numbers that it shows.
+ALIVE = [
+    ("03", "microscope", COURSE / "microscope" / "microscope.js", ROOT / "data" / "results" / "microscope.json"),
+    ("10", "Dial(", COURSE / "language" / "dial.js", ROOT / "data" / "results" / "dial.json"),
+]
 
 
 def course_map() -> str:
@@ -118,6 +125,9 @@ class Pages:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = self.linked(cell.source, origin)
+            for number, begins, module, numbers in ALIVE:
+                if lesson.startswith(number) and re.match(rf"{re.escape(begins)}(?!\w| =)", cell.source):
+                    self.bring_to_life(cell, module.name, numbers.name)
         note = ABOUT_A_LESSON.format(
             learner=self.download(origin),
             complete=self.download(NOTEBOOKS / "solutions" / f"{lesson}.ipynb"),
@@ -126,6 +136,12 @@ class Pages:
         )
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="about-this-page"))
         nbformat.write(notebook, self.folder / f"{lesson}.ipynb")
+
+    def bring_to_life(self, cell: Any, module: str, numbers: str) -> None:
+        """Have site.js show what ``module`` draws of ``numbers`` in the place of the cell's still picture."""
+        (output,) = (output for output in cell.outputs if "text/html" in output.get("data", {}))
+        place = f'<div class="alive" data-module="_static/{module}" data-numbers="_static/{numbers}"></div>'
+        output.data["text/html"] = f"{place}<div>{output.data['text/html']}</div>"
 
 
 def build(site: Path) -> int:
@@ -148,6 +164,9 @@ def build(site: Path) -> int:
         built = Path(work) / "site"
         options = ["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", "-d", f"{work}/doctrees", "-c", str(HERE)]
         failed = sphinx_build([*options, str(pages.folder), str(built)])
+        for *_, module, numbers in ALIVE:
+            for file in (module, numbers):
+                shutil.copyfile(file, built / "_static" / file.name)
         if not failed:
             shutil.rmtree(site, ignore_errors=True)
             shutil.copytree(built, site)

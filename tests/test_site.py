@@ -293,6 +293,33 @@ def test_what_scrolls_in_its_box_can_be_reached_by_keyboard(address):
 
 
 @browser
+def test_the_microscope_lives_without_a_kernel(address):
+    seen = []
+    with browser_page(seen) as page:
+        page.goto(f"{address}/03_inserting_adapters.html")
+        film = page.locator(".alive .mic")
+        film.wait_for()
+        still = page.locator(".alive ~ div")
+        assert still.count() == 1
+        assert not still.is_visible()
+        said = film.locator("[role=status]")
+        steps = film.get_by_label("training step")
+        steps.focus()
+        page.keyboard.press("Home")
+        page.wait_for_function("said => said.textContent.startsWith('Step 0.')", arg=said.element_handle())
+        page.keyboard.press("End")
+        film.get_by_label("block 3 · attention: switch the row").click()
+        page.wait_for_function("said => / Without all of block 3/.test(said.textContent)", arg=said.element_handle())
+    assert seen == []
+
+
+def test_without_a_script_the_picture_stays(pages):
+    (place,) = pages["03_inserting_adapters"].select(".alive")
+    assert place.get_text() == ""
+    assert place.find_next_sibling("div").find("svg")["aria-label"].startswith("The largest push")
+
+
+@browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_drawing_has_the_colours_of_its_page(address, theme):
     drawn = "document.querySelector('article .adapters-lesson-drawing svg')"

@@ -20,3 +20,17 @@ function markScrolling() {
 addEventListener("load", markScrolling);
 addEventListener("resize", markScrolling);
 addEventListener("toggle", markScrolling, true); // a hint that is unfolded may have code in it
+
+// What lives without a kernel takes the place of its picture; where that fails, from a file or without a script, it stays.
+async function bringToLife(place) {
+  try {
+    const numbers = await fetch(place.dataset.numbers);
+    const { mount } = await import(new URL(place.dataset.module, document.baseURI));
+    mount(place, await numbers.json());
+  } catch (error) {
+    place.replaceChildren();
+    console.warn(`${place.dataset.module} stays a picture: ${error.message}`);
+  }
+}
+
+document.querySelectorAll(".alive").forEach(bringToLife);

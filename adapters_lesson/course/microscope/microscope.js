@@ -2,7 +2,7 @@
 // `render` is anywidget's; `mount(element, data)` shows what `Microscope.baked()` returned, without a kernel.
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDE = 900, LEFT = 146, ROW = 30, TOKENS = 62; // of a map, its row labels, a row, and the tokens below
+const WIDE = 900, LEFT = 156, ROW = 30, TOKENS = 62; // of a map, its row labels, a row, and the tokens below
 const MEASURES = {
   push: { label: "push", title: "|update| / |stream|: how much it changes what flows on", legend: "numbers: % of the stream", show: v => `${Math.round(100 * v)}`, say: v => `${(100 * v).toFixed(v < 0.095 ? 1 : 0)} % of the stream` },
   turn: { label: "turn", title: "the angle between the stream with the update and without it", legend: "numbers: angle to the stream", show: v => `${Math.round(v)}°`, say: v => `turned by ${v.toFixed(1)}°` },
@@ -14,7 +14,7 @@ const STYLE = `
 [data-jp-theme-light="false"] .mic, [data-theme="dark"] .mic { --ink: #56b4e9; --ink2: #ff9a4d; --on: #0b1a24;
   color: var(--jp-content-font-color1, #eee); background: var(--jp-layout-color0, #111); }
 .mic * { box-sizing: border-box; } .mic svg { display: block; width: 100%; height: auto; overflow: visible; }
-.mic h3 { font-size: 17px; margin: 0; } .mic .soft { opacity: .78; }
+.mic h3 { font-size: 17px; margin: 0; padding: 0; } .mic .soft { opacity: .78; }
 .mic .line { display: flex; flex-wrap: wrap; gap: 6px 12px; align-items: center; margin: 8px 0; } .mic [hidden] { display: none !important; }
 .mic label { display: flex; gap: 6px; align-items: center; } .mic .long { flex: 1 1 300px; } .mic .long input { flex: 1; min-width: 120px; }
 .mic input, .mic select, .mic button { font: inherit; color: inherit; background: var(--jp-layout-color1, transparent); min-height: 28px; margin: 0;
