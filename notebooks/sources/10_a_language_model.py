@@ -48,6 +48,7 @@ from adapters_lesson.course import mine
 from adapters_lesson.course.checks import lesson10 as checks
 from adapters_lesson.course.figures import learning_curves, show
 from adapters_lesson.course.language.answers import form_share, in_form, load_answers, load_prose
+from adapters_lesson.course.language.dial import Dial
 from adapters_lesson.course.language.smollm import (
     AnswerLoss,
     chat_prompt,
@@ -576,6 +577,46 @@ mine.run(beside_asking, "7.3")
 # <!-- claim: out(r"adapters − three examples: \+(\d+) ±") > out(r"three examples: \+\d+ ± (\d+)") -->
 # <!-- claim: out(r"eight examples: \+(\d+) ±") > out(r"eight examples: \+\d+ ± (\d+)") -->
 # and need no token more. <!-- rule --> For a form that one asks for now and then, a prompt may do; it takes no training. <!-- rule -->
+#
+# ## The dial
+#
+# Between off and on there is more. Every adapter multiplies its update with its `scaling` before it is added: at 0 the
+# adapters are off, 1 is what they were trained with. <!-- rule --> What lies between, and beyond?
+
+# %%
+prediction(
+    "10h",
+    "At scaling 0.5, every update half as large, how many answers have the form?",
+    ["hardly any", "about half", "most"],
+)
+
+# %%
+turned = load_results("dial")
+form_at = {position["scaling"]: position["form"] for position in turned["positions"]}
+print(" ".join(f"{scaling:>4.1f}" for scaling in form_at))
+print(
+    " ".join(f"{turned['asked'] * share:>4.0f}" for share in form_at.values()),
+    f"of {turned['asked']} answers in the form",
+)
+compare("10h", "hardly any" if form_at[0.5] < 0.2 else "most" if form_at[0.5] > 0.8 else "about half")
+
+# %% [markdown]
+# Turn it: by mouse, or with the arrow keys. Words that are new light up. Choose a word, and you see what else could have
+# stood there, and how likely it was. With SmolLM2 installed you can ask a question of your own; it is answered anew when
+# you let go.
+
+# %%
+Dial(turned, model if live else None, tokenizer)
+
+# %% [markdown]
+# More a switch than a dimmer. In this run no answer has the form up to 0.3, and from 0.6 to 1.6 nearly all have it:
+# <!-- claim: all((p["form"] == 0) if p["scaling"] <= 0.3 else p["form"] > 0.9 for p in load_results("dial")["positions"] if p["scaling"] <= 0.3 or 0.6 <= p["scaling"] <= 1.6) -->
+# half of what was learnt is enough for most. <!-- claim: [p["form"] for p in load_results("dial")["positions"] if p["scaling"] == 0.5][0] > 0.8 -->
+# Choose the first word and turn from 0.2 to 0.6: the probability of *Log* climbs step by step, and as soon as it is the
+# <!-- claim: all(a < b for q in range(4) for a, b in pairwise([sum(mille for token, mille in p["answers"][q]["likeliest"][0] if token == "Log") for p in load_results("dial")["positions"] if 0.2 <= p["scaling"] <= 0.6])) -->
+# likeliest, by however little, it is written. <!-- rule --> What follows, follows from it: a model reads what it has written. <!-- rule -->
+# Turned up to 2 it overdoes it: the form goes again, as it cannot end. *All is well*, it says, and says it again.
+# <!-- claim: load_results("dial")["positions"][-1]["form"] < 0.2 and sum("".join(one["tokens"]).count("All is well") > 1 for one in load_results("dial")["positions"][-1]["answers"]) >= 3 -->
 #
 # What have the adapters done to the texts that have nothing to do with a log?
 
