@@ -3,12 +3,13 @@
 The pages are put together in a temporary folder, because they come from all over the repository: the complete edition
 of every lesson, the texts for teachers, and what is in this folder. A link from one of them to another becomes a link
 between pages; a link to any other file of the repository becomes a download of it. Sphinx then turns every warning
-into an error. Nothing is executed and nothing is fetched.
+into an error. No lesson is executed and nothing is fetched.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -17,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from explorers import EXPLORERS, baked  # type: ignore[import-not-found]
 from sphinx.cmd.build import main as sphinx_build
 
 from adapters_lesson.course.lesson_source import WIDGET, course
+from adapters_lesson.history import load_results
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -44,11 +47,14 @@ This is the complete edition, with solutions and results. To work through the le
 :::"""
 ABOUT_WIDGETS = "\n\nMost widgets and the quiz move only in JupyterLab. Here a picture stands for each that does not."
 COURSE = ROOT / "adapters_lesson" / "course"
-# What lives without a kernel: the lesson, how its cell begins, the module, and the numbers that it shows.
-ALIVE = [
-    ("03", "microscope", COURSE / "microscope" / "microscope.js", ROOT / "data" / "results" / "microscope.json"),
-    ("10", "Dial(", COURSE / "language" / "dial.js", ROOT / "data" / "results" / "dial.json"),
-]
+# What lives without a kernel: the lesson, what its cell looks like, and the module that shows the numbers in a file.
+ALIVE = {
+    "microscope": ("03", r"\Amicroscope\Z", COURSE / "microscope" / "microscope.js"),
+    "dial": ("10", r"^Dial\(", COURSE / "language" / "dial.js"),
+    "anatomy_explorer": ("01", r"^anatomy_explorer\(", HERE / "_static" / "explorer.js"),
+    "placement_explorer": ("03", r"^placement_explorer\(", HERE / "_static" / "explorer.js"),
+    "cost_explorer": ("04", r"^cost_explorer\(", HERE / "_static" / "explorer.js"),
+}
 
 
 def course_map() -> str:
@@ -125,9 +131,9 @@ class Pages:
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = self.linked(cell.source, origin)
-            for number, begins, module, numbers in ALIVE:
-                if lesson.startswith(number) and re.match(rf"{re.escape(begins)}(?!\w| =)", cell.source):
-                    self.bring_to_life(cell, module.name, numbers.name)
+            for name, (number, look, module) in ALIVE.items():
+                if lesson.startswith(number) and re.search(look, cell.source, re.MULTILINE):
+                    self.bring_to_life(cell, module.name, f"{name}.json")
         note = ABOUT_A_LESSON.format(
             learner=self.download(origin),
             complete=self.download(NOTEBOOKS / "solutions" / f"{lesson}.ipynb"),
@@ -164,9 +170,10 @@ def build(site: Path) -> int:
         built = Path(work) / "site"
         options = ["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", "-d", f"{work}/doctrees", "-c", str(HERE)]
         failed = sphinx_build([*options, str(pages.folder), str(built)])
-        for *_, module, numbers in ALIVE:
-            for file in (module, numbers):
-                shutil.copyfile(file, built / "_static" / file.name)
+        for name, (*_, module) in ALIVE.items():
+            shutil.copyfile(module, built / "_static" / module.name)
+            numbers = json.dumps(baked(name) if name in EXPLORERS else load_results(name), ensure_ascii=False)
+            (built / "_static" / f"{name}.json").write_text(numbers, encoding="utf-8")
         if not failed:
             shutil.rmtree(site, ignore_errors=True)
             shutil.copytree(built, site)

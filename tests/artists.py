@@ -34,4 +34,4 @@ def size(drawing):
 
 def drawn(explorer, **changes):
     """What an explorer draws with its knobs as they start, but for these changes."""
-    return explorer._draw(**{**explorer.values, **changes})
+    return explorer.draw(**{**explorer.values, **changes})

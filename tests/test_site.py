@@ -19,6 +19,7 @@ from markdown_text import headings, jumps
 from adapters_lesson.course.figures.style import COLOURS, INK, PALETTE, TRAINED
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
 spec = importlib.util.spec_from_file_location("build_site", ROOT / "docs" / "build.py")
 build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)
@@ -33,7 +34,7 @@ browser = functools.partial(functools.reduce, lambda test, mark: mark(test), NEE
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built") / "site"
     answer = subprocess.run(
-        [sys.executable, ROOT / "docs" / "build.py", folder], capture_output=True, text=True, timeout=120
+        [sys.executable, ROOT / "docs" / "build.py", folder], capture_output=True, text=True, timeout=600
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return folder
@@ -313,10 +314,37 @@ def test_the_microscope_lives_without_a_kernel(address):
     assert seen == []
 
 
-def test_without_a_script_the_picture_stays(pages):
-    (place,) = pages["03_inserting_adapters"].select(".alive")
+@pytest.mark.parametrize("lesson, name", [(rows[0], name) for name, rows in build.ALIVE.items()])
+def test_without_a_script_the_picture_stays(pages, lesson, name):
+    (page,) = (page for title, page in pages.items() if title.startswith(lesson))
+    (place,) = page.select(f".alive[data-numbers$='{name}.json']")
     assert place.get_text() == ""
-    assert place.find_next_sibling("div").find("svg")["aria-label"].startswith("The largest push")
+    assert place.find_next_sibling("div").find("svg")["aria-label"]
+
+
+@browser
+@pytest.mark.parametrize(("theme", "width", "height"), LOOKS)
+def test_an_explorer_turns_without_a_kernel(address, theme, width, height):
+    seen = []
+    with browser_page(seen, width, height) as page:
+        page.emulate_media(color_scheme=theme)
+        page.goto(f"{address}/03_inserting_adapters.html")
+        explorer = page.locator(".alive .explorer")
+        explorer.wait_for()
+        said = explorer.get_by_role("status")
+        assert said.inner_text().startswith("Pfeiffer, post-LN")
+        explorer.get_by_label("placement").select_option("houlsby")
+        explorer.get_by_label("bottleneck_dim m").focus()
+        page.keyboard.press("End")
+        for words in ("Houlsby, post-LN", "changed by exactly 0", "197,248"):
+            assert words in said.inner_text() + explorer.locator("svg").first.text_content()
+        assert explorer.locator("svg").first.get_attribute("aria-label") == said.inner_text()
+        page.goto(f"{address}/04_counting_the_cost.html")
+        before = page.locator(".alive .explorer").get_by_role("status").inner_text()
+        page.get_by_label("method").select_option("full")
+        assert page.locator(".alive .explorer").get_by_role("status").inner_text() != before
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert seen == []
 
 
 @browser

@@ -131,7 +131,7 @@ class Explorer(Panel):
         measured: Iterable[Any] = (),
     ) -> None:
         super().__init__(title)
-        self.knobs, self._draw, self._idle, self._scheduled = dict(knobs), draw, idle, False
+        self.knobs, self.draw, self._idle, self._scheduled = dict(knobs), draw, idle, False
         self._measure, self.measured, self.message = measure, list(measured), widgets.HTML()
         self.job: Job | None = None
         self._at_start = self.values
@@ -184,7 +184,7 @@ class Explorer(Panel):
     def _drawn(self) -> Picture:
         self._grey()
         points = {} if self._measure is None else {"measured": self.measured}
-        return self._draw(**self.values, **points)  # read when it is this thread's turn to paint
+        return self.draw(**self.values, **points)  # read when it is this thread's turn to paint
 
     def _changed(self, _: Any) -> None:
         if not self._scheduled:
