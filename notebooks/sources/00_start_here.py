@@ -206,7 +206,8 @@ quiz("00")
 #
 # 1. An adapter is a small trainable module inside a frozen pretrained model.
 # 2. The course has eleven lessons, from one adapter to a language model, and to training on several processes.
-# 3. The model, the data and all libraries are on this machine: nothing is fetched while you learn.
+# 3. MiniLM, the data and the libraries are on this machine: nothing is fetched while you learn. (Lesson 10 has one more
+#    model, and says how to get it.) <!-- rule -->
 # 4. Adapters of width 16 in four blocks, and the head, are about half a per cent of the parameters.
 #    <!-- claim: 0.45 < out(r"trainable%: ([\d.]+)") < 0.6 -->
 # 5. A model with new adapters gives the same output as before, bit for bit.

@@ -182,7 +182,7 @@ show(
 # %% [markdown]
 # Each row is a token that looks, and sums to 1; the darker a field, the more of it goes there.
 # <!-- rule -->
-# On this sentence the first head does one simple thing: look at the token before.
+# On this sentence the first head looks at the token before.
 # <!-- claim: out(r"block 0, head 2: +(\d+) % of the attention is on the token before") > 95 -->
 # The other two send about half of their attention to `[CLS]`.
 # <!-- claim: 40 < out(r"block 2, head 6: .*, +(\d+) % on \[CLS\]") < 60 -->
@@ -446,8 +446,8 @@ assert torch.allclose(_means, torch.tensor([[2.0, 3.0], [5.0, 6.0]])), "two word
 
 # %% [markdown]
 # How good can a linear head be if the encoder stays as it is? A **probe** tells: after the embeddings and after each
-# block, by your block (2.3) and your means (2.4), we fit a linear classifier, with scikit-learn. `StandardScaler` gives
-# all of its inputs one scale, and a small `C` keeps its weights small.
+# block, by your block (2.3) and your means (2.4), we fit a linear classifier, with scikit-learn. Its inputs
+# are scaled, and `C` keeps its weights small.
 #
 # Two tasks: the *film reviews* are real sentences, positive or negative; the *aspect* task is made up.
 
@@ -556,7 +556,7 @@ show(
 # <!-- claim: 70 < max(outs(r"^aspect sentiment" + 7 * r" +([\d.]+)")) < 80 -->
 #
 # A change *inside* the encoder could break this barrier: the named word might collect its adjective before the mean is
-# taken. Lesson 03 watches adapters break it, however they do.
+# taken. Lesson 03 watches adapters break it.
 
 # %% [markdown]
 # ## Check yourself
