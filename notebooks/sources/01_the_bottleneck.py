@@ -455,9 +455,9 @@ mine.run(one_per_cent, "1.3", "1.4")
 # ## What can a bottleneck express?
 #
 # The third wish. The update ends with a matrix from *m* to *d*, so all updates lie in a space of *m* directions (its
-# bias moves them all by the same vector). We can look at that: at one hidden state, the update's derivative (its Jacobian, a *d* × *d* matrix) tells how the
-# update answers to small changes. Its singular values say in how many directions. So that the update is not zero, we
-# draw both weights at random (`init="bert"`).
+# bias moves them all by the same vector). We can look at that: at one hidden state, the update's derivative (its
+# Jacobian, a *d* × *d* matrix) tells how the update answers to small changes. Its singular values say in how many
+# directions. So that the update is not zero, we draw both weights at random (`init="bert"`).
 
 # %%
 prediction("1c", "In how many of its 48 directions can an update of width 8 push?", within=0.5)

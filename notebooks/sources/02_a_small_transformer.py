@@ -4,8 +4,8 @@
 # **The question.** What do we put adapters into?
 #
 # **You will be able to** read a transformer block line by line, write its attention weights, find a fault in it, name
-# its parts and where each sub-layer ends, and say what a linear head can read off the blocks of a pretrained model, and
-# what it cannot.
+# its parts and where each sub-layer ends, and say what a linear head can read off a pretrained model's blocks, and
+# what not.
 #
 # **Before you start.** Lesson 01. You have seen the word "attention"; that is enough.
 #
@@ -59,8 +59,7 @@ print(model.config)
 # ## From text to vectors
 #
 # The tokenizer cuts a text into **tokens**, words and pieces of words, and gives each a number. `[CLS]` and `[SEP]`
-# mark begin and end. The embeddings come first: they turn every number into a vector of width 384 and add a vector
-# for its position.
+# mark begin and end. The embeddings turn every number into a vector of width 384 and add one for its position.
 
 # %%
 sentence = "The pool was not superb, and the screen was fantastic."
@@ -79,7 +78,7 @@ print("hidden states:", tuple(x.shape), "= (texts, tokens, model_dim)")
 # of that token's value it takes.
 # <!-- rule -->
 # Twelve **heads** do this side by side: each makes its own queries, keys and values, 32 numbers wide, from all 384. At
-# the end, an **output projection** mixes the heads. It is in the last line of the code below: there the sub-layer ends,
+# the end, an **output projection** mixes the heads. It is in the last line below: there the sub-layer ends,
 # and there an adapter will sit.
 
 # %%
@@ -138,8 +137,8 @@ assert torch.allclose(_weights[1], torch.tensor([0.5, 0.5, 0.0])), "equal scores
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Your weights (2.1) go to work in all six blocks, which are counted from 0 to 5. Multiplied by the values,
-# and sent through the output projection, they should give what the sub-layer gives.
+# Your weights (2.1) go to work in all six blocks, counted from 0 to 5. Multiplied by the values, and
+# sent through the output projection, they should give the sub-layer's output.
 
 
 # %%
@@ -165,7 +164,7 @@ layers = mine.run(look, "2.1")
 
 # %% [markdown]
 # The same, up to rounding. <!-- claim: all(out(rf"block {n}: largest difference (\S+)$") < 1e-5 for n in range(6)) -->
-# Do heads differ in what they look for? Here are three, of different blocks.
+# Do heads differ in what they look for? Here are three.
 
 # %%
 maps = {f"block {block}, head {head}": layers[block][head] for block, head in ((0, 2), (2, 6), (5, 3))}
@@ -180,7 +179,7 @@ show(
 )
 
 # %% [markdown]
-# Each row is a token that looks, and sums to 1; the darker a field, the more of it goes there.
+# Each row sums to 1; the darker a field, the more of it goes there.
 # <!-- rule -->
 # On this sentence the first head looks at the token before.
 # <!-- claim: out(r"block 0, head 2: +(\d+) % of the attention is on the token before") > 95 -->
@@ -193,11 +192,11 @@ show(
 # %% [markdown]
 # ## The whole block
 #
-# A **block**, also called a layer, is attention and what follows it. After the attention comes the **feed-forward
-# network** (FFN): each token on its own, by a linear layer from 384 to 1,536 numbers, an activation, and a second one back
-# to 384, `ffn.contract`. Note the contrast: the FFN *expands* and contracts, an adapter narrows and widens. Around each
-# sub-layer there are a residual connection and a **LayerNorm**: it shifts and scales every vector to mean 0 and standard
-# deviation 1, then multiplies each of the *d* numbers by a learnt weight and adds a learnt bias.
+# A **block**, also called a layer, is attention and, after it, the **feed-forward network** (FFN): each token on its
+# own, by a linear layer from 384 to 1,536 numbers, an activation, and a second one back to 384, `ffn.contract`. The FFN
+# *expands* and contracts, an adapter narrows and widens. Around each sub-layer there are a residual connection and a
+# **LayerNorm**: it shifts and scales every vector to mean 0 and standard deviation 1, then multiplies each of the *d*
+# numbers by a learnt weight and adds a learnt bias.
 
 # %%
 print(inspect.getsource(Block.forward))
@@ -269,8 +268,8 @@ compare("2a", "the FFN" if ffn > attention else "attention")
 # %% [markdown]
 # The FFN holds two thirds of a block.
 # <!-- claim: 65 < out(r"^ffn +[\d,]+ +([\d.]+) %") < 68 -->
-# With your formula (2.2) you can say how much of a model its blocks are; the rest of MiniLM's 22,564,608 parameters are
-# embeddings. (Lesson 01 counted 22,713,216, with a pooler and token types, which this model does without.)
+# Your formula (2.2) says how much of a model its blocks are; the rest of MiniLM's 22,564,608 parameters are
+# embeddings. (Lesson 01 has 22,713,216: with a pooler and token types.)
 
 # %%
 prediction("2b", "What share of MiniLM's parameters are embeddings?", within=10, unit=" %")
@@ -446,10 +445,10 @@ assert torch.allclose(_means, torch.tensor([[2.0, 3.0], [5.0, 6.0]])), "two word
 
 # %% [markdown]
 # How good can a linear head be if the encoder stays as it is? A **probe** tells: after the embeddings and after each
-# block, by your block (2.3) and your means (2.4), we fit a linear classifier, with scikit-learn. Its inputs
-# are scaled, and `C` keeps its weights small.
+# block, by your block (2.3) and your means (2.4), we fit a linear classifier with scikit-learn, its inputs
+# scaled, its weights kept small by `C`.
 #
-# Two tasks: the *film reviews* are real sentences, positive or negative; the *aspect* task is made up.
+# The *film reviews* are real sentences, positive or negative; the *aspect* task is made up.
 
 # %%
 aspects, films = load_task("aspect_sentiment"), load_task("film_reviews")
@@ -459,7 +458,7 @@ for task in (aspects, films):
 
 # %% [markdown]
 # In the aspect task the word before the colon names one of the two things, and the label is how *that* one is judged.
-# In about half of the texts, both things are judged alike.
+# In about half of the texts both are judged alike.
 # <!-- rule -->
 
 # %%
@@ -532,10 +531,10 @@ show(
 )
 
 # %% [markdown]
-# Each point rests on 500 texts, in the two halves of the aspect task on 230 and 270.
+# A point rests on 500 texts, in the two halves of the aspect task on 230 and 270.
 # <!-- claim: said("230 texts are judged alike, .* 270 differently") -->
-# Of a difference the cell prints the **95 % interval**: of 100 such intervals, each on other texts, about 95 hold the
-# true difference (exercise 5.2 computes one). Other training texts are not in it. For the film reviews it
+# Of a difference the cell prints the **95 % interval**: of 100 such intervals, each on other texts, about 95
+# hold the true difference (exercise 5.2 computes one). For the film reviews it
 # includes zero, and its upper end is below one point: within that margin the embeddings, which know single words and not
 # their order, are as good as the last block.
 # <!-- claim: 0 < sum(outs(r"film reviews: after the last block ([+-][\d.]+) ± ([\d.]+)")) < 1 -->

@@ -658,9 +658,9 @@ quiz("04")
 #    <!-- claim: out(r"^upper three blocks +([\d.]+) MB") < 0.5 * out(r"^all six blocks +([\d.]+) MB") -->
 #    <!-- claim: out(r"^all six blocks, ckpt. +([\d.]+) MB") < 0.5 * out(r"^all six blocks +([\d.]+) MB") -->
 #
-# **Sources.** Houlsby et al. 2019, arXiv 1902.00751, section 3.2 (table 1 not checked again). E. Hu et al., *LoRA*, 2021, arXiv
-# 2106.09685. V. Korthikanti et al., *Reducing Activation Recomputation in Large Transformer Models*, 2022, arXiv 2205.05198, section
-# 4, count activations in the same way (for GPUs, half precision). T. Chen et al., *Training Deep Nets with Sublinear
-# Memory Cost*, 2016, arXiv 1604.06174. T. Dettmers et al., *QLoRA*, 2023, arXiv 2305.14314.
+# **Sources.** Houlsby et al. 2019, arXiv 1902.00751, section 3.2 (table 1 not checked again). E. Hu et al., *LoRA*, 2021,
+# arXiv 2106.09685. V. Korthikanti et al., *Reducing Activation Recomputation in Large Transformer Models*, 2022, arXiv
+# 2205.05198, section 4, count activations in the same way (for GPUs, half precision). T. Chen et al., *Training Deep Nets
+# with Sublinear Memory Cost*, 2016, arXiv 1604.06174. T. Dettmers et al., *QLoRA*, 2023, arXiv 2305.14314.
 #
 # **Next.** [05 · Training](05_training.ipynb): does it learn as well as full fine-tuning?
