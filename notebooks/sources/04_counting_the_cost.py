@@ -445,15 +445,15 @@ methods = {label: method for label, (method, _) in rows.items()}
 pairs = list(zip(ledgers["Houlsby, m = 16"], ledgers["full fine-tuning"], strict=True))
 shares = [100 * ours.peak / full.peak for ours, full in pairs]
 saved = [(full.peak - ours.peak) / 1e6 for ours, full in pairs]
+print(f"peak with adapters, as a share of full fine-tuning: {shares[0]:.0f} % at 16 tokens, {shares[-1]:.0f} % at 512")
+print(f"that is {saved[0]:.0f} MB saved at 16 tokens, {saved[-1]:.0f} MB at 512")
+compare("4c", shares[-1])
 show(
     memory_against_length(lengths, ledgers, methods),
     f"Left: peak memory of a step of 16 texts against their length, rising for all methods. Right: as a share of full "
     f"fine-tuning. Adapters need {shares[0]:.0f} % of it at 16 tokens and {shares[-1]:.0f} % at 512; LoRA nearly the same; "
-    "the head alone stays far below, because it keeps no activations, and climbs all the same.",
+    "the head alone stays far below, because it keeps next to none of the activations, and climbs all the same.",
 )
-print(f"peak with adapters, as a share of full fine-tuning: {shares[0]:.0f} % at 16 tokens, {shares[-1]:.0f} % at 512")
-print(f"that is {saved[0]:.0f} MB saved at 16 tokens, {saved[-1]:.0f} MB at 512")
-compare("4c", shares[-1])
 
 # %% [markdown]
 # With short texts the bytes that stand still dominate, and of those adapters hold a quarter, nearly all of it weights.
