@@ -43,7 +43,7 @@ ARXIV = re.compile(r"arXiv[\s:]+(\d{4}\.\d{4,5})")
 def lacks(source: Path) -> list[str]:
     """What the lesson with this source lacks, in its repository."""
     root, lesson = source.parents[2], read_lesson(source)
-    looks = (_frame, _minutes, _exercises, _answers, _quiz, _rows, _teaching, _editions)
+    looks = (_frame, _minutes, _figures, _exercises, _answers, _quiz, _rows, _teaching, _editions)
     return [f"{file}: {what}" for look in looks for file, what in look(root, lesson)]
 
 
@@ -109,6 +109,16 @@ def _minutes(root: Path, lesson: Lesson) -> Found:
         )
     if lesson.exercises and active_minutes(lesson) < needed / 3:
         yield file, "is too much book: less than a third of its minutes is writing, predicting or turning"
+
+
+def _figures(root: Path, lesson: Lesson) -> Found:
+    """A figure is the value of its cell: where code follows ``show(…)``, it is never seen."""
+    for cell in (cell for cell in lesson.cells if cell.kind == "code"):
+        if any(ast.unparse(statement).startswith("show(") for statement in ast.parse(cell.source).body[:-1]):
+            yield (
+                f"notebooks/sources/{lesson.name}.py",
+                f"put show(…) last in its cell, or nobody sees it: {cell.source[:40]!r}",
+            )
 
 
 def code_of(lesson: Lesson, since: int = 0) -> str:

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from math import hypot, sqrt
 from statistics import mean
 from typing import Any, NamedTuple
 
+import torch
+
+from adapters_lesson import AdapterConfig, prepare
+from adapters_lesson.costs import memory_ledger, outline
+from adapters_lesson.course.explorers.explore_anatomy import draw_anatomy
 from adapters_lesson.course.figures import mean_and_interval
 from adapters_lesson.history import RESULTS, load_results
 
@@ -124,6 +130,21 @@ class Outputs:
         return self.cell >= 0
 
 
+@cache
+def anatomy(**knobs: Any) -> Outputs:
+    """What the anatomy explorer says, with its knobs as they start but for ``knobs``."""
+    start = {"model_dim": 384, "bottleneck_dim": 64, "activation": "gelu", "init": "houlsby", "init_std": 0.01}
+    return Outputs([draw_anatomy(**start | knobs).alt])
+
+
+@cache
+def step_gb(method: str, length: int, m: int = 64, checkpointing: bool = False, name: str = "llama-3-8b") -> float:
+    """GB of a training step of an outline where lesson 04's explorer starts: bfloat16, AdamW, 4 texts of ``length``."""
+    model = outline(name, num_labels=2)
+    prepare(model, method, AdapterConfig(m) if method == "adapter" else None)
+    return memory_ledger(model, 4, length, dtype=torch.bfloat16, checkpointing=checkpointing).peak / 1e9
+
+
 def low(values: Values) -> float:
     """The lowest over the seeds."""
     return min(values.values())
@@ -160,6 +181,7 @@ def ratios(one: str, other: str, what: str = "training step", processor: str = "
 
 def names(outputs: Outputs) -> dict[str, Any]:
     """All that a claim may call, beside Python's own functions."""
-    ours = (seeds, difference, as_good, better, unclear, low, high, average, mean, load_results, ratios)
+    ours = (seeds, difference, as_good, better, unclear, low, high, average, mean, load_results, ratios,
+            anatomy, step_gb)  # fmt: skip
     told = {"out": outputs.number, "outs": outputs.numbers, "said": outputs.said}
     return {**{one.__name__: one for one in ours}, **told}

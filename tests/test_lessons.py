@@ -87,6 +87,7 @@ FAULTS = [
     (SOURCE, "### BEGIN SOLUTION", "# solution", "mark the answer with ### BEGIN SOLUTION"),
     (SOURCE, "checks.check_share(per_cent_trained)", "print()", "ends with checks.check_"),
     (SOURCE, 'mine.run(shares, "13.1")', "shares(None)", "exercise 13.1 is used nowhere after its check"),
+    (SOURCE, "found = mine.run(", 'show(figure, "…")\nfound = mine.run(', "put show(…) last in its cell"),
     (SOURCE, 'prediction("13b", ', 'print("13b", ', "at least three predictions"),
     (SOURCE, "### BEGIN HIDDEN TESTS", "# tests", "add a cell that ends with"),
     (SOURCE, ', "without frozen parameters all are trained."', "", "each with a message"),

@@ -362,7 +362,7 @@ def merge(projection: nn.Linear, adapter: Adapter) -> tuple[torch.Tensor, torch.
     return weight.detach(), bias.detach()
 
 
-# --- 9.4 · Share the lower layers · the course's own -----------------------------------------------------------------
+# --- 9.4 · Share the lower blocks · the course's own -----------------------------------------------------------------
 def serve(x: torch.Tensor, blocks: list, adapters: dict, n: int) -> dict:
     for block in blocks[:n]:
         x = block(x)

@@ -3,7 +3,7 @@
 #
 # **The question.** Does my machine work, and what is in this course?
 #
-# **You will be able to** say what each lesson answers, and be sure that every later lesson runs on this machine.
+# **You will be able to** say what each lesson answers, and whether the libraries, the model and the data are here.
 #
 # **Before you start.** Nothing. Choose *Run → Run All Cells* in the menu above, or press Shift-Enter in one cell after
 # the other.
@@ -34,13 +34,13 @@ show(
 )
 
 # %% [markdown]
-# The path goes from top to bottom. Each lesson stands on the ones above it, and 01, 02 and 03 are the core.
+# The path goes from top to bottom. Lessons 01, 02 and 03 are the core, and each lesson says on which others it stands.
 
 # %% [markdown]
 # ## Does this machine work?
 #
-# The next cell looks at everything that the course needs; you need not read its code. It reads the files of the
-# pretrained model and compares their checksums, so that nothing later fails because of a damaged download.
+# The next cell looks for the libraries, the model and the data; you need not read its code. It reads the files of the
+# pretrained model and compares their checksums, so that a damaged download shows here and not later.
 
 # %%
 import os
@@ -69,13 +69,13 @@ for task in TASKS:
 
 # %% [markdown]
 # If the cell printed its lines without an error, you are ready. Otherwise the last line of the error says what is
-# missing and how to get it.
+# missing; for the model and the data also how to get it, and for a library, install the course again.
 
 # %% [markdown]
 # ## One adapter, to see that it works
 #
-# Here is the whole idea in one cell. We take the first four layers of a real pretrained model, and put adapters into
-# them. How many parameters would be trained, and has the model changed?
+# Here is the whole idea in one cell. We take the first four **blocks** of a real pretrained model (lesson 02 opens one),
+# and put adapters into them. How many parameters would be trained, and has the model changed?
 
 # %%
 from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, load_tokenizer, prepare
@@ -206,8 +206,9 @@ quiz("00")
 #
 # 1. An adapter is a small trainable module inside a frozen pretrained model.
 # 2. The course has eleven lessons, from one adapter to a language model, and to training on several processes.
-# 3. The model, the data and all libraries are on this machine: nothing is fetched while you learn.
-# 4. Adapters of width 16 in four layers, and the head, are about half a per cent of the parameters.
+# 3. MiniLM, the data and the libraries are on this machine: nothing is fetched while you learn. (Lesson 10 has one more
+#    model, and says how to get it.) <!-- rule -->
+# 4. Adapters of width 16 in four blocks, and the head, are about half a per cent of the parameters.
 #    <!-- claim: 0.45 < out(r"trainable%: ([\d.]+)") < 0.6 -->
 # 5. A model with new adapters gives the same output as before, bit for bit.
 #    <!-- claim: said("the same output, bit for bit: True") -->

@@ -3,8 +3,8 @@
 #
 # **The question.** What is an adapter?
 #
-# **You will be able to** write the module from an empty cell, say how many parameters it has, choose its
-# initialisation, and explain why each of its parts is there.
+# **You will be able to** write the module's forward pass, say how many parameters it has, choose its initialisation,
+# and explain why each of its parts is there.
 #
 # **Before you start.** You know what a linear layer and an activation function are, and have seen a class derived from
 # `nn.Module`. Transformers are not needed yet.
@@ -151,20 +151,20 @@ for m, kept in share.items():
 compare("1a", share[64])
 
 # %% [markdown]
-# Of such vectors a bottleneck alone would throw away more than half.
+# Of such vectors a linear bottleneck alone would throw away more than half.
 # <!-- claim: out(r"m = +64: at most +([\d.]+) %") < 50 -->
 # The residual connection carries all of *h* past, and the bottleneck has only to say what should *change*.
 #
-# In a transformer there is a second residual connection, which lesson 02 shows: it carries past a layer what goes
-# *into* that layer. What the layer *puts out* is the adapter's *h*: only the adapter's own residual connection hands it
-# on whole.
+# In a transformer there is a second residual connection, which lesson 02 shows: it carries past a
+# **sub-layer**, half of a block, what goes *into* it. What the sub-layer *puts out* is the adapter's *h*: only the
+# adapter's own residual connection hands it on whole.
 # <!-- rule -->
 
 # %% [markdown]
 # ## How should it start?
 #
 # The second wish: harmless at the start. A freshly made `nn.Linear` is random, so a fresh adapter would push every
-# hidden state in a random direction, in every layer. How far? We measure the length of the update relative to the
+# hidden state in a random direction, in every block. How far? We measure the length of the update relative to the
 # length of *h*, for weights drawn with standard deviations from 0.0001 to 1.
 
 # %%
@@ -387,7 +387,7 @@ mine.run(count, "1.1", "1.3")
 # %% [markdown]
 # Each unit of width costs 2·d + 1 parameters: *m* is the knob that sets the price. The formula also tells when a
 # bottleneck stops being one. From *m* = d/2 on, the two thin matrices have at least as many weights as one full layer.
-# <!-- rule -->
+# <!-- rule --> (Nothing forbids it: for a large budget the formula gives an *m* above *d*.)
 
 # %% [markdown]
 # ### Exercise 1.4 · The widest bottleneck
@@ -454,10 +454,10 @@ mine.run(one_per_cent, "1.3", "1.4")
 # %% [markdown]
 # ## What can a bottleneck express?
 #
-# The third wish. The update ends with a matrix from *m* to *d*, so all updates lie in a space of *m* directions. We
-# can look at that: at one hidden state, the update's derivative (its Jacobian, a *d* × *d* matrix) tells how the
-# update answers to small changes. Its singular values say in how many directions. So that the update is not zero, we
-# draw both weights at random (`init="bert"`).
+# The third wish. The update ends with a matrix from *m* to *d*, so all updates lie in a space of *m* directions (its
+# bias moves them all by the same vector). We can look at that: at one hidden state, the update's derivative (its
+# Jacobian, a *d* × *d* matrix) tells how the update answers to small changes. Its singular values say in how many
+# directions. So that the update is not zero, we draw both weights at random (`init="bert"`).
 
 # %%
 prediction("1c", "In how many of its 48 directions can an update of width 8 push?", within=0.5)
@@ -513,7 +513,8 @@ anatomy_explorer()
 # Guess first, then turn, and only then open the answers:
 #
 # 1. Halve `bottleneck_dim`, again and again. What becomes of the price, and of the directions?
-# 2. Leave *m* at 64, where the adapter has 5.6 % of a block's parameters, and widen the model from 384 to 4096.
+# 2. Leave *m* at 64, where the two adapters have 5.6 % of a block's parameters, and widen the model from 384 to 4096.
+#    <!-- claim: said(r"two of them 5\.6 % of a block") -->
 # 3. Set the activation to `relu`. How many directions are left?
 # 4. Move `init_std` from 0.01 to 1. Then set `init` to `zero`. How far does a new adapter push?
 
@@ -527,16 +528,18 @@ compare("1d", 100 * 2 * Adapter.count(4096, 64) / block)
 # %% [markdown]
 # <details><summary><b>What one sees</b></summary>
 #
-# 1. Both halve: one knob sets price and reach.
+# 1. The directions halve, and the price nearly does: `up_project`'s bias stays as wide as *d*.
+#    <!-- claim: said("m = 64 and GELU: 49,600.* in 64 of") and anatomy(bottleneck_dim=32).said(": 24,992 .* in 32 of") -->
 # 2. The adapter grows with *d*, the block with *d*². So in a wider model the same *m* is a smaller share of a block.
 #    <!-- rule -->
 # 3. Of 64 there are 27 left: where a unit of the bottleneck is negative, ReLU is flat, and a small change of *h* changes
 #    nothing there. At another hidden state other units are flat, about half of them.
-#    <!-- rule -->
+#    <!-- claim: anatomy(activation="relu").said("in 27 of 384") --> <!-- rule -->
 # 4. The update of *m* = 64 grows from 0.60 % of *h* to 84 times *h*. At 1 only 37 directions are left: what reaches GELU
 #    is now so large that it is flat where it is negative, like ReLU. With `zero` the update is exactly 0, and for now
 #    there is no direction at all: the first training step opens them.
-#    <!-- rule -->
+#    <!-- claim: said(r"is 0\.60 % of \|h\|") and anatomy(init_std=1.0).said(r"in 37 of 384.*is 8,400 % of \|h\|") -->
+#    <!-- claim: anatomy(init="zero").said("in 0 of 384.* exactly 0") --> <!-- rule -->
 # </details>
 
 # %% [markdown]

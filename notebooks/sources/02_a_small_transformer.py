@@ -3,9 +3,9 @@
 #
 # **The question.** What do we put adapters into?
 #
-# **You will be able to** read a transformer encoder line by line, write its attention weights, find a fault in a block,
-# name its parts and where each sub-layer ends, and say what the layers of a pretrained model know about a text, and what
-# they do not.
+# **You will be able to** read a transformer block line by line, write its attention weights, find a fault in it, name
+# its parts and where each sub-layer ends, and say what a linear head can read off a pretrained model's blocks, and
+# what not.
 #
 # **Before you start.** Lesson 01. You have seen the word "attention"; that is enough.
 #
@@ -47,7 +47,7 @@ review("02")
 # ## A model that one can read
 #
 # The model of this course is an encoder like BERT, short enough to read. We fill it with the real pretrained weights of
-# **MiniLM**, a sentence encoder with 6 layers of width 384.
+# **MiniLM**, a sentence encoder with six blocks of width 384.
 
 # %%
 model = SmallTransformer.from_minilm(layers=6)
@@ -59,8 +59,7 @@ print(model.config)
 # ## From text to vectors
 #
 # The tokenizer cuts a text into **tokens**, words and pieces of words, and gives each a number. `[CLS]` and `[SEP]`
-# mark begin and end. The first layer, the embeddings, turns every number into a vector of width 384 and adds a vector
-# for its position.
+# mark begin and end. The embeddings turn every number into a vector of width 384 and add one for its position.
 
 # %%
 sentence = "The pool was not superb, and the screen was fantastic."
@@ -79,7 +78,7 @@ print("hidden states:", tuple(x.shape), "= (texts, tokens, model_dim)")
 # of that token's value it takes.
 # <!-- rule -->
 # Twelve **heads** do this side by side: each makes its own queries, keys and values, 32 numbers wide, from all 384. At
-# the end, an **output projection** mixes the heads. It is in the last line of the code below: there the sub-layer ends,
+# the end, an **output projection** mixes the heads. It is in the last line below: there the sub-layer ends,
 # and there an adapter will sit.
 
 # %%
@@ -138,8 +137,8 @@ assert torch.allclose(_weights[1], torch.tensor([0.5, 0.5, 0.0])), "equal scores
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# Your weights (2.1) go to work in all six layers, which the code calls `blocks`, from 0 to 5. Multiplied by the values,
-# and sent through the output projection, they should give what the sub-layer gives.
+# Your weights (2.1) go to work in all six blocks, counted from 0 to 5. Multiplied by the values, and
+# sent through the output projection, they should give the sub-layer's output.
 
 
 # %%
@@ -164,7 +163,8 @@ def look(my) -> list[torch.Tensor]:
 layers = mine.run(look, "2.1")
 
 # %% [markdown]
-# The same, up to rounding. Do heads differ in what they look for? Here are three, of different blocks.
+# The same, up to rounding. <!-- claim: all(out(rf"block {n}: largest difference (\S+)$") < 1e-5 for n in range(6)) -->
+# Do heads differ in what they look for? Here are three.
 
 # %%
 maps = {f"block {block}, head {head}": layers[block][head] for block, head in ((0, 2), (2, 6), (5, 3))}
@@ -179,11 +179,11 @@ show(
 )
 
 # %% [markdown]
-# Each row is a token that looks, and sums to 1; the darker a field, the more of it goes there.
+# Each row sums to 1; the darker a field, the more of it goes there.
 # <!-- rule -->
-# The first head has learnt one simple thing: look at the token before.
+# On this sentence the first head looks at the token before.
 # <!-- claim: out(r"block 0, head 2: +(\d+) % of the attention is on the token before") > 95 -->
-# On this sentence the other two send about half of their attention to `[CLS]`.
+# The other two send about half of their attention to `[CLS]`.
 # <!-- claim: 40 < out(r"block 2, head 6: .*, +(\d+) % on \[CLS\]") < 60 -->
 # <!-- claim: 40 < out(r"block 5, head 3: .*, +(\d+) % on \[CLS\]") < 60 -->
 # Information passes from token to token through such maps, and only through them.
@@ -192,11 +192,11 @@ show(
 # %% [markdown]
 # ## The whole block
 #
-# A **block**, also called a layer, is attention and what follows it. After the attention comes the **feed-forward
-# network** (FFN): each token on its own, by a linear layer from 384 to 1,536 numbers, an activation, and a second one back
-# to 384, `ffn.contract`. Note the contrast: the FFN *expands* and contracts, an adapter narrows and widens. Around each
-# sub-layer there are a residual connection and a **LayerNorm**: it shifts and scales every vector to mean 0 and standard
-# deviation 1, then multiplies each of the *d* numbers by a learnt weight and adds a learnt bias.
+# A **block**, also called a layer, is attention and, after it, the **feed-forward network** (FFN): each token on its
+# own, by a linear layer from 384 to 1,536 numbers, an activation, and a second one back to 384, `ffn.contract`. The FFN
+# *expands* and contracts, an adapter narrows and widens. Around each sub-layer there are a residual connection and a
+# **LayerNorm**: it shifts and scales every vector to mean 0 and standard deviation 1, then multiplies each of the *d*
+# numbers by a learnt weight and adds a learnt bias.
 
 # %%
 print(inspect.getsource(Block.forward))
@@ -205,8 +205,8 @@ print(inspect.getsource(Block.forward))
 # BERT and MiniLM normalise *after* the sum ("post-LN"), GPT-2 and Llama *before* each sub-layer ("pre-LN"). For an adapter
 # this matters, as lesson 03 shows.
 # <!-- rule -->
-# In both, call *h* what a sub-layer puts out and *r* the **residual stream** that went past it. (`dropout` acts only in
-# training.)
+# In both, call *h* what a sub-layer puts out and *r* the **residual stream** that went past it. (`dropout`
+# sets some numbers to zero by chance, and acts only in training.)
 #
 # Where are the parameters?
 
@@ -268,8 +268,8 @@ compare("2a", "the FFN" if ffn > attention else "attention")
 # %% [markdown]
 # The FFN holds two thirds of a block.
 # <!-- claim: 65 < out(r"^ffn +[\d,]+ +([\d.]+) %") < 68 -->
-# With your formula (2.2) you can say how much of a model its blocks are; the rest of MiniLM's 22,564,608 parameters are
-# embeddings.
+# Your formula (2.2) says how much of a model its blocks are; the rest of MiniLM's 22,564,608 parameters are
+# embeddings. (Lesson 01 has 22,713,216: with a pooler and token types.)
 
 # %%
 prediction("2b", "What share of MiniLM's parameters are embeddings?", within=10, unit=" %")
@@ -314,7 +314,7 @@ difference = (ours - theirs)[words].abs().max().item()
 print(f"largest difference over {words.sum()} tokens × 384: {difference:.1e}")
 
 # %% [markdown]
-# The difference is rounding.
+# The difference is rounding. <!-- claim: out(r"over \d+ tokens × 384: (\S+)") < 1e-5 -->
 #
 # ## A block that looks right
 #
@@ -396,10 +396,10 @@ assert _difference < 1e-5, "on another block, two texts of which one is padded, 
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# ## What do the layers know?
+# ## What do the blocks know?
 #
 # A classifier on top of the encoder takes the mean over a text's hidden states and applies one linear layer, the
-# **head** (it shares only the name with those of attention). The mean is over the words alone: what the layers make of
+# **head** (it shares only the name with those of attention). The mean is over the words alone: what the blocks make of
 # padding is not zero.
 #
 # ### Exercise 2.4 · The mean over the words
@@ -445,9 +445,10 @@ assert torch.allclose(_means, torch.tensor([[2.0, 3.0], [5.0, 6.0]])), "two word
 
 # %% [markdown]
 # How good can a linear head be if the encoder stays as it is? A **probe** tells: after the embeddings and after each
-# block, by your block (2.3) and your means (2.4), we fit a linear classifier, with scikit-learn.
+# block, by your block (2.3) and your means (2.4), we fit a linear classifier with scikit-learn, its inputs
+# scaled, its weights kept small by `C`.
 #
-# Two tasks: the *film reviews* are real sentences, positive or negative; the *aspect* task is made up.
+# The *film reviews* are real sentences, positive or negative; the *aspect* task is made up.
 
 # %%
 aspects, films = load_task("aspect_sentiment"), load_task("film_reviews")
@@ -457,7 +458,7 @@ for task in (aspects, films):
 
 # %% [markdown]
 # In the aspect task the word before the colon names one of the two things, and the label is how *that* one is judged.
-# In about half of the texts, both things are judged alike.
+# In about half of the texts both are judged alike.
 # <!-- rule -->
 
 # %%
@@ -530,9 +531,12 @@ show(
 )
 
 # %% [markdown]
-# Each point rests on 500 texts. Of a difference the cell prints the **95 % interval**: of 100 such intervals, about 95 hold
-# the true difference (exercise 5.2 computes one). For the film reviews it includes zero, and its upper end is below one
-# point: within that margin the embeddings, which know single words and not their order, are as good as the last block.
+# A point rests on 500 texts, in the two halves of the aspect task on 230 and 270.
+# <!-- claim: said("230 texts are judged alike, .* 270 differently") -->
+# Of a difference the cell prints the **95 % interval**: of 100 such intervals, each on other texts, about 95
+# hold the true difference (exercise 5.2 computes one). For the film reviews it
+# includes zero, and its upper end is below one point: within that margin the embeddings, which know single words and not
+# their order, are as good as the last block.
 # <!-- claim: 0 < sum(outs(r"film reviews: after the last block ([+-][\d.]+) ± ([\d.]+)")) < 1 -->
 # <!-- claim: out(r"film reviews: after the last block ([+-][\d.]+)") < 0 -->
 # For the aspect task the blocks clearly add something.
@@ -550,8 +554,8 @@ show(
 # All of the one and half of the other make about three quarters.
 # <!-- claim: 70 < max(outs(r"^aspect sentiment" + 7 * r" +([\d.]+)")) < 80 -->
 #
-# A change *inside* the encoder could break this barrier: the named word would collect its adjective before the mean is
-# taken. Lesson 03 watches adapters do it.
+# A change *inside* the encoder could break this barrier: the named word might collect its adjective before the mean is
+# taken. Lesson 03 watches adapters break it.
 
 # %% [markdown]
 # ## Check yourself
@@ -568,7 +572,9 @@ quiz("02")
 # 2. Attention ends in `attention.output`, the FFN in `ffn.contract`: the places that lesson 03 needs.
 # 3. Post-LN models normalise after the residual sum, pre-LN models before each sub-layer.
 # 4. The model of this course carries MiniLM's real weights, and equals the library's model up to rounding.
-# 5. On frozen features a linear head gets three quarters of the aspect task: what is judged alike, and half of the rest.
+#    <!-- claim: out(r"over \d+ tokens × 384: (\S+)") < 1e-5 -->
+# 5. On frozen features a linear head gets about three quarters of the aspect task: what is judged alike, and half of
+#    the rest.
 #    <!-- claim: 70 < max(outs(r"^aspect sentiment" + 7 * r" +([\d.]+)")) < 80 -->
 #    <!-- claim: out(r"^judged alike" + 3 * r" +[\d.]+" + r" +([\d.]+)") > 95 -->
 #    <!-- claim: max(outs(r"^judged differently" + 7 * r" +([\d.]+)")) < 56 -->

@@ -766,7 +766,7 @@ mine.run(time_dropped, "9.1", "5.2")
 # for all of them, and below the lowest adapter the hidden states are the same too. So the lower part needs to be
 # computed **once**, and only the upper part once for each task. <!-- rule -->
 #
-# ### Exercise 9.4 · Share the lower layers
+# ### Exercise 9.4 · Share the lower blocks
 #
 # **Write** that. `x` are the embedded words, `blocks` a list of functions from hidden states to hidden states,
 # `adapters[task]` a list of functions of the same kind, one behind each block. Leave out the adapters of the lowest `n`
@@ -895,7 +895,7 @@ drop_explorer()
 # - *Measure* with n = 0, 2 and 5: do the dots lie on the dashed line?
 #
 # With n = 2 the specialised model is as good at a margin of two points, and 71 % of the work is left.
-# <!-- claim: as_good(seeds("adapterdrop", "specialised", dropped=2), seeds("adapterdrop", "specialised", dropped=0), 2) --> <!-- claim: out(r"34 of 48 passes through a \w+, (\d+) % of the") == 71 -->
+# <!-- claim: as_good(seeds("adapterdrop", "specialised", dropped=2), seeds("adapterdrop", "specialised", dropped=0), 2) --> <!-- claim: out(r"34 of 48 passes through a block, (\d+) % of the") == 71 -->
 # The robust one serves every n, and needs more seeds before one may say that of it.
 # <!-- claim: unclear(seeds("adapterdrop", "robust", dropped=2), seeds("adapterdrop", "robust", dropped=0), 2) --> For a single task the line is nearly flat: it counts multiply-adds, of
 # which the adapters add 1.35 %. Of the time they take more, as you measured.
