@@ -149,6 +149,7 @@ def execute(notebook: NotebookNode, folder: Path = HERE, solved: bool = False) -
     """
     with environment(solved) as surroundings:
         client_of(notebook, folder).execute(env=surroundings)
+        own = surroundings["ADAPTERS_LESSON_PROGRESS"].removesuffix("progress.json")
     notebook.metadata["language_info"] = dict(LANGUAGE)
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -156,6 +157,10 @@ def execute(notebook: NotebookNode, folder: Path = HERE, solved: bool = False) -
         for output in cell.get("outputs", []):
             # Without a kernel the widget could not be shown: the picture beside it can.
             output.get("data", {}).pop(WIDGET, None)
+            for kinds in (output, output.get("data", {})):
+                for kind in ("text", "text/plain", "text/html"):
+                    if solved and kind in kinds:  # the learner's own folder is the current one
+                        kinds[kind] = kinds[kind].replace(own, "")
         join_streams(cell)
         cover(cell)
     return notebook
@@ -215,7 +220,7 @@ def write(source: Path, edition: str, anyway: bool) -> list[str]:
     path, notebook = notebook_of(source, edition), build(source, edition)
     kept = not anyway and keep_outputs(notebook, path)
     if not kept:
-        execute(notebook, source.parents[1], edition == "solution" and not source.stem.startswith("00"))
+        execute(notebook, source.parents[1], solved=edition == "solution")
     path.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, path)
     if source.stem.startswith("03") and edition == "solution":
