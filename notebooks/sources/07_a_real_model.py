@@ -711,6 +711,42 @@ mine.run(width_and_placement, "5.2")
 # All four means are below two points. <!-- claim: all(abs(difference(seeds("film", one), seeds("film", other))[0]) < 2 for one, other in (("Pfeiffer m=64", "Pfeiffer m=8"), ("Houlsby m=64", "Houlsby m=8"), ("Houlsby m=8", "Pfeiffer m=8"), ("Houlsby m=64", "Pfeiffer m=64"))) -->
 # “As good” means here that no more than a point is lost. <!-- rule --> It does not mean that nothing is won.
 #
+# ## One part taken away
+#
+# Lesson 01 gave a reason for each part of an adapter. Does this task need them all? The controls have three more rows,
+# made like yours: without the activation; with a start far from the identity, of standard deviation 1; and without the
+# residual connection, so that the update stands in the place of h. The second has the rate 3e-3 only. <!-- rule -->
+
+# %%
+prediction(
+    "7g",
+    "What can be taken away, and no more than a point is lost?",
+    ["the activation", "the start near the identity", "the residual connection", "none of them"],
+)
+
+
+# %%
+def without_a_part(my):
+    named = dict(zip(list(controls["rows"])[2:], ("the activation", "the start near the identity", "the residual connection")))
+    spared = "none of them"
+    for label, part in named.items():
+        without = right(label)
+        accuracy = {seed: 100 * hits.float().mean().item() for seed, hits in without.items()}
+        lost = [100 * adapters[seed].float().mean().item() - accuracy[seed] for seed in without]
+        middle, half = my.mean_and_interval(lost)
+        verdict = "as good" if middle + half < 1 else "worse" if middle - half > 1 else "unclear"
+        spared = part if verdict == "as good" else spared
+        print(
+            f"{label:20} {sum(accuracy.values()) / len(lost):5.1f} %, loses {middle:5.1f} ± {half:.1f} points, {len(lost)} seeds: {verdict}"
+        )
+    return spared
+
+
+compare("7g", mine.run(without_a_part, "5.2"))
+
+# %% [markdown]
+# ABLATION
+#
 # ## To go on
 #
 # Experiments without a check, for another day. Write down a guess before you run them.
