@@ -81,10 +81,8 @@ def _check_labels(labels: list[int], whole: list[int], pad: int, rest: int) -> N
 def check_fill(fill: Any) -> None:
     """``fill(lengths, room)`` must put whole texts into few rows: lists of their numbers."""
     cases, given = [([4, 6, 3, 7, 5, 5], 10), ([3, 8, 3, 3, 8, 5], 10), ([2, 6, 4, 2, 5, 3, 8], 10), ([9], 9)], []
-    cases += [
-        ([7, 6, 4, 3], 10),
-        ([11, 9, 8, 12], 20),
-    ]  # from the last text on, and sorted as words, they take a row more
+    # From the last text on, and sorted as words, these take a row more.
+    cases += [([7, 6, 4, 3], 10), ([11, 9, 8, 12], 20)]
     for lengths, room in cases:
         rows = asked(fill, lengths, room)
         lists = isinstance(rows, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in rows)
