@@ -30,13 +30,18 @@ _AGAIN = 3  # times the same mistake, and there is more help
 _made: Counter[tuple[str, str]] = Counter()  # mistakes in this kernel, by exercise and message, whatever its numbers
 
 
+Numbers = Sequence[tuple[str, str, str]]
+
+
 class Mistake(Exception):
     """What is wrong with an answer, in one sentence that names the likely mistake.
 
     ``numbers`` are for who makes it again and again: what was asked, what the answer gives, what is right.
     """
 
-    numbers: Sequence[tuple[str, str, str]] = ()
+    def __init__(self, message: str, numbers: Numbers = ()) -> None:
+        super().__init__(message)
+        self.numbers = numbers
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,8 @@ def check(exercise: str, praise: str) -> Callable[[Callable[[Any], None]], Calla
 def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str) -> Report:
     printed = _Beginning()
     out = io.TextIOWrapper(printed, "utf-8", "replace", write_through=True)  # closes what it writes to when it goes
-    status, message, numbers = CORRECT, praise, Mistake.numbers
+    status, message = CORRECT, praise
+    numbers: Numbers = ()
     try:
         if not callable(answer):
             what = "None" if answer is None else f"a value of type {type(answer).__name__}"
@@ -111,7 +117,7 @@ def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str
     except TimeUp:
         raise
     except Mistake as mistake:
-        status, message, numbers = WRONG, f"{mistake}", tuple(mistake.numbers)
+        status, message, numbers = WRONG, f"{mistake}", mistake.numbers
     except BaseException as error:
         if isinstance(error, NotImplementedError) and not error.args:  # torch gives a reason, a stub does not
             return Report(exercise, NOT_ATTEMPTED, "not attempted yet")
@@ -121,7 +127,7 @@ def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str
     return Report(exercise, status, message, printed.getvalue().decode("utf-8", "replace").rstrip(), help_)
 
 
-def _help(exercise: str, message: str, numbers: Sequence[tuple[str, str, str]]) -> str:
+def _help(exercise: str, message: str, numbers: Numbers) -> str:
     """What is said when the same mistake is made for the third time."""
     kind = exercise, re.sub(r"\d[\d.,]*", "#", message)
     _made[kind] += 1

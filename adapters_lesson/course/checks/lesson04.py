@@ -9,8 +9,8 @@ from adapters_lesson.costs import measure_memory
 from adapters_lesson.methods import prepare
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
-from .check import Mistake, check
-from .comparison import first_match, formula, match_formula, number
+from .check import Mistake, check, require
+from .comparison import formula, match_formula, number
 
 
 @check("4.1", "correct: 2,379,264 for BERT-base with m = 64, the number that the model itself gives.")
@@ -79,29 +79,21 @@ _FACTORS = {
     0.5: "this is twice as much: 4 bytes in single precision, and nothing is kept twice",
 }
 
+_ONE_TOKEN = "this is one token: use the length"
 _SCORES, _HEADS = "length × length numbers are counted: PyTorch's attention does not keep the scores", (1, 2, 4, 8, 12)
 
 
 def _check_activations(function: Callable[..., Any], cases: Sequence[tuple], guesses: Mapping[str, str]) -> None:
     """Compare with measurements, to two per cent; ``guesses`` are multiples of batch · t · d · 4 bytes."""
     for case in cases:
-        batch, length = case[:2]
-        answer, measured = number(function(*case)), _measured(*case)
-        factors = _FACTORS | {batch: "this is one text of the batch", length: "this is one token: use the length"}
-
-        def times(factor: float, answer: float = answer, measured: float = measured) -> bool:
-            return abs(answer * factor / measured - 1) <= 0.02
-
-        def same(text: str, answer: float = answer, case: tuple = case) -> bool:
-            batch, length, d, m = (*case, 0)[:4]
-            return abs(answer - formula(text, "t d m")(length, d, m) * batch * length * d * 4) <= 1e-6 * _measured(
-                *case
-            )
-
-        if times(1):
+        (batch, length, d, m), answer, measured = (*case, 0)[:4], number(function(*case)), _measured(*case)
+        if abs(answer / measured - 1) <= 0.02:
             continue
-        first_match(times, 1, {factor: message for factor, message in factors.items() if factor != 1})
-        first_match(same, "-1", guesses)
+        for factor, message in {**_FACTORS, batch: "this is one text of the batch", length: _ONE_TOKEN}.items():
+            require(factor == 1 or abs(answer * factor / measured - 1) > 0.02, message)
+        for text, message in guesses.items():
+            guess = formula(text, "t d m")(length, d, m) * batch * length * d * 4
+            require(abs(answer - guess) > 1e-6 * measured, message)
         raise Mistake(f"for {case} it gives {answer:,.12g} instead of {measured:,.0f} bytes")
 
 
