@@ -124,7 +124,8 @@ def check_freeze(train_only_adapters: Any) -> None:
     head = {n for n in names if n.startswith("head.")}
     for name in min(adapters), min(head):
         names[name].requires_grad_(False)  # an answer that only switches off must not pass by luck
-    with patch.object(nn.Parameter, "detach_", _no_detach):
+    cut = Mistake("detach_() cuts a tensor out of a graph: what freezes a parameter is requires_grad_(False)")
+    with patch.object(nn.Parameter, "detach_", side_effect=cut):
         train_only_adapters(model)
     now = dict(model.named_parameters())
     if now.keys() != names.keys() or not all(torch.equal(p, values[n]) for n, p in now.items()):
@@ -151,10 +152,6 @@ def check_freeze(train_only_adapters: Any) -> None:
     train_only_adapters(model)
     if {n for n, p in model.named_parameters() if p.requires_grad} != adapters | head:
         raise Mistake("adapters not called `adapter` are missed: find them with isinstance(module, Adapter)")
-
-
-def _no_detach(parameter: nn.Parameter) -> None:
-    raise Mistake("detach_() cuts a tensor out of a graph: what freezes a parameter is requires_grad_(False)")
 
 
 def _with_adapters(*names: str) -> tuple[Classifier, set[str]]:

@@ -97,7 +97,7 @@ class MyFile(NamedTuple):
         others = {key: section for key, section in self.sections.items() if key != exercise}
         elsewhere = [self.above, *(section.body for section in others.values())]
         reserved = set(pieces).union(*map(bound_names, elsewhere)) - {public}
-        imports, typed = ({_name_of(line): line for line in lines} for lines in (taken.imports, taken.typing_imports))
+        imports, typed = dict(taken.imports), dict(taken.typing_imports)
         needed = {name: section for section in given for name in bound_names(section.body) if name in imports}
         for name, line in {**typed, **imports}.items():
             of_ours = line.split()[1].partition(".")[0] in _OURS
@@ -111,7 +111,7 @@ class MyFile(NamedTuple):
             fresh = f"{name}_{exercise.replace('.', '_')}"
             body = renamed(body, name, fresh)
             if name in imports:
-                imports[fresh] = renamed_import(imports.pop(name), fresh)
+                imports[fresh] = f"{imports.pop(name).partition(' as ')[0]} as {fresh}"
         name = taken.name if taken.name not in clashes else f"{taken.name}_{exercise.replace('.', '_')}"
         if name != public:
             body += f"\n\n\n{public} = {name}  # as the other exercises and the lessons call it"
@@ -152,10 +152,6 @@ def parse(text: str) -> MyFile:
     if typed:
         imports.pop("TYPE_CHECKING", None)
     return MyFile(imports, typed, "\n".join(above), sections)
-
-
-def _name_of(line: str) -> str:
-    return next(iter(single_imports(ast.parse(line).body[0])))
 
 
 def _sorted_imports(lines: Iterable[str]) -> str:
@@ -227,11 +223,6 @@ def renamed(source: str, old: str, new: str) -> str:
         whole = lines[line - 1]
         lines[line - 1] = whole[:column] + new.encode() + whole[column + len(old.encode()) :]
     return b"\n".join(lines).decode()
-
-
-def renamed_import(line: str, name: str) -> str:
-    """The same import under another name."""
-    return f"{line.partition(' as ')[0]} as {name}"
 
 
 def _tidy(body: str) -> str:

@@ -9,7 +9,7 @@ import inspect
 import re
 import symtable
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -28,12 +28,12 @@ class CannotTake(Exception):
 
 
 class Taken(NamedTuple):
-    """An answer: statements, the answer's own last, and the imports that they need, one name each."""
+    """An answer: statements, the answer's own last, and the imports that they need, by the name that each gives."""
 
     name: str  # what the answer is called in them
     statements: tuple[str, ...]
-    imports: tuple[str, ...]
-    typing_imports: tuple[str, ...]  # of names that only annotations use
+    imports: Mapping[str, str]
+    typing_imports: Mapping[str, str]  # of names that only annotations use
 
 
 class Statement(NamedTuple):
@@ -104,8 +104,8 @@ class Notebook:
             taking.add(name)
         if not taking.statements:
             raise CannotTake(f"{name} is imported, not written here")
-        typed = sorted(taking.typed - taking.imports.keys())
-        return Taken(name or public, tuple(taking.statements), tuple(taking.imports), tuple(typed))
+        typed = {given: line for given, line in taking.typed.items() if given not in taking.imports}
+        return Taken(name or public, tuple(taking.statements), taking.imports, typed)
 
 
 class _Taking:
@@ -114,8 +114,8 @@ class _Taking:
     def __init__(self, notebook: Notebook) -> None:
         self.notebook = notebook
         self.statements: dict[str, None] = {}
-        self.imports: dict[str, None] = {}
-        self.typed: set[str] = set()
+        self.imports: dict[str, str] = {}
+        self.typed: dict[str, str] = {}
         self._known: set[str] = set()
 
     def add(self, name: str) -> None:
@@ -125,7 +125,7 @@ class _Taking:
         self._known.add(name)
         for node, source in self.notebook.definition(name) or [Statement(ast.Pass(), "")]:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.imports |= dict.fromkeys(_imports_of(node, name))
+                self.imports |= _imports_of(node, name)
             elif isinstance(node, _WRITTEN) or name in _patched(node) or self._is_constant(name, node):
                 self.add_statement(source)
             else:
@@ -138,7 +138,7 @@ class _Taking:
                 self.add(name)
         for name in named - run:
             for statement in self.notebook.definition(name)[:1]:
-                self.typed |= {*_imports_of(statement.node, name)}
+                self.typed |= _imports_of(statement.node, name)
         self.statements |= {source: None}
 
     def _is_constant(self, name: str, node: ast.stmt) -> bool:
@@ -155,9 +155,9 @@ class _Taking:
         stars = [s.node.module for s in self.notebook.statements if isinstance(s.node, ast.ImportFrom)]
         giving = [one for one in stars if one and vars(sys.modules.get(one, object)).get(name, self) is value]
         if giving:  # from there import *
-            self.imports |= {f"from {giving[-1]} import {name}": None}
+            self.imports[name] = f"from {giving[-1]} import {name}"
         elif isinstance(value, ModuleType):
-            self.imports |= {f"import {value.__name__} as {name}" if value.__name__ != name else f"import {name}": None}
+            self.imports[name] = f"import {value.__name__} as {name}" if value.__name__ != name else f"import {name}"
         elif _plain(value):
             self.statements |= {f"{name} = {value!r}": None}
         elif _is_code(value):
@@ -232,8 +232,8 @@ def single_imports(node: ast.stmt) -> dict[str, str]:
     return {alias.asname or alias.name: f"{from_}{ast.unparse(ast.Import([alias]))}" for alias in names}
 
 
-def _imports_of(node: ast.stmt, name: str) -> list[str]:
-    return [line for key, line in single_imports(node).items() if key.partition(".")[0] == name]
+def _imports_of(node: ast.stmt, name: str) -> dict[str, str]:
+    return {key: line for key, line in single_imports(node).items() if key.partition(".")[0] == name}
 
 
 class _WithoutAnnotations(ast.NodeTransformer):
