@@ -15,6 +15,20 @@ from torch import nn
 from .check import Mistake, Numbers, require, what_was_raised
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t by the number of values
+_STUDENT = "with a few the factor is Student's t, T95[n]"
+WRONG_WIDTHS = {  # formulas for half the width of the interval of the mean of n values v, instead of t · s / √n
+    "stdev(v)": "that is the standard deviation: one run's spread; the mean of n runs is surer by √n",
+    "stdev(v) / sqrt(n)": "that is the standard error alone: multiply it by t",
+    "t * pstdev(v) / sqrt(n)": "the squares are divided by n: with so few values it must be n − 1, as statistics.stdev",
+    "1.96 * stdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}",
+    "1.96 * pstdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}; and divide the squares by n − 1",
+    "2 * stdev(v) / sqrt(n)": f"2 holds for many values: {_STUDENT}",
+    "t * stdev(v)": "√n is missing: that interval is for a single run, not for the mean",
+    "t * stdev(v) / n": "the standard deviation is divided by n: divide it by √n",
+    "t * stdev(v) ** 2 / sqrt(n)": "that uses the variance: take its root",
+    "2 * t * stdev(v) / sqrt(n)": "that is the whole width: return half of it",
+    "(max(v) - min(v)) / 2": "that is half the range from lowest to highest: it grows with the number of runs",
+}
 NOTHING = "the function returns None: is the return missing, at the end or on one of the ways through it?"
 
 

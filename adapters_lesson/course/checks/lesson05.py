@@ -12,7 +12,7 @@ from adapters_lesson.adapter import Adapter, AdapterConfig
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
 from .check import Mistake, check, require
-from .comparison import NOTHING, T95, asked, explained, first_match, match_formula, number, pair
+from .comparison import NOTHING, T95, WRONG_WIDTHS, asked, explained, first_match, match_formula, number, pair
 from .observation import (
     TINY,
     OptimizerWatch,
@@ -64,22 +64,6 @@ def check_step(training_step: Any) -> None:
         require(math.isclose(given, right, rel_tol=1e-4), other)
 
 
-_STUDENT = "with a few the factor is Student's t, T95[n]"
-_WRONG_WIDTHS = {
-    "stdev(v)": "that is the standard deviation: one run's spread; the mean of n runs is surer by √n",
-    "stdev(v) / sqrt(n)": "that is the standard error alone: multiply it by t",
-    "t * pstdev(v) / sqrt(n)": "the squares are divided by n: with so few values it must be n − 1, as statistics.stdev",
-    "1.96 * stdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}",
-    "1.96 * pstdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}; and divide the squares by n − 1",
-    "2 * stdev(v) / sqrt(n)": f"2 holds for many values: {_STUDENT}",
-    "t * stdev(v)": "√n is missing: that interval is for a single run, not for the mean",
-    "t * stdev(v) / n": "the standard deviation is divided by n: divide it by √n",
-    "t * stdev(v) ** 2 / sqrt(n)": "that uses the variance: take its root",
-    "2 * t * stdev(v) / sqrt(n)": "that is the whole width: return half of it",
-    "(max(v) - min(v)) / 2": "that is half the range from lowest to highest: it grows with the number of runs",
-}
-
-
 @check("5.2", "correct: the mean, and half the width of Student's 95 % interval.")
 def check_interval(mean_and_interval: Any) -> None:
     """``mean_and_interval(values)`` must return the mean and t · s / √n."""
@@ -99,7 +83,7 @@ def check_interval(mean_and_interval: Any) -> None:
     match_formula(means, "v n t", cases, "mean(v)", wrong_means, "the mean is the sum divided by n", tolerance=1e-4)
     hint = "the half-width is T95[n] · s / √n"
     right = "t * stdev(v) / sqrt(n)"  # with any t that is rounded to three digits
-    match_formula(widths, "v n t", cases, right, _WRONG_WIDTHS, hint, tolerance=5e-3)
+    match_formula(widths, "v n t", cases, right, WRONG_WIDTHS, hint, tolerance=5e-3)
 
 
 @check("5.3", "correct: the old head's accuracy, and the model is left as it was found.")
