@@ -29,6 +29,14 @@ WRONG_WIDTHS = {  # formulas for half the width of the interval of the mean of n
     "2 * t * stdev(v) / sqrt(n)": "that is the whole width: return half of it",
     "(max(v) - min(v)) / 2": "that is half the range from lowest to highest: it grows with the number of runs",
 }
+BYTES = {  # how many times too large an answer in bytes may be, and why
+    1 / 4: "those are numbers: return bytes, in single precision each takes 4",
+    1 / 2: "that is half of it: a number in single precision takes 4 bytes, not 2",
+    2: "that is twice as much: a number in single precision takes 4 bytes, not 8, and nothing counts twice",
+    8: "those are bits: return bytes",
+    1e-6: "those are MB: return bytes",
+    2**-20: "those are MiB: return bytes",
+}
 NOTHING = "the function returns None: is the return missing, at the end or on one of the ways through it?"
 
 

@@ -138,25 +138,27 @@ def _whole(answers: list[Any]) -> bool:
     return all(isinstance(a.item() if isinstance(a, torch.Tensor) else a, Integral) for a in answers)
 
 
+WRONG_COUNTS = {  # of the parameters of an adapter
+    "2*d*m": "the biases are missing: each of the two linear layers has one",
+    "d*m": "that is one weight matrix: there are two, and two biases",
+    "d*m + m": "that is down_project alone: add up_project",
+    "d*m + m + d": "one of the two weight matrices is missing",
+    "2*d*m + m": "up_project's bias is missing: it has d entries",
+    "2*d*m + d": "down_project's bias is missing: it has m entries",
+    "2*d*m + 2*m": "up_project's bias has d entries, not m",
+    "2*d*m + 2*d": "down_project's bias has m entries, not d",
+    "2*d*m + 2": "a bias has one entry for each output, not one in all",
+    "2 * (d*m + m + d)": "the biases are counted twice: the two together have m + d entries",
+}
+
+
 @check("1.3", "correct: 2·d·m + m + d.")
 def check_count(count_parameters: Any) -> None:
     """``count_parameters(model_dim, bottleneck_dim)`` must give 2dm + m + d."""
     cases = [(384, 16), (768, 64), (10, 3)]
     answers = [count_parameters(*case) for case in cases]
-    guesses = {
-        "2*d*m": "the biases are missing: each of the two linear layers has one",
-        "d*m": "that is one weight matrix: there are two, and two biases",
-        "d*m + m": "that is down_project alone: add up_project",
-        "d*m + m + d": "one of the two weight matrices is missing",
-        "2*d*m + m": "up_project's bias is missing: it has d entries",
-        "2*d*m + d": "down_project's bias is missing: it has m entries",
-        "2*d*m + 2*m": "up_project's bias has d entries, not m",
-        "2*d*m + 2*d": "down_project's bias has m entries, not d",
-        "2*d*m + 2": "a bias has one entry for each output, not one in all",
-        "2 * (d*m + m + d)": "the biases are counted twice: the two together have m + d entries",
-    }
     hint = "count the entries of both weights and biases"
-    match_formula(list(map(number, answers)), "d m", cases, "2*d*m + m + d", guesses, hint)
+    match_formula(list(map(number, answers)), "d m", cases, "2*d*m + m + d", WRONG_COUNTS, hint)
     require(_whole(answers), "the count is right but a float: multiply and add whole numbers, divide with // if at all")
 
 

@@ -9,15 +9,8 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from .check import Mistake, check, require
-from .comparison import asked, close, explained, learns, match_formula, match_tensor, number, pair, table
+from .comparison import BYTES, asked, close, explained, learns, match_formula, match_tensor, number, pair, table
 
-_UNITS = {
-    1: "those are numbers of parameters: each takes 4 bytes in single precision",
-    32: "those are bits: a parameter in single precision takes 32 of them, 4 bytes",
-    2: "a parameter in single precision takes 4 bytes, not 2",
-    4 / 2**20: "those are MiB: return bytes",
-    4e-6: "those are MB: return bytes",
-}
 _COPIES, _SHARED = "n * (b + h)", "b + n * (a + h)"
 _WRONG_COPIES = {
     _SHARED: "the first is what one base with adapters takes: the two are swapped, or the copies are missing",
@@ -48,7 +41,7 @@ def check_disk(bytes_on_disk: Any) -> None:
     told = (_COPIES, _WRONG_COPIES, first), (_SHARED, _WRONG_SHARED, second)
     for place, (right, wrong, otherwise) in enumerate(told):
         given = [number(both[place]) for both in pairs]
-        guesses = {f"{size} * ({right})": message for size, message in _UNITS.items()}
+        guesses = {f"{4 * factor} * ({right})": message for factor, message in BYTES.items()}
         guesses |= {f"4 * ({text})": message for text, message in wrong.items()}
         match_formula(given, "n b a h", cases, f"4 * ({right})", guesses, otherwise=otherwise)
 
