@@ -64,8 +64,7 @@ def _check_switches(make_switches: Any, tasks: tuple[str, ...], order: tuple[str
     if not all(callable(switch) for switch in switches.values()):
         raise Mistake("the dictionary holds what the functions returned: switches[name] = switch, without brackets")
     require(model.head is None and not any(_on(model)), "a switch works while they are made: define it, do not call it")
-    last = None
-    for task in order:
+    for last, task in zip((None, *order), order, strict=False):
         with explained({"missing": f"switches[{task!r}]() is called without arguments: give its own a default"}):
             switches[task]()
         _check_on(model, tasks, task, last)
@@ -73,7 +72,6 @@ def _check_switches(make_switches: Any, tasks: tuple[str, ...], order: tuple[str
         kept = len(after) == len(before) and all(map(torch.equal, before, after))
         require(kept, "a head was overwritten: let model.head be the other head, and copy nothing into it")
         _check_head(model, task)
-        last = task
 
 
 def _on(model: Any) -> list[set[str]]:
