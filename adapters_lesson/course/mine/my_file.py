@@ -8,9 +8,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .taken import Taken, bound_names, needed_at_once, outside, single_imports
+from .taken import Taken, bound_names, outside, single_imports, used_names
 
 GIVEN = "given by the course"  # the state of a section that answers no exercise
 _HEADER = re.compile(r"^# --- (\d+\.\d+) · (.+?) · (.+?) -*$", re.MULTILINE)
@@ -184,7 +184,7 @@ def in_order(sections: Mapping[str, Section]) -> list[Section]:
 def _at_once(body: str) -> set[str]:
     """The names of other sections that code uses while it is imported."""
     try:
-        return needed_at_once(ast.parse(body)) - bound_names(body)
+        return used_names(body, at_once=True) - bound_names(body)
     except SyntaxError:
         return set()
 
@@ -194,20 +194,15 @@ def renamed(source: str, old: str, new: str) -> str:
     places: list[tuple[int, int]] = []
 
     def visit(node: ast.AST) -> None:
+        parts: Iterable[ast.AST] = ast.iter_child_nodes(node)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            for given in outside(node):
-                visit(given)
-            inside = node.body if isinstance(node.body, list) else [node.body]
+            inside: list[Any] = node.body if isinstance(node.body, list) else [node.body]
             arguments = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
             globals_ = {n for part in ast.walk(node) if isinstance(part, ast.Global) for n in part.names}
             assigned = set().union(*(bound_names(ast.unparse(part)) for part in inside))
-            local = arguments | (assigned - globals_)
-            if old not in local:
-                for part in inside:
-                    visit(part)
-        else:
-            for child in ast.iter_child_nodes(node):
-                visit(child)
+            parts = outside(node) + ([] if old in arguments | (assigned - globals_) else inside)
+        for part in parts:
+            visit(part)
         if isinstance(node, ast.Name) and node.id == old:
             places.append((node.lineno, node.col_offset))
         elif isinstance(node, ast.Global) and old in node.names:

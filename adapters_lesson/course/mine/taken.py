@@ -20,6 +20,7 @@ from torch import nn
 
 _WRITTEN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _CONSTANTS: tuple[type, ...] = (torch.Tensor, torch.dtype, torch.device, numpy.ndarray, numpy.generic, float, range)
+_LOOPS = ("comp", "genexpr")  # what symtable calls the functions that a comprehension is, which runs at once
 _CONSTANTS += (re.Pattern, TypeVar, type)
 
 
@@ -87,7 +88,7 @@ class Notebook:
         value = self.names.get(name) if end is None else None
         place = max(places, key=lambda place: (_has_made(there[place].source, value), place))
         node = there[place].node
-        earlier = self.definition(name, place) if name in needed_at_once(node) else []
+        earlier = self.definition(name, place) if name in used_names(there[place].source, at_once=True) else []
         after = [] if isinstance(node, (ast.Import, ast.ImportFrom)) else there[place + 1 :]
         return [*earlier, there[place], *(s for s in after if name in _patched(s.node))]
 
@@ -132,7 +133,8 @@ class _Taking:
                 self._add_value(name)
 
     def add_statement(self, source: str) -> None:
-        run, named = _free_names(source)
+        own = bound_names(source)
+        run, named = used_names(source) - own, used_names(source, annotations=True) - own
         for name in run:
             if not hasattr(builtins, name) or self.notebook.definition(name):
                 self.add(name)
@@ -236,54 +238,21 @@ def _imports_of(node: ast.stmt, name: str) -> dict[str, str]:
     return {key: line for key, line in single_imports(node).items() if key.partition(".")[0] == name}
 
 
-class _WithoutAnnotations(ast.NodeTransformer):
-    """Leaves out what ``from __future__ import annotations`` does not evaluate."""
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: Any) -> Any:
-        node.returns = None
-        return self.generic_visit(node)
-
-    visit_AsyncFunctionDef = visit_FunctionDef
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        return ast.copy_location(ast.Assign([node.target], self.visit(node.value or ast.Constant(None))), node)
-
-
-def _free_names(source: str) -> tuple[set[str], set[str]]:
-    """The names of the surroundings that code uses: when it runs, and in all."""
-
-    def free(text: str) -> set[str]:
-        found, tables = set(), [symtable.symtable(text, "answer", "exec")]
-        for table in tables:
-            tables += table.get_children()
-            used = (s for s in table.get_symbols() if s.is_referenced() or s.is_declared_global())
-            found |= {s.get_name() for s in used if s.is_global() or table.get_type() == "module"}
-        return found - _bound(ast.parse(text))
-
-    tree = ast.fix_missing_locations(_WithoutAnnotations().visit(ast.parse(source)))
-    return free(ast.unparse(tree)), free(source)
+def used_names(source: str, at_once: bool = False, annotations: bool = False) -> set[str]:
+    """The names of its surroundings and of its own top that code uses; ``at_once``: while it is imported."""
+    future = "" if annotations else "from __future__ import annotations\n"  # which does not evaluate them
+    found, tables = set(), [symtable.symtable(future + source, "answer", "exec")]
+    for table in tables:
+        later = [t for t in table.get_children() if t.get_type() == "function" and not t.get_name().endswith(_LOOPS)]
+        tables += [t for t in table.get_children() if not at_once or t not in later]
+        used = (s for s in table.get_symbols() if s.is_referenced() or s.is_declared_global())
+        found |= {s.get_name() for s in used if s.is_global() or table.get_type() == "module"}
+    return found
 
 
 def outside(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.expr]:
     """The parts of a function that are evaluated where it is defined: defaults and decorators."""
     return [*node.args.defaults, *filter(None, node.args.kw_defaults), *getattr(node, "decorator_list", [])]
-
-
-def needed_at_once(*nodes: ast.AST) -> set[str]:
-    """The names that code uses while it is imported: base classes, decorators, defaults, values."""
-    names: set[str] = set()
-    todo: list[ast.AST] = list(nodes)
-    for node in todo:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            todo += outside(node)
-        else:
-            names |= {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else set()
-            todo += [child for child in ast.iter_child_nodes(node) if child is not getattr(node, "annotation", None)]
-    return names
 
 
 def _is_code(value: Any) -> bool:
