@@ -119,13 +119,11 @@ def _check_learns(adapter: Adapter) -> None:
     up, down, h = adapter.up_project, adapter.down_project, torch.randn(8, D)
     start = [up.weight.clone(), down.weight.clone()]
     zero, target = not start[0].any() and not start[1].any(), torch.randn(8, D)
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=0.01)
     for _ in range(3):
-        for p in adapter.parameters():
-            p.grad = None
+        optimizer.zero_grad()
         (adapter(h) - target).square().sum().backward()
-        with torch.no_grad():
-            for p in adapter.parameters():
-                p.sub_(0.01 * (torch.zeros_like(p) if p.grad is None else p.grad))
+        optimizer.step()
     moved = [not torch.equal(weight, old) for weight, old in zip((up.weight, down.weight), start, strict=True)]
     require(all(moved) or not zero, "both projections are zero: neither ever gets a gradient; leave down_project")
     require(moved[0], "up_project gets no gradient, so it cannot learn: down_project's output must not be zero")

@@ -20,8 +20,8 @@ from torch import nn
 
 _WRITTEN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _CONSTANTS: tuple[type, ...] = (torch.Tensor, torch.dtype, torch.device, numpy.ndarray, numpy.generic, float, range)
-_LOOPS = ("comp", "genexpr")  # what symtable calls the functions that a comprehension is, which runs at once
 _CONSTANTS += (re.Pattern, TypeVar, type)
+_LOOPS = ("comp", "genexpr")  # what symtable calls the functions that a comprehension is, which runs at once
 
 
 class CannotTake(Exception):
