@@ -90,10 +90,8 @@ def _check_block(output: torch.Tensor, bare: Block, made: list[Adapter], x: torc
         return norms[1](bare.ffn_norm(h + after[1](bare.ffn(before[1](h)))))
 
     def inside(first: Adapter, ffn: Adapter) -> torch.Tensor:
-        hook = bare.attention.output.register_forward_pre_hook(lambda module, args: first(args[0]))
-        with_hook = run((same, ffn))
-        hook.remove()
-        return with_hook
+        with bare.attention.output.register_forward_pre_hook(lambda module, args: first(args[0])):
+            return run((same, ffn))
 
     require(not close(output, run()), "the block computes the same: are hooks registered, do they return A(output)?")
     a, b = _in_their_places(output, bare, made, x)

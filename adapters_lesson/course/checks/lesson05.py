@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from adapters_lesson.adapter import Adapter, AdapterConfig
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
@@ -15,7 +16,6 @@ from .comparison import NOTHING, T95, WRONG_WIDTHS, asked, explained, first_matc
 from .observation import (
     TINY,
     OptimizerWatch,
-    SpyingSGD,
     examine_step,
     moved,
     reference_step,
@@ -23,6 +23,7 @@ from .observation import (
     tiny_batch,
     tiny_classifier,
     values_of,
+    watched_sgd,
 )
 
 
@@ -31,14 +32,13 @@ def check_step(training_step: Any) -> None:
     """``training_step(model, optimizer, batch)`` must take one step of gradient descent and return the loss."""
     batches = [tiny_batch(0), tiny_batch(1)]
     model, expected = tiny_classifier(), tiny_classifier()
-    optimizer = SpyingSGD(model.parameters())
-    model.head.weight.register_hook(lambda gradient: optimizer.calls.append("backward"))
+    optimizer, calls = watched_sgd(model)
+    model.head.weight.register_hook(lambda gradient: calls.append("backward"))
     modes: list[bool] = []
     model.register_forward_hook(lambda module, args, output: modes.append(module.training))
 
     with explained({"does not require grad": "the loss has no graph for backward(): is there a no_grad or a detach?"}):
         first = training_step(model, optimizer, batches[0])
-    calls = optimizer.calls
     if not all(map(torch.equal, batches[0], tiny_batch(0))):
         raise Mistake("the batch is changed in place: somebody else may still need it, make new tensors")
     other = "" if same_weights(model, expected) else ", another one's is: take the one that is given"
@@ -138,7 +138,7 @@ def check_fit(fit: Any) -> None:
     before, config = values_of(model), AdapterConfig(4)
     batches = [tiny_batch(n) for n in range(6)]
     watch, head = OptimizerWatch(model, list(batches)), model.head
-    with watch:
+    with register_optimizer_step_pre_hook(watch.look):
         losses = fit(model, config, batches, 0.05)
     require(len(batches) == 6, "the caller's list of batches is changed: go through it with for, take nothing out")
     require(model.head is head, "the model has another head than before: train the one that it has")
