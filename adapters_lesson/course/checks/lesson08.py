@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from .check import Mistake, check, require
 from .comparison import BYTES, asked, close, explained, learns, match_formula, match_tensor, number, pair, table
+from .observation import moved, values_of
 
 _COPIES, _SHARED = "n * (b + h)", "b + n * (a + h)"
 _WRONG_COPIES = {
@@ -59,7 +60,7 @@ def _check_switches(make_switches: Any, tasks: tuple[str, ...], order: tuple[str
         heads={name: nn.Linear(4, 2) for name in tasks},
         head=None,
     )
-    before = [p.detach().clone() for head in model.heads.values() for p in head.parameters()]
+    before = values_of(nn.ModuleDict(model.heads))
     switches = table(make_switches(model), tasks, "task: function")
     if not all(callable(switch) for switch in switches.values()):
         raise Mistake("the dictionary holds what the functions returned: switches[name] = switch, without brackets")
@@ -68,9 +69,8 @@ def _check_switches(make_switches: Any, tasks: tuple[str, ...], order: tuple[str
         with explained({"missing": f"switches[{task!r}]() is called without arguments: give its own a default"}):
             switches[task]()
         _check_on(model, tasks, task, last)
-        after = [p for head in model.heads.values() for p in head.parameters()]
-        kept = len(after) == len(before) and all(map(torch.equal, before, after))
-        require(kept, "a head was overwritten: let model.head be the other head, and copy nothing into it")
+        if moved(nn.ModuleDict(model.heads), before):
+            raise Mistake("a head was overwritten: let model.head be the other head, and copy nothing into it")
         _check_head(model, task)
 
 
