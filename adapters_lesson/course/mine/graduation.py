@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.course.figures import graduation_figure
@@ -27,7 +26,7 @@ from adapters_lesson.transformer import Classifier
 from . import alone
 from .keeping import file_of_mine, shelf
 from .my_file import MyFile, parse
-from .shelf import exercises, reference
+from .shelf import Shelf, exercises, reference
 from .taken import used_names
 
 NEEDED = ("1.1", "1.2", "1.3", "2.4", "3.1", "3.2", "4.2", "4.4", "5.1")  # what ``alone`` is made of
@@ -182,18 +181,8 @@ def _by_the_course(task: dict[str, Any]) -> dict[str, Any]:
         adapter.load_state_dict(state)
     model.head.load_state_dict(start["head"])
     set_trainable(model)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=task["learning_rate"])
-    losses = []
-    for ids, mask, labels in alone.batches(load_tokenizer(), task["texts"]["train"], task["batch_size"]):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(ids, mask), labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tested = alone.batches(load_tokenizer(), task["texts"]["test"], 100)
-    with torch.no_grad():
-        answers = [model(ids, mask).argmax(-1) for ids, mask, _ in tested]
-    return {"losses": losses, "answers": torch.cat(answers).tolist()}
+    step = Shelf(parse("")).names["training_step"]  # the course's own
+    return alone.learn(model, step, load_tokenizer(), task)[0]
 
 
 def _write_page(made: Graduation, own: MyFile) -> None:
