@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-import linecache
 import re
 import sysconfig
 import traceback
@@ -149,15 +148,13 @@ def what_was_raised(error: BaseException) -> str:
     text = ", and its text cannot be shown"
     with contextlib.suppress(Exception):
         text = f": {error}" if f"{error}" else ""
-    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    own = any(not file.startswith(_NOT_THE_LEARNERS) for file, _ in frames)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = any(not frame.filename.startswith(_NOT_THE_LEARNERS) for frame in frames)
     whose = "your code raised" if own else "the check cannot use your answer as it is,"
     return f"{whose} {type(error).__name__}{text[: _LONGEST // 2]}{_learners_line(frames[::-1])}"
 
 
-def _learners_line(frames: list[tuple[str, int]]) -> str:
-    """The learner's own line among files and lines, innermost first, if there is one, as a part of a sentence."""
-    for file, number in frames:
-        if not file.startswith(_NOT_THE_LEARNERS) and (line := linecache.getline(file, number).strip()):
-            return f", in your line `{line[:120]}`"
-    return ""
+def _learners_line(frames: Sequence[traceback.FrameSummary]) -> str:
+    """The learner's own line among frames, innermost first, if there is one, as a part of a sentence."""
+    own = (f.line for f in frames if f.line and not f.filename.startswith(_NOT_THE_LEARNERS))
+    return next((f", in your line `{line[:120]}`" for line in own), "")

@@ -40,7 +40,7 @@ class Watch:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.up, self.took = False, 0.0  # whether time was up, and after how many seconds
-        self.where: list[tuple[str, int]] = []  # file and line of each frame at that time, innermost first
+        self.where: list[traceback.FrameSummary] = []  # each frame at that time, innermost first
         self._running = self._interrupted = False
         self._done, self._lock = threading.Event(), threading.Lock()
 
@@ -114,7 +114,7 @@ class Watch:
         if self._running and late and not self.up:
             self.up, self.took = True, took
             stack = traceback.walk_stack(sys._current_frames().get(self._ident))
-            self.where = [(frame.f_code.co_filename, line) for frame, line in stack]
+            self.where = traceback.StackSummary.extract(stack)
         return self._running and (self.up or self._interrupted)
 
 

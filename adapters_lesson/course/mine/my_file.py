@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from .taken import Taken, bound_names, outside, single_imports, used_names
+from .taken import Taken, bound_names, single_imports, used_names
 
 GIVEN = "given by the course"  # the state of a section that answers no exercise
 _HEADER = re.compile(r"^# --- (\d+\.\d+) · (.+?) · (.+?) -*$", re.MULTILINE)
@@ -200,7 +200,8 @@ def renamed(source: str, old: str, new: str) -> str:
             arguments = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
             globals_ = {n for part in ast.walk(node) if isinstance(part, ast.Global) for n in part.names}
             assigned = set().union(*(bound_names(ast.unparse(part)) for part in inside))
-            parts = outside(node) + ([] if old in arguments | (assigned - globals_) else inside)
+            outside = [*node.args.defaults, *filter(None, node.args.kw_defaults), *getattr(node, "decorator_list", [])]
+            parts = outside + ([] if old in arguments | (assigned - globals_) else inside)
         for part in parts:
             visit(part)
         if isinstance(node, ast.Name) and node.id == old:

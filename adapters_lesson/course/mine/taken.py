@@ -250,11 +250,6 @@ def used_names(source: str, at_once: bool = False, annotations: bool = False) ->
     return found
 
 
-def outside(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.expr]:
-    """The parts of a function that are evaluated where it is defined: defaults and decorators."""
-    return [*node.args.defaults, *filter(None, node.args.kw_defaults), *getattr(node, "decorator_list", [])]
-
-
 def _is_code(value: Any) -> bool:
     """Whether a value comes from what can be written: functions, types, constants, and lists and dicts of them."""
     if isinstance(value, (list, tuple, dict)):
