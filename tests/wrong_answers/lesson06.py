@@ -466,7 +466,7 @@ WRONG = {
         (judging(lambda low, high, g: rightly(2 * g - high, 2 * g - low, g)), "exchanged"),
         (judging(lambda low, high, g: "unclear" if low <= -g and high < g else rightly(low, high, g)), "no fault"),
         (judging(half=statistics.stdev), "one run's spread"),
-        (judging(half=lambda d: statistics.stdev(d) / len(d) ** 0.5), "mean ± standard error"),
+        (judging(half=lambda d: statistics.stdev(d) / len(d) ** 0.5), "the standard error alone"),
         (judging(half=lambda d: 1.96 * statistics.stdev(d) / len(d) ** 0.5), "1.96"),
         (judging(half=lambda d: mean_and_interval(d)[1] * (1 - 1 / len(d)) ** 0.5), "n − 1"),
         (judging(half=lambda d: mean_and_interval(d)[1] * len(d) ** 0.5), "√n is missing"),

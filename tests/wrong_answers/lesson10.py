@@ -370,7 +370,7 @@ WRONG = {
     "check_bytes": [
         (lambda p, n: 2 * (n - 1) * 2 * p / n, "that is half: a gradient"),
         (lambda p, n: 2 * ((n - 1) // n) * 4 * p, "(n - 1) // n is 0"),
-        (lambda p, n: 2 * (n - 1) / n * p, "not bytes"),
+        (lambda p, n: 2 * (n - 1) / n * p, "those are numbers"),
         (lambda p, n: 64 * (n - 1) / n * p, "bits"),
         (lambda p, n: 16 * (n - 1) / n * p, "4 bytes, not 8"),
         (lambda p, n: 4 * (n - 1) / n * p, "go round a second time"),
@@ -381,7 +381,7 @@ WRONG = {
         (lambda p, n: 4 * p * (n - 1), "to everyone"),
         (lambda p, n: 2 * (n - 1) * 4 * p, "asked for one"),
         (lambda p, n: n * 4 * p, "round by round"),
-        (lambda p, n: right_bytes(p, n) / 1e6, "megabytes"),
+        (lambda p, n: right_bytes(p, n) / 1e6, "those are MB"),
         (lambda p, n: 2 * n / (n - 1) * 4 * p, "upside down"),
         (lambda p, n: 2 * (n - 1) // n * 4 * p, "the size of the gradients"),
         (not_for_one, "for 1 it must be 0"),

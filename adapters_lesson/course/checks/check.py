@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import io
-import linecache
 import re
 import sysconfig
 import traceback
@@ -30,13 +29,18 @@ _AGAIN = 3  # times the same mistake, and there is more help
 _made: Counter[tuple[str, str]] = Counter()  # mistakes in this kernel, by exercise and message, whatever its numbers
 
 
+Numbers = Sequence[tuple[str, str, str]]
+
+
 class Mistake(Exception):
     """What is wrong with an answer, in one sentence that names the likely mistake.
 
     ``numbers`` are for who makes it again and again: what was asked, what the answer gives, what is right.
     """
 
-    numbers: Sequence[tuple[str, str, str]] = ()
+    def __init__(self, message: str, numbers: Numbers = ()) -> None:
+        super().__init__(message)
+        self.numbers = numbers
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ def check(exercise: str, praise: str) -> Callable[[Callable[[Any], None]], Calla
 def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str) -> Report:
     printed = _Beginning()
     out = io.TextIOWrapper(printed, "utf-8", "replace", write_through=True)  # closes what it writes to when it goes
-    status, message, numbers = CORRECT, praise, Mistake.numbers
+    status, message = CORRECT, praise
+    numbers: Numbers = ()
     try:
         if not callable(answer):
             what = "None" if answer is None else f"a value of type {type(answer).__name__}"
@@ -111,7 +116,7 @@ def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str
     except TimeUp:
         raise
     except Mistake as mistake:
-        status, message, numbers = WRONG, f"{mistake}", tuple(mistake.numbers)
+        status, message, numbers = WRONG, f"{mistake}", mistake.numbers
     except BaseException as error:
         if isinstance(error, NotImplementedError) and not error.args:  # torch gives a reason, a stub does not
             return Report(exercise, NOT_ATTEMPTED, "not attempted yet")
@@ -121,7 +126,7 @@ def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str
     return Report(exercise, status, message, printed.getvalue().decode("utf-8", "replace").rstrip(), help_)
 
 
-def _help(exercise: str, message: str, numbers: Sequence[tuple[str, str, str]]) -> str:
+def _help(exercise: str, message: str, numbers: Numbers) -> str:
     """What is said when the same mistake is made for the third time."""
     kind = exercise, re.sub(r"\d[\d.,]*", "#", message)
     _made[kind] += 1
@@ -143,15 +148,13 @@ def what_was_raised(error: BaseException) -> str:
     text = ", and its text cannot be shown"
     with contextlib.suppress(Exception):
         text = f": {error}" if f"{error}" else ""
-    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    own = any(not file.startswith(_NOT_THE_LEARNERS) for file, _ in frames)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = any(not frame.filename.startswith(_NOT_THE_LEARNERS) for frame in frames)
     whose = "your code raised" if own else "the check cannot use your answer as it is,"
     return f"{whose} {type(error).__name__}{text[: _LONGEST // 2]}{_learners_line(frames[::-1])}"
 
 
-def _learners_line(frames: list[tuple[str, int]]) -> str:
-    """The learner's own line among files and lines, innermost first, if there is one, as a part of a sentence."""
-    for file, number in frames:
-        if not file.startswith(_NOT_THE_LEARNERS) and (line := linecache.getline(file, number).strip()):
-            return f", in your line `{line[:120]}`"
-    return ""
+def _learners_line(frames: Sequence[traceback.FrameSummary]) -> str:
+    """The learner's own line among frames, innermost first, if there is one, as a part of a sentence."""
+    own = (f.line for f in frames if f.line and not f.filename.startswith(_NOT_THE_LEARNERS))
+    return next((f", in your line `{line[:120]}`" for line in own), "")

@@ -12,9 +12,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from .check import Mistake, require, what_was_raised
+from .check import Mistake, Numbers, require, what_was_raised
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}  # Student's t by the number of values
+_STUDENT = "with a few the factor is Student's t, T95[n]"
+WRONG_WIDTHS = {  # formulas for half the width of the interval of the mean of n values v, instead of t · s / √n
+    "stdev(v)": "that is the standard deviation: one run's spread; the mean of n runs is surer by √n",
+    "stdev(v) / sqrt(n)": "that is the standard error alone: multiply it by t",
+    "t * pstdev(v) / sqrt(n)": "the squares are divided by n: with so few values it must be n − 1, as statistics.stdev",
+    "1.96 * stdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}",
+    "1.96 * pstdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}; and divide the squares by n − 1",
+    "2 * stdev(v) / sqrt(n)": f"2 holds for many values: {_STUDENT}",
+    "t * stdev(v)": "√n is missing: that interval is for a single run, not for the mean",
+    "t * stdev(v) / n": "the standard deviation is divided by n: divide it by √n",
+    "t * stdev(v) ** 2 / sqrt(n)": "that uses the variance: take its root",
+    "2 * t * stdev(v) / sqrt(n)": "that is the whole width: return half of it",
+    "(max(v) - min(v)) / 2": "that is half the range from lowest to highest: it grows with the number of runs",
+}
+BYTES = {  # how many times too large an answer in bytes may be, and why
+    1 / 4: "those are numbers: return bytes, in single precision each takes 4",
+    1 / 2: "that is half of it: a number in single precision takes 4 bytes, not 2",
+    2: "that is twice as much: a number in single precision takes 4 bytes, not 8, and nothing counts twice",
+    8: "those are bits: return bytes",
+    1e-6: "those are MB: return bytes",
+    2**-20: "those are MiB: return bytes",
+}
 NOTHING = "the function returns None: is the return missing, at the end or on one of the ways through it?"
 
 
@@ -128,13 +150,15 @@ def close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, atol=1e-5, rtol=1e-4)
 
 
-def first_match(same: Callable[[Any], bool], right: Any, guesses: Mapping[Any, str], otherwise: str = "") -> None:
+def first_match(
+    same: Callable[[Any], bool], right: Any, guesses: Mapping[Any, str], otherwise: str = "", numbers: Numbers = ()
+) -> None:
     """Raise ``Mistake`` with the message of the first guess that is the ``same`` as the answer, if ``right`` is not."""
     if same(right):
         return
-    for guess, message in guesses.items():
-        require(not same(guess), message)
-    require(not otherwise, otherwise)
+    message = next((message for guess, message in guesses.items() if same(guess)), otherwise)
+    if message:
+        raise Mistake(message, numbers)
 
 
 def match_tensor(answer: torch.Tensor, right: torch.Tensor, guesses: Mapping[Any, str], otherwise: str) -> None:
@@ -143,26 +167,10 @@ def match_tensor(answer: torch.Tensor, right: torch.Tensor, guesses: Mapping[Any
     if near and (off := (answer - right).abs().max()) <= 0.01 * right.abs().max():
         why = "is something rounded, in half precision, or is a small number added?"
         otherwise = f"nearly: it is off by {off:.1e} where it is worst; {why}"
-    with _beside([("a value", f"{a:.6g}", f"{b:.6g}") for a, b in _first_apart(answer, right)]):
-        first_match(lambda guess: close(answer, guess), right, guesses, otherwise)
-
-
-def _first_apart(a: torch.Tensor, b: torch.Tensor) -> list[tuple[float, float]]:
-    """The first three pairs of values that differ."""
-    if a.shape != b.shape:
-        return []
-    pairs = torch.stack([a.detach().float().flatten(), b.detach().float().flatten()], dim=1)
-    return [(x, y) for x, y in pairs.tolist() if not math.isclose(x, y, rel_tol=1e-4, abs_tol=1e-5)][:3]
-
-
-@contextlib.contextmanager
-def _beside(numbers: Sequence[tuple[str, str, str]]) -> Iterator[None]:
-    """Give a mistake that is raised inside its numbers."""
-    try:
-        yield
-    except Mistake as mistake:
-        mistake.numbers = numbers
-        raise
+    pairs = zip(answer.flatten().tolist(), right.flatten().tolist(), strict=False)
+    apart = [(a, b) for a, b in pairs if not math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-5)]
+    numbers = [("a value", f"{a:.6g}", f"{b:.6g}") for a, b in apart[:3]] if answer.shape == right.shape else []
+    first_match(lambda guess: close(answer, guess), right, guesses, otherwise, numbers)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -216,5 +224,5 @@ def match_formula(
     told = otherwise or "for {of} it gives {given}, right is {wanted}: {hint}"
     numbers = {"given": f"{given:,.12g}", "wanted": f"{wanted:,.12g}", "of": of(case), "hint": hint}
     told = told.format(**dict(zip(names.split(), case, strict=True)) | numbers)
-    with _beside([(of(case), f"{given:,.6g}", f"{wanted:,.6g}") for case, given, wanted in results]):
-        first_match(same, right, guesses, told)
+    beside = [(of(case), f"{given:,.6g}", f"{wanted:,.6g}") for case, given, wanted in results]
+    first_match(same, right, guesses, told, beside)

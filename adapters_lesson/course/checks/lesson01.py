@@ -119,13 +119,11 @@ def _check_learns(adapter: Adapter) -> None:
     up, down, h = adapter.up_project, adapter.down_project, torch.randn(8, D)
     start = [up.weight.clone(), down.weight.clone()]
     zero, target = not start[0].any() and not start[1].any(), torch.randn(8, D)
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=0.01)
     for _ in range(3):
-        for p in adapter.parameters():
-            p.grad = None
+        optimizer.zero_grad()
         (adapter(h) - target).square().sum().backward()
-        with torch.no_grad():
-            for p in adapter.parameters():
-                p.sub_(0.01 * (torch.zeros_like(p) if p.grad is None else p.grad))
+        optimizer.step()
     moved = [not torch.equal(weight, old) for weight, old in zip((up.weight, down.weight), start, strict=True)]
     require(all(moved) or not zero, "both projections are zero: neither ever gets a gradient; leave down_project")
     require(moved[0], "up_project gets no gradient, so it cannot learn: down_project's output must not be zero")
@@ -138,25 +136,27 @@ def _whole(answers: list[Any]) -> bool:
     return all(isinstance(a.item() if isinstance(a, torch.Tensor) else a, Integral) for a in answers)
 
 
+WRONG_COUNTS = {  # of the parameters of an adapter
+    "2*d*m": "the biases are missing: each of the two linear layers has one",
+    "d*m": "that is one weight matrix: there are two, and two biases",
+    "d*m + m": "that is down_project alone: add up_project",
+    "d*m + m + d": "one of the two weight matrices is missing",
+    "2*d*m + m": "up_project's bias is missing: it has d entries",
+    "2*d*m + d": "down_project's bias is missing: it has m entries",
+    "2*d*m + 2*m": "up_project's bias has d entries, not m",
+    "2*d*m + 2*d": "down_project's bias has m entries, not d",
+    "2*d*m + 2": "a bias has one entry for each output, not one in all",
+    "2 * (d*m + m + d)": "the biases are counted twice: the two together have m + d entries",
+}
+
+
 @check("1.3", "correct: 2·d·m + m + d.")
 def check_count(count_parameters: Any) -> None:
     """``count_parameters(model_dim, bottleneck_dim)`` must give 2dm + m + d."""
     cases = [(384, 16), (768, 64), (10, 3)]
     answers = [count_parameters(*case) for case in cases]
-    guesses = {
-        "2*d*m": "the biases are missing: each of the two linear layers has one",
-        "d*m": "that is one weight matrix: there are two, and two biases",
-        "d*m + m": "that is down_project alone: add up_project",
-        "d*m + m + d": "one of the two weight matrices is missing",
-        "2*d*m + m": "up_project's bias is missing: it has d entries",
-        "2*d*m + d": "down_project's bias is missing: it has m entries",
-        "2*d*m + 2*m": "up_project's bias has d entries, not m",
-        "2*d*m + 2*d": "down_project's bias has m entries, not d",
-        "2*d*m + 2": "a bias has one entry for each output, not one in all",
-        "2 * (d*m + m + d)": "the biases are counted twice: the two together have m + d entries",
-    }
     hint = "count the entries of both weights and biases"
-    match_formula(list(map(number, answers)), "d m", cases, "2*d*m + m + d", guesses, hint)
+    match_formula(list(map(number, answers)), "d m", cases, "2*d*m + m + d", WRONG_COUNTS, hint)
     require(_whole(answers), "the count is right but a float: multiply and add whole numbers, divide with // if at all")
 
 

@@ -35,25 +35,15 @@ def check_insert(insert_into_block: Any) -> None:
     require(isinstance(output, torch.Tensor), no_tensor)
     _check_block(output, bare, made, x)
     learns(output, {f"{n} of an adapter": p for adapter in made for n, p in adapter.named_parameters()})
-    known = {id(module) for module in block.modules()}
+    names = {module: name for name, module in block.named_modules()}
     missing = "right, but no adapter is a module of the block: projection.adapter = …, or no optimiser finds it"
-    require(all(id(adapter) in known for adapter in made), missing)
-    homes = [{id(module) for module in part.modules()} for part in (block.attention, block.ffn)]
-    if all(
-        id(adapter) in home for adapter, home in zip(_in_their_places(output, bare, made, x), homes[::-1], strict=True)
-    ):
+    require(all(adapter in names for adapter in made), missing)
+    homes = [names[adapter].partition(".")[0] for adapter in _in_their_places(output, bare, made, x)]
+    if homes == ["ffn", "attention"]:
         raise Mistake("each adapter is an attribute of the projection behind which the other works: make it its own")
     _inserted(insert_into_block)
     require(close(block(x), output), "a second block with adapters changes what the first computes: hooks are shared")
     require(close(block.eval()(x), output), "in evaluation mode the adapters do not work, or work otherwise")
-
-
-class _Watched(Adapter):
-    """Says where it sits when it is given what it was not made for."""
-
-    def forward(self, h: torch.Tensor) -> torch.Tensor:
-        require(h.shape[-1] == 12, f"width {h.shape[-1]} is not 12: adapters go behind attention.output, ffn.contract")
-        return super().forward(h)
 
 
 def _inserted(insert_into_block: Any) -> tuple[Block, Block, list[Adapter]]:
@@ -63,8 +53,13 @@ def _inserted(insert_into_block: Any) -> tuple[Block, Block, list[Adapter]]:
         nn.init.normal_(parameter, std=0.5)
     bare, made = copy.deepcopy(block), list[Adapter]()
 
+    def here(adapter: nn.Module, args: tuple) -> None:
+        width = args[0].shape[-1]
+        require(width == 12, f"width {width} is not 12: adapters go behind attention.output, ffn.contract")
+
     def make_adapter() -> Adapter:
-        made.append(_Watched(12, 3, init="bert", init_std=1.0))
+        made.append(Adapter(12, 3, init="bert", init_std=1.0))
+        made[-1].register_forward_pre_hook(here)
         return made[-1]
 
     insert_into_block(block, make_adapter)
@@ -90,10 +85,8 @@ def _check_block(output: torch.Tensor, bare: Block, made: list[Adapter], x: torc
         return norms[1](bare.ffn_norm(h + after[1](bare.ffn(before[1](h)))))
 
     def inside(first: Adapter, ffn: Adapter) -> torch.Tensor:
-        hook = bare.attention.output.register_forward_pre_hook(lambda module, args: first(args[0]))
-        with_hook = run((same, ffn))
-        hook.remove()
-        return with_hook
+        with bare.attention.output.register_forward_pre_hook(lambda module, args: first(args[0])):
+            return run((same, ffn))
 
     require(not close(output, run()), "the block computes the same: are hooks registered, do they return A(output)?")
     a, b = _in_their_places(output, bare, made, x)
@@ -124,7 +117,8 @@ def check_freeze(train_only_adapters: Any) -> None:
     head = {n for n in names if n.startswith("head.")}
     for name in min(adapters), min(head):
         names[name].requires_grad_(False)  # an answer that only switches off must not pass by luck
-    with patch.object(nn.Parameter, "detach_", _no_detach):
+    cut = Mistake("detach_() cuts a tensor out of a graph: what freezes a parameter is requires_grad_(False)")
+    with patch.object(nn.Parameter, "detach_", side_effect=cut):
         train_only_adapters(model)
     now = dict(model.named_parameters())
     if now.keys() != names.keys() or not all(torch.equal(p, values[n]) for n, p in now.items()):
@@ -151,10 +145,6 @@ def check_freeze(train_only_adapters: Any) -> None:
     train_only_adapters(model)
     if {n for n, p in model.named_parameters() if p.requires_grad} != adapters | head:
         raise Mistake("adapters not called `adapter` are missed: find them with isinstance(module, Adapter)")
-
-
-def _no_detach(parameter: nn.Parameter) -> None:
-    raise Mistake("detach_() cuts a tensor out of a graph: what freezes a parameter is requires_grad_(False)")
 
 
 def _with_adapters(*names: str) -> tuple[Classifier, set[str]]:

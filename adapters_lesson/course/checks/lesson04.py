@@ -9,8 +9,9 @@ from adapters_lesson.costs import measure_memory
 from adapters_lesson.methods import prepare
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
-from .check import Mistake, check
-from .comparison import first_match, formula, match_formula, number
+from .check import Mistake, check, require
+from .comparison import BYTES, formula, match_formula, number
+from .lesson01 import WRONG_COUNTS
 
 
 @check("4.1", "correct: 2,379,264 for BERT-base with m = 64, the number that the model itself gives.")
@@ -21,15 +22,11 @@ def check_houlsby_count(houlsby_parameters: Any) -> None:
         "n * (2*d*m + m + d)": "this is one adapter in each block: Houlsby's scheme has two",
         "2*d*m + m + d": "this is a single adapter: count all of the model's",
         "2 * (2*d*m + m + d)": "these are the adapters of one block: there are more blocks",
-        "4 * n*d*m": "the biases are missing: m of down_project and d of up_project",
         "2 * n*d*m": "half of the weights and all biases are missing: two adapters a block, two projections in each",
-        "2*n * (2*d*m + m)": "up_project's bias is missing: d numbers in each adapter",
-        "2*n * (2*d*m + d)": "down_project's bias is missing: m numbers in each adapter",
-        "2*n * (2*d*m + 2*d)": "down_project's bias has m numbers, not d",
-        "2*n * (d*m + m + d)": "each adapter has two weight matrices, d × m and m × d",
         "2*n * (2*d*m + m + d) + 4*n*d": "the LayerNorms are counted too: here the adapters alone are asked for",
         "4*n * (2*d*m + m + d)": "this is twice as much: two adapters in each block",
         "n * (2*d*m + m + d) + 2*n*d": "one adapter in each block and its LayerNorm: Houlsby's scheme has two adapters",
+        **{f"2*n * ({count})": message for count, message in WRONG_COUNTS.items()},
     }
     hint = "two adapters in each block, each with two matrices and two biases"
     match_formula(houlsby_parameters, "d m n", cases, "2*n * (2*d*m + m + d)", guesses, hint)
@@ -54,7 +51,7 @@ def check_standing_bytes(standing_bytes: Any) -> None:
         "total + 3*trained": "these are numbers: bytes are itemsize times as many",
         "4 * (total + 3*trained)": "it takes 4 bytes for every number: use itemsize, in half precision it is 2",
         "2*size * (total + 3*trained)": "this is twice as much: itemsize is in bytes already",
-        "size * (total + 3*trained) / 1e6": "those are MB: return bytes",
+        **{f"{factor} * size * (total + 3*trained)": message for factor, message in BYTES.items()},
     }
     hint = "all weights, and for each trained one a gradient and the two numbers that Adam keeps"
     match_formula(standing_bytes, "total trained size", cases, "size * (total + 3*trained)", guesses, hint)
@@ -72,36 +69,21 @@ def _measured(batch: int, length: int, d: int, m: int | None = None) -> float:
     return sizes[1] - sizes[0]
 
 
-_FACTORS = {
-    4: "this is a quarter: are these numbers? Each of them has 4 bytes",
-    2**20: "those are MiB: return bytes",
-    1e6: "those are MB: return bytes",
-    0.5: "this is twice as much: 4 bytes in single precision, and nothing is kept twice",
-}
-
+_ONE_TOKEN = "this is one token: use the length"
 _SCORES, _HEADS = "length × length numbers are counted: PyTorch's attention does not keep the scores", (1, 2, 4, 8, 12)
 
 
 def _check_activations(function: Callable[..., Any], cases: Sequence[tuple], guesses: Mapping[str, str]) -> None:
     """Compare with measurements, to two per cent; ``guesses`` are multiples of batch · t · d · 4 bytes."""
     for case in cases:
-        batch, length = case[:2]
-        answer, measured = number(function(*case)), _measured(*case)
-        factors = _FACTORS | {batch: "this is one text of the batch", length: "this is one token: use the length"}
-
-        def times(factor: float, answer: float = answer, measured: float = measured) -> bool:
-            return abs(answer * factor / measured - 1) <= 0.02
-
-        def same(text: str, answer: float = answer, case: tuple = case) -> bool:
-            batch, length, d, m = (*case, 0)[:4]
-            return abs(answer - formula(text, "t d m")(length, d, m) * batch * length * d * 4) <= 1e-6 * _measured(
-                *case
-            )
-
-        if times(1):
+        (batch, length, d, m), answer, measured = (*case, 0)[:4], number(function(*case)), _measured(*case)
+        if abs(answer / measured - 1) <= 0.02:
             continue
-        first_match(times, 1, {factor: message for factor, message in factors.items() if factor != 1})
-        first_match(same, "-1", guesses)
+        for text, message in guesses.items():
+            guess = formula(text, "t d m")(length, d, m) * batch * length * d * 4
+            require(abs(answer - guess) > 1e-7 * measured, message)
+        for factor, message in {**BYTES, 1 / batch: "this is one text of the batch", 1 / length: _ONE_TOKEN}.items():
+            require(factor == 1 or abs(answer / factor / measured - 1) > 0.02, message)
         raise Mistake(f"for {case} it gives {answer:,.12g} instead of {measured:,.0f} bytes")
 
 

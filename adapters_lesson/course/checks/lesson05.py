@@ -1,22 +1,21 @@
 """Checks of lesson 05: the training step, mean and interval over seeds, what is forgotten, a run put in order."""
 
 import math
-from statistics import mean
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from adapters_lesson.adapter import Adapter, AdapterConfig
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
 from .check import Mistake, check, require
-from .comparison import NOTHING, T95, asked, explained, first_match, match_formula, number, pair
+from .comparison import NOTHING, T95, WRONG_WIDTHS, asked, explained, first_match, match_formula, number, pair
 from .observation import (
     TINY,
     OptimizerWatch,
-    SpyingSGD,
     examine_step,
     moved,
     reference_step,
@@ -24,6 +23,7 @@ from .observation import (
     tiny_batch,
     tiny_classifier,
     values_of,
+    watched_sgd,
 )
 
 
@@ -32,14 +32,13 @@ def check_step(training_step: Any) -> None:
     """``training_step(model, optimizer, batch)`` must take one step of gradient descent and return the loss."""
     batches = [tiny_batch(0), tiny_batch(1)]
     model, expected = tiny_classifier(), tiny_classifier()
-    optimizer = SpyingSGD(model.parameters())
-    model.head.weight.register_hook(lambda gradient: optimizer.calls.append("backward"))
+    optimizer, calls = watched_sgd(model)
+    model.head.weight.register_hook(lambda gradient: calls.append("backward"))
     modes: list[bool] = []
     model.register_forward_hook(lambda module, args, output: modes.append(module.training))
 
     with explained({"does not require grad": "the loss has no graph for backward(): is there a no_grad or a detach?"}):
         first = training_step(model, optimizer, batches[0])
-    calls = optimizer.calls
     if not all(map(torch.equal, batches[0], tiny_batch(0))):
         raise Mistake("the batch is changed in place: somebody else may still need it, make new tensors")
     other = "" if same_weights(model, expected) else ", another one's is: take the one that is given"
@@ -64,22 +63,6 @@ def check_step(training_step: Any) -> None:
         require(math.isclose(given, right, rel_tol=1e-4), other)
 
 
-_STUDENT = "with a few the factor is Student's t, T95[n]"
-_WRONG_WIDTHS = {
-    "stdev(v)": "that is the standard deviation: one run's spread; the mean of n runs is surer by √n",
-    "stdev(v) / sqrt(n)": "that is the standard error alone: multiply it by t",
-    "t * pstdev(v) / sqrt(n)": "the squares are divided by n: with so few values it must be n − 1, as statistics.stdev",
-    "1.96 * stdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}",
-    "1.96 * pstdev(v) / sqrt(n)": f"1.96 holds for many values: {_STUDENT}; and divide the squares by n − 1",
-    "2 * stdev(v) / sqrt(n)": f"2 holds for many values: {_STUDENT}",
-    "t * stdev(v)": "√n is missing: that interval is for a single run, not for the mean",
-    "t * stdev(v) / n": "the standard deviation is divided by n: divide it by √n",
-    "t * stdev(v) ** 2 / sqrt(n)": "that uses the variance: take its root",
-    "2 * t * stdev(v) / sqrt(n)": "that is the whole width: return half of it",
-    "(max(v) - min(v)) / 2": "that is half the range from lowest to highest: it grows with the number of runs",
-}
-
-
 @check("5.2", "correct: the mean, and half the width of Student's 95 % interval.")
 def check_interval(mean_and_interval: Any) -> None:
     """``mean_and_interval(values)`` must return the mean and t · s / √n."""
@@ -88,18 +71,17 @@ def check_interval(mean_and_interval: Any) -> None:
         answers = [pair(asked(mean_and_interval, v), "the mean and the half-width") for v in values]
     cases = [(v, len(v), T95[len(v)]) for v in values]
     means, widths = ([number(answer[i]) for answer in answers] for i in (0, 1))
-    exact = {"rel_tol": 1e-4}
-    if not all(math.isclose(first, mean(v), **exact) for first, v in zip(means, values, strict=True)):
-        order = all(math.isclose(width, mean(v), **exact) for width, v in zip(widths, values, strict=True))
-        require(not order, "the two are in the wrong order: first the mean, then the half-width")
-        ends = all(math.isclose(a + b, 2 * mean(v), **exact) for a, b, v in zip(means, widths, values, strict=True))
-        require(not ends, "these are the ends of the interval: return the mean and half the width")
-    wrong_means = {"median(v)": "the first number is the median: take the mean"}
-    wrong_means["sum(v) / (n - 1)"] = "the sum is divided by n − 1: that is for the deviation"
-    match_formula(means, "v n t", cases, "mean(v)", wrong_means, "the mean is the sum divided by n", tolerance=1e-4)
-    hint = "the half-width is T95[n] · s / √n"
     right = "t * stdev(v) / sqrt(n)"  # with any t that is rounded to three digits
-    match_formula(widths, "v n t", cases, right, _WRONG_WIDTHS, hint, tolerance=5e-3)
+    halves = [right, *WRONG_WIDTHS]
+    ends = "these are the ends of the interval: return the mean and half the width"
+    wrong_means = {
+        "median(v)": "the first number is the median: take the mean",
+        "sum(v) / (n - 1)": "the sum is divided by n − 1: that is for the deviation",
+        **dict.fromkeys(halves, "the two are in the wrong order: first the mean, then the half-width"),
+        **{f"mean(v) - ({half})": ends for half in halves},
+    }
+    match_formula(means, "v n t", cases, "mean(v)", wrong_means, "the mean is the sum divided by n", tolerance=1e-4)
+    match_formula(widths, "v n t", cases, right, WRONG_WIDTHS, "the half-width is T95[n] · s / √n", tolerance=5e-3)
 
 
 @check("5.3", "correct: the old head's accuracy, and the model is left as it was found.")
@@ -156,7 +138,7 @@ def check_fit(fit: Any) -> None:
     before, config = values_of(model), AdapterConfig(4)
     batches = [tiny_batch(n) for n in range(6)]
     watch, head = OptimizerWatch(model, list(batches)), model.head
-    with watch:
+    with register_optimizer_step_pre_hook(watch.look):
         losses = fit(model, config, batches, 0.05)
     require(len(batches) == 6, "the caller's list of batches is changed: go through it with for, take nothing out")
     require(model.head is head, "the model has another head than before: train the one that it has")

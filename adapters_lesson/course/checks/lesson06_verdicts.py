@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from statistics import mean, stdev
 
-from .comparison import T95, formula, interval
+from .comparison import T95, WRONG_WIDTHS, formula, interval
 
 VERDICTS = AS_GOOD, WORSE, UNCLEAR = "as good", "worse", "unclear"
 REFERENCE, MARGIN = 64, 0.02
@@ -51,10 +51,10 @@ _KNOWN["verdict"] = formula(_RULE, "low high margin=M", **_KNOWN)
 def judged(rule: str, case: Case) -> Verdicts:
     """The verdict on each width by a formula, which gives one, or True for "as good" and False for "worse".
 
-    It may use the n differences d, their interval's ends, Student's t, the accuracies of the reference, a, and of the
+    It may use the n differences v, their interval's ends, Student's t, the accuracies of the reference, a, and of the
     width, b, the differences from the best width, and the means of all widths.
     """
-    said = formula(rule, "d low high n t a b from_best means", se=lambda v: stdev(v) / len(v) ** 0.5, **_KNOWN)
+    said = formula(rule, "v low high n t a b from_best means", se=lambda v: stdev(v) / len(v) ** 0.5, **_KNOWN)
     means = {m: mean(seeds.values()) for m, seeds in case.items()}
     found, a, best = {}, case[REFERENCE], case[max(case, key=means.__getitem__)]
     for m in case.keys() - {REFERENCE}:
@@ -67,9 +67,8 @@ def judged(rule: str, case: Case) -> Verdicts:
 
 
 RIGHT = "verdict(low, high)"
-_STUDENT = "with few seeds it needs Student's factor; mean_and_interval has it"
 RULES = {
-    "mean(d) < M": "it looks at the means alone, so nothing is ever unclear: take the interval's ends",
+    "mean(v) < M": "it looks at the means alone, so nothing is ever unclear: take the interval's ends",
     "verdict(-high, -low)": "the differences are turned round: the reference's accuracy minus the width's",
     "{GOOD: WORSE, WORSE: GOOD}.get(verdict(low, high), UNCLEAR)": "'as good' and 'worse' are exchanged",
     "GOOD if low < 0 < high else verdict(low, high)": "an interval that includes zero shows nothing but the noise",
@@ -78,27 +77,22 @@ RULES = {
     "WORSE if low > 0 else GOOD if high < M else UNCLEAR": "it calls worse what surely loses something, however little",
     "verdict(low, high, 0.0)": "the margin is not used, or held against per cents: 0.02 is two points",
     "verdict(low, high, 2.0)": "the margin is taken in points, accuracies are shares: 0.02 is two points",
-    "GOOD if high < M else WORSE if mean(d) > M else UNCLEAR": "'worse' is told by the mean: take the lower end",
-    "verdict((high - low) / 2 - mean(d), (high - low) / 2 + mean(d))": "the mean and the half-width are exchanged",
+    "GOOD if high < M else WORSE if mean(v) > M else UNCLEAR": "'worse' is told by the mean: take the lower end",
+    "verdict((high - low) / 2 - mean(v), (high - low) / 2 + mean(v))": "the mean and the half-width are exchanged",
     "verdict(low, high, -M)": "the margin has the wrong sign: a width may lose up to margin",
     "GOOD if -M < low and high < M else WORSE if low > M else UNCLEAR": "being better than the margin is no fault",
-    "GOOD if max(d) < M else WORSE if min(d) > M else UNCLEAR": "it judges by the best and the worst seed",
-    "verdict(d[0], d[0])": "it looks at one seed only: the others may tell another story",
+    "GOOD if max(v) < M else WORSE if min(v) > M else UNCLEAR": "it judges by the best and the worst seed",
+    "verdict(v[0], v[0])": "it looks at one seed only: the others may tell another story",
     "max(a) - max(b) < M": "it compares the best single runs: the luckiest seed says nothing about the width",
     "verdict(*ends(from_best))": "it compares with the best width: reference is given, chosen before",
     "verdict(*ends([x - y for x, y in zip(a, b)]))": "the differences pair different seeds: use accuracies[m][seed]",
 }
 _AROUND_THE_MEAN = {  # half the width of an interval
-    "stdev(d)": "that is mean ± standard deviation, one run's spread: the mean of n is surer",
-    "se(d)": f"that is mean ± standard error: {_STUDENT}",
-    "1.96 * se(d)": f"1.96 holds for many values: {_STUDENT}",
-    "t * pstdev(d) / n ** 0.5": "the squares are divided by n: with so few values it must be n − 1",
-    "t * stdev(d)": "√n is missing: that interval is for a single run, not for the mean",
-    "2 * t * se(d)": "the half-width is taken twice: mean_and_interval returns half the width",
-    "0.5 * t * se(d)": "the half-width is halved again: mean_and_interval returns half the width",
-    "max(d) - min(d)": "the range from lowest to highest is no interval of the mean: it grows with n",
+    "0.5 * t * se(v)": "the half-width is halved again: mean_and_interval returns half the width",
+    "max(v) - min(v)": "the range from lowest to highest is no interval of the mean: it grows with n",
     "t * (se(a) + se(b))": "it asks whether two intervals overlap: form the differences first",
     "t * se(b)": "it uses the width's own interval: form the differences, seed by seed, first",
     "stdev(means)": "the spread is taken over the widths: it is the seeds that say how far luck goes",
+    **WRONG_WIDTHS,
 }
-RULES |= {f"verdict(mean(d) - ({half}), mean(d) + ({half}))": message for half, message in _AROUND_THE_MEAN.items()}
+RULES |= {f"verdict(mean(v) - ({half}), mean(v) + ({half}))": message for half, message in _AROUND_THE_MEAN.items()}

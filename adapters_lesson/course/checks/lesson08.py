@@ -9,15 +9,9 @@ from torch import nn
 from torch.nn.functional import one_hot
 
 from .check import Mistake, check, require
-from .comparison import asked, close, explained, learns, match_formula, match_tensor, number, pair, table
+from .comparison import BYTES, asked, close, explained, learns, match_formula, match_tensor, number, pair, table
+from .observation import moved, values_of
 
-_UNITS = {
-    1: "those are numbers of parameters: each takes 4 bytes in single precision",
-    32: "those are bits: a parameter in single precision takes 32 of them, 4 bytes",
-    2: "a parameter in single precision takes 4 bytes, not 2",
-    4 / 2**20: "those are MiB: return bytes",
-    4e-6: "those are MB: return bytes",
-}
 _COPIES, _SHARED = "n * (b + h)", "b + n * (a + h)"
 _WRONG_COPIES = {
     _SHARED: "the first is what one base with adapters takes: the two are swapped, or the copies are missing",
@@ -48,7 +42,7 @@ def check_disk(bytes_on_disk: Any) -> None:
     told = (_COPIES, _WRONG_COPIES, first), (_SHARED, _WRONG_SHARED, second)
     for place, (right, wrong, otherwise) in enumerate(told):
         given = [number(both[place]) for both in pairs]
-        guesses = {f"{size} * ({right})": message for size, message in _UNITS.items()}
+        guesses = {f"{4 * factor} * ({right})": message for factor, message in BYTES.items()}
         guesses |= {f"4 * ({text})": message for text, message in wrong.items()}
         match_formula(given, "n b a h", cases, f"4 * ({right})", guesses, otherwise=otherwise)
 
@@ -66,21 +60,18 @@ def _check_switches(make_switches: Any, tasks: tuple[str, ...], order: tuple[str
         heads={name: nn.Linear(4, 2) for name in tasks},
         head=None,
     )
-    before = [p.detach().clone() for head in model.heads.values() for p in head.parameters()]
+    before = values_of(nn.ModuleDict(model.heads))
     switches = table(make_switches(model), tasks, "task: function")
     if not all(callable(switch) for switch in switches.values()):
         raise Mistake("the dictionary holds what the functions returned: switches[name] = switch, without brackets")
     require(model.head is None and not any(_on(model)), "a switch works while they are made: define it, do not call it")
-    last = None
-    for task in order:
+    for last, task in zip((None, *order), order, strict=False):
         with explained({"missing": f"switches[{task!r}]() is called without arguments: give its own a default"}):
             switches[task]()
         _check_on(model, tasks, task, last)
-        after = [p for head in model.heads.values() for p in head.parameters()]
-        kept = len(after) == len(before) and all(map(torch.equal, before, after))
-        require(kept, "a head was overwritten: let model.head be the other head, and copy nothing into it")
+        if moved(nn.ModuleDict(model.heads), before):
+            raise Mistake("a head was overwritten: let model.head be the other head, and copy nothing into it")
         _check_head(model, task)
-        last = task
 
 
 def _on(model: Any) -> list[set[str]]:

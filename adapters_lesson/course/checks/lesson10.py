@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from .check import Mistake, check, require
-from .comparison import asked, explained, first_match, match_formula, number, pair, tensor
+from .comparison import BYTES, asked, explained, first_match, match_formula, number, pair, tensor
 
 _PROMPT, _ANSWER, _END = [11, 12, 13, 14], [21, 22, 23], 2
 
@@ -81,10 +81,8 @@ def _check_labels(labels: list[int], whole: list[int], pad: int, rest: int) -> N
 def check_fill(fill: Any) -> None:
     """``fill(lengths, room)`` must put whole texts into few rows: lists of their numbers."""
     cases, given = [([4, 6, 3, 7, 5, 5], 10), ([3, 8, 3, 3, 8, 5], 10), ([2, 6, 4, 2, 5, 3, 8], 10), ([9], 9)], []
-    cases += [
-        ([7, 6, 4, 3], 10),
-        ([11, 9, 8, 12], 20),
-    ]  # from the last text on, and sorted as words, they take a row more
+    # From the last text on, and sorted as words, these take a row more.
+    cases += [([7, 6, 4, 3], 10), ([11, 9, 8, 12], 20)]
     for lengths, room in cases:
         rows = asked(fill, lengths, room)
         lists = isinstance(rows, (list, tuple)) and all(isinstance(row, (list, tuple)) for row in rows)
@@ -193,9 +191,6 @@ def check_bytes(sent_bytes: Any) -> None:
     """``sent_bytes(trained, processes)`` must give the bytes that each process sends to average gradients in a ring."""
     cases = [(1000, 2), (1_124_160, 4), (134_515_008, 8), (600, 3), (1001, 3)]
     guesses = {
-        "2*(n-1)/n * p": "those are numbers, not bytes: a gradient in single precision takes 4",
-        "32 * 2*(n-1)/n * p": "those are bits: a gradient in single precision takes 4 bytes",
-        "8 * 2*(n-1)/n * p": "that is twice as much: a gradient takes 4 bytes, not 8, and Adam's state is not sent",
         "4 * (n-1)/n * p": "that is half: a gradient takes 4 bytes, and the sums have to go round a second time",
         "4 * p": "that is the size of the gradients: N pieces go round twice, N − 1 rounds each (or // round down?)",
         "8 * p": "in each of the two times there are N − 1 rounds, not N: the last one would bring the piece back",
@@ -205,8 +200,8 @@ def check_bytes(sent_bytes: Any) -> None:
         "8 * p*(n-1)": "in each round only a piece goes on, 1 / N; or is it for all processes? It is asked for one",
         "4 * p*n": "everyone's gradients counted once: count what one process sends, round by round",
         "4 * 2*((n-1)//n) * p": "(n - 1) // n is 0, // rounds down: divide with /",
-        "2*(n-1)/n * 4*p / 1e6": "those are megabytes: return bytes",
         "2*n/(n-1) * 4*p": "upside down: 2·(N − 1) rounds, a piece of 1 / N in each",
+        **{f"{factor} * 2*(n-1)/n * 4*p": message for factor, message in BYTES.items()},
     }
     hint = "2·(N − 1) rounds, with a piece of 1 / N of the gradients in each"
     match_formula(sent_bytes, "p n", cases, "2*(n-1)/n * 4*p", guesses, hint)

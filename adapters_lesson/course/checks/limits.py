@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy
 import torch
@@ -40,7 +40,7 @@ class Watch:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.up, self.took = False, 0.0  # whether time was up, and after how many seconds
-        self.where: list[tuple[str, int]] = []  # file and line of each frame at that time, innermost first
+        self.where: list[traceback.FrameSummary] = []  # each frame at that time, innermost first
         self._running = self._interrupted = False
         self._done, self._lock = threading.Event(), threading.Lock()
 
@@ -114,7 +114,7 @@ class Watch:
         if self._running and late and not self.up:
             self.up, self.took = True, took
             stack = traceback.walk_stack(sys._current_frames().get(self._ident))
-            self.where = [(frame.f_code.co_filename, line) for frame, line in stack]
+            self.where = traceback.StackSummary.extract(stack)
         return self._running and (self.up or self._interrupted)
 
 
@@ -137,6 +137,8 @@ def as_it_was() -> Iterator[None]:
     cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     notebook = getattr(getattr(builtins, "get_ipython", lambda: None)(), "user_ns", {})
     exits = {name: notebook[name] for name in ("exit", "quit") if name in notebook}  # in a notebook they end the kernel
+    nobody = Mock(side_effect=EOFError("nobody answers input() during a check, what your code needs are its arguments"))
+    ended = Mock(side_effect=SystemExit("exit() would end the whole notebook, a function ends with return"))
     with contextlib.ExitStack() as stack:
         for get, put in _SETTINGS:
             stack.callback(_put_back, get, put, _read(get))
@@ -147,13 +149,13 @@ def as_it_was() -> Iterator[None]:
             contextlib.redirect_stdout(nowhere),
             contextlib.redirect_stderr(nowhere),
             warnings.catch_warnings(),
-            patch.multiple(builtins, create=True, input=_input, exit=_exit, quit=_exit),
+            patch.multiple(builtins, create=True, input=nobody, exit=ended, quit=ended),
             torch.random.fork_rng(devices=cuda),
             *map(patch.dict, (os.environ, *hooks)),
         ]
         for change in changes:
             stack.enter_context(change)
-        notebook.update(dict.fromkeys(exits, _exit))
+        notebook.update(dict.fromkeys(exits, ended))
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         random.seed(0)
@@ -174,11 +176,3 @@ def _put_back(get: Callable[[], Any], put: Callable[[Any], object], value: Any) 
     with contextlib.suppress(Exception):
         if _read(get) != value:
             put(value)
-
-
-def _input(*prompt: object) -> str:
-    raise EOFError("nobody answers input() during a check, what your code needs are its arguments")
-
-
-def _exit(*code: object) -> None:
-    raise SystemExit("exit() would end the whole notebook, a function ends with return")

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import DEFAULT, Mock
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from adapters_lesson.transformer import Classifier, SmallTransformer, SmallTransformerConfig
 
@@ -37,21 +37,21 @@ def tiny_batch(seed: int, texts: int = 6) -> tuple[torch.Tensor, torch.Tensor, t
     return ids * mask, mask, torch.arange(texts) % 3 % 2
 
 
-class SpyingSGD(torch.optim.SGD):
-    """Gradient descent that notes what is called: a step after the forward and backward pass of its closure."""
+def watched_sgd(model: Classifier) -> tuple[torch.optim.SGD, list[str]]:
+    """Gradient descent, and a list in which it notes each step and each zero_grad."""
+    optimizer, calls = torch.optim.SGD(model.parameters(), lr=RATE), list[str]()
+    optimizer.register_step_post_hook(lambda *_: calls.append("step"))
 
-    def __init__(self, parameters: Any) -> None:
-        super().__init__(parameters, lr=RATE)
-        self.calls: list[str] = []
-        self.register_step_post_hook(lambda *_: self.calls.append("step"))
+    def note(*_: object, **how: object) -> Any:
+        calls.append("zero_grad")
+        return DEFAULT  # go on to what is wrapped
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.calls.append("zero_grad")
-        super().zero_grad(set_to_none)
+    optimizer.zero_grad = Mock(wraps=optimizer.zero_grad, side_effect=note)  # type: ignore[method-assign]
+    return optimizer, calls
 
 
 class OptimizerWatch:
-    """While it is open: which optimiser takes how many steps, knows which parameters, with whose gradients."""
+    """While ``look`` is a hook of all optimisers: how many steps they take, what they know, with whose gradients."""
 
     def __init__(self, model: Classifier, batches: list[tuple]) -> None:
         self.model, self.batches = model, batches
@@ -60,12 +60,6 @@ class OptimizerWatch:
         self.known: set[int] = set()
         self.rates: set[float] = set()
         self.off = 0  # steps with dropout switched off
-
-    def __enter__(self) -> None:
-        self.handle = register_optimizer_step_pre_hook(self.look)
-
-    def __exit__(self, *_: object) -> None:
-        self.handle.remove()
 
     def look(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
         self.known |= {id(p) for group in optimizer.param_groups for p in group["params"]}

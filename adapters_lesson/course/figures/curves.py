@@ -17,16 +17,15 @@ from .style import COLOURS, FROZEN, INK, MARKERS, PALETTE, STYLES, TRAINED, besi
 
 
 @course_style
-def learning_curves(histories: Mapping[str, History], methods: Mapping[str, str] = {}) -> Figure:
-    """Training loss by step and validation accuracy by epoch; ``methods`` gives a run's colour, else an adapter's."""
+def learning_curves(histories: Mapping[str, History]) -> Figure:
+    """Training loss by step and validation accuracy by epoch, of runs with adapters."""
     figure, (left, right) = new_figure(11, 4, ncols=2)
     for label, history in histories.items():
-        method = methods.get(label, "adapter")
         smooth = moving_mean(history.loss, 10)
-        left.plot(range(1, len(smooth) + 1), smooth, color=COLOURS[method], label=label)
+        left.plot(range(1, len(smooth) + 1), smooth, color=COLOURS["adapter"], label=label)
         steps = [entry["step"] for entry in history.validation]
         accuracy = [100 * entry["accuracy"] for entry in history.validation]
-        right.plot(steps, accuracy, color=COLOURS[method], marker=MARKERS[method])
+        right.plot(steps, accuracy, color=COLOURS["adapter"], marker=MARKERS["adapter"])
         if steps:
             beside(right, label, (steps[-1], accuracy[-1]))
     left.set(title="Training loss (mean of 10 steps)", xlabel="step", ylim=(0, None))

@@ -9,7 +9,7 @@ Nothing of ``adapters_lesson`` is imported here, and nothing can be.
 from __future__ import annotations
 
 import faulthandler
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -76,37 +76,38 @@ def batches(tokenizer: Any, texts: Any, size: int) -> Any:
         yield tokens["input_ids"], tokens["attention_mask"], torch.tensor(part["label"])
 
 
+def learn(model: nn.Module, step: Any, tokenizer: Any, task: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Train with an exercise's ``step``, and test; returns the losses and the answers, and the optimiser."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=task["learning_rate"])
+    train, test = task["texts"]["train"], task["texts"]["test"]
+    losses = [step(model, optimizer, batch) for batch in batches(tokenizer, train, task["batch_size"])]
+    with torch.no_grad():
+        answers = [model(*batch[:2]).argmax(-1) for batch in batches(tokenizer, test, 100)]
+    return {"losses": losses, "answers": torch.cat(answers).tolist()}, optimizer
+
+
 def main(task: dict[str, Any]) -> dict[str, Any]:
     """Train and test; returns the outcome."""
     from transformers import AutoTokenizer
 
-    spec = importlib.util.spec_from_file_location("adapters", task["mine"])
-    my = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-    sys.modules["adapters"] = my
-    spec.loader.exec_module(my)  # type: ignore[union-attr]
-
+    sys.path.insert(0, str(Path(task["mine"]).parent))
+    my = importlib.import_module("adapters")
     torch.manual_seed(task["seed"])
-    texts = task["texts"]
     tokenizer = AutoTokenizer.from_pretrained(task["minilm"], local_files_only=True)
     model = adapted(my, task["minilm"], task["width"])
     trained = [p for p in model.parameters() if p.requires_grad]
     start = {"adapters": [adapter.state_dict() for adapter in model.made], "head": model.head.state_dict()}
     torch.save(start, task["start"])  # the course begins its own run there
-    optimizer = torch.optim.AdamW(trained, lr=task["learning_rate"])
-    kept = kept_bytes(model, next(batches(tokenizer, texts["train"], task["batch_size"])))
-    losses = [
-        my.training_step(model, optimizer, batch) for batch in batches(tokenizer, texts["train"], task["batch_size"])
-    ]
+    kept = kept_bytes(model, next(batches(tokenizer, task["texts"]["train"], task["batch_size"])))
+    learnt, optimizer = learn(model, my.training_step, tokenizer, task)
     state = [value for state in optimizer.state.values() for value in state.values() if value.dim()]
     standing = [*model.parameters(), *(p.grad for p in trained if p.grad is not None), *state]
-    with torch.no_grad():
-        answers = [model(*batch[:2]).argmax(-1) for batch in batches(tokenizer, texts["test"], 100)]
     total, count = (sum(p.numel() for p in group) for group in (model.parameters(), trained))
     texts_, length, model_dim = kept["shape"]
     one = my.adapter_activations(texts_, length, model_dim, task["width"])
     return {
-        "losses": losses,
-        "answers": torch.cat(answers).tolist(),
+        **learnt,
         "trained": count,
         "total": total,
         "formula": 2 * len(model.blocks) * my.count_parameters(model_dim, task["width"]) + 2 * model_dim + 2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import html
 import io
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 
 from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.course.figures import graduation_figure
@@ -28,7 +26,8 @@ from adapters_lesson.transformer import Classifier
 from . import alone
 from .keeping import file_of_mine, shelf
 from .my_file import MyFile, parse
-from .shelf import exercises, reference
+from .shelf import Shelf, exercises, reference
+from .taken import used_names
 
 NEEDED = ("1.1", "1.2", "1.3", "2.4", "3.1", "3.2", "4.2", "4.4", "5.1")  # what ``alone`` is made of
 TASK: dict[str, Any] = {"seed": 0, "width": 16, "batch_size": 32, "learning_rate": 1e-3}
@@ -164,17 +163,15 @@ def _lendable() -> tuple[MyFile, dict[str, str]]:
     lent = dict(pieces.why)
     theirs = {e: s for e, s in own.sections.items() if e in exercises() and e not in lent}
     for exercise, section in theirs.items():
-        if used := sorted(roots & _names_in(section.body)) or ["Adapter.count"] * ("Adapter.count(" in section.body):
-            lent[exercise] = f"it uses the course's {used[0]}"
+        used = sorted(roots & used_names(section.body, annotations=True))
+        if used or "Adapter.count(" in section.body:
+            lent[exercise] = f"it uses the course's {(*used, 'Adapter.count')[0]}"
     sections = {**ours.sections, **{e: s for e, s in theirs.items() if e not in lent}}
-    names = _names_in("\n".join([own.above, *(section.body for section in sections.values())] if theirs else []))
+    bodies = [own.above, *(section.body for section in sections.values())] if theirs else []
+    names = used_names("\n".join(bodies), annotations=True)
     needed = {n: line for n, line in own.imports.items() if n not in of_course and n.split(".")[0] in names}
     file = MyFile({**ours.imports, **needed}, {}, own.above if theirs else "", sections)
     return file, {exercise: why for exercise, why in lent.items() if exercise in NEEDED}
-
-
-def _names_in(body: str) -> set[str]:
-    return {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
 
 
 def _by_the_course(task: dict[str, Any]) -> dict[str, Any]:
@@ -184,18 +181,8 @@ def _by_the_course(task: dict[str, Any]) -> dict[str, Any]:
         adapter.load_state_dict(state)
     model.head.load_state_dict(start["head"])
     set_trainable(model)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=task["learning_rate"])
-    losses = []
-    for ids, mask, labels in alone.batches(load_tokenizer(), task["texts"]["train"], task["batch_size"]):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(ids, mask), labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tested = alone.batches(load_tokenizer(), task["texts"]["test"], 100)
-    with torch.no_grad():
-        answers = [model(ids, mask).argmax(-1) for ids, mask, _ in tested]
-    return {"losses": losses, "answers": torch.cat(answers).tolist()}
+    step = Shelf(parse("")).names["training_step"]  # the course's own
+    return alone.learn(model, step, load_tokenizer(), task)[0]
 
 
 def _write_page(made: Graduation, own: MyFile) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import ctypes
 import dataclasses
-import linecache
 import math
 import signal
 import sys
@@ -131,18 +130,15 @@ def _fault(error: BaseException, pieces: Shelf, exercises: tuple[str, ...]) -> F
     yours = [exercise for exercise in exercises if exercise not in pieces.why]
     if isinstance(error, Fault) or not yours:
         return error if isinstance(error, Fault) else None
-    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     what = f"{type(error).__name__}: {_short(error)}"
-    for file, line in reversed(frames):
-        if file == str(pieces.path) and (exercise := pieces.mine.exercise_at(line)):
-            return Fault(exercise, f"raised {what}{_in_line(pieces, line)}")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == str(pieces.path) and (exercise := pieces.mine.exercise_at(frame.lineno or 0)):
+            return Fault(exercise, f"raised {what}{_in_line(frame)}")
     return Fault(", ".join(yours), f"stopped with {what}")
 
 
-def _in_line(pieces: Shelf, line: int) -> str:
-    linecache.checkcache(str(pieces.path))  # it may have been edited since
-    code = linecache.getline(str(pieces.path), line).strip()
-    return f", in line {line} of mine/adapters.py: `{code[:100]}`"
+def _in_line(frame: traceback.FrameSummary) -> str:
+    return f", in line {frame.lineno} of mine/adapters.py: `{(frame.line or '')[:100]}`"
 
 
 @contextlib.contextmanager
@@ -152,7 +148,7 @@ def _no_standstill(pieces: Shelf) -> Iterator[None]:
     Raises:
         Fault: where there was such a call.
     """
-    here, done, stuck = threading.get_ident(), threading.Event(), list[int]()
+    here, done, stuck = threading.get_ident(), threading.Event(), list[traceback.FrameSummary]()
 
     def end(*_: object) -> None:
         raise _Standstill
@@ -167,7 +163,7 @@ def _no_standstill(pieces: Shelf) -> Iterator[None]:
             if at_work not in mine or mine[-1] is not last:  # a lesson's cell that a piece has called may take long
                 last, since = mine[-1] if mine else None, time.monotonic()
             elif time.monotonic() - since > _STUCK:
-                stuck[:] = [frame.f_lineno for frame in mine]
+                stuck[:] = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in mine)
                 since = time.monotonic()
                 if not by_signal:
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(here), ctypes.py_object(_Standstill))
@@ -181,9 +177,9 @@ def _no_standstill(pieces: Shelf) -> Iterator[None]:
     try:
         yield
     except _Standstill:
-        line = next((line for line in stuck if pieces.mine.exercise_at(line)), stuck[0])
-        what = f"has been at one call for {_STUCK:.0f} seconds{_in_line(pieces, line)}: it may never end"
-        raise Fault(pieces.mine.exercise_at(line) or "?", what) from None
+        at, exercise = next(((f, e) for f in stuck if (e := pieces.mine.exercise_at(f.lineno or 0))), (stuck[0], "?"))
+        what = f"has been at one call for {_STUCK:.0f} seconds{_in_line(at)}: it may never end"
+        raise Fault(exercise, what) from None
     finally:
         done.set()
         thread.join()

@@ -8,9 +8,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from .taken import Taken, bound_names, needed_at_once, outside, single_imports
+from .taken import Taken, bound_names, single_imports, used_names
 
 GIVEN = "given by the course"  # the state of a section that answers no exercise
 _HEADER = re.compile(r"^# --- (\d+\.\d+) · (.+?) · (.+?) -*$", re.MULTILINE)
@@ -97,7 +97,7 @@ class MyFile(NamedTuple):
         others = {key: section for key, section in self.sections.items() if key != exercise}
         elsewhere = [self.above, *(section.body for section in others.values())]
         reserved = set(pieces).union(*map(bound_names, elsewhere)) - {public}
-        imports, typed = ({_name_of(line): line for line in lines} for lines in (taken.imports, taken.typing_imports))
+        imports, typed = dict(taken.imports), dict(taken.typing_imports)
         needed = {name: section for section in given for name in bound_names(section.body) if name in imports}
         for name, line in {**typed, **imports}.items():
             of_ours = line.split()[1].partition(".")[0] in _OURS
@@ -111,7 +111,7 @@ class MyFile(NamedTuple):
             fresh = f"{name}_{exercise.replace('.', '_')}"
             body = renamed(body, name, fresh)
             if name in imports:
-                imports[fresh] = renamed_import(imports.pop(name), fresh)
+                imports[fresh] = f"{imports.pop(name).partition(' as ')[0]} as {fresh}"
         name = taken.name if taken.name not in clashes else f"{taken.name}_{exercise.replace('.', '_')}"
         if name != public:
             body += f"\n\n\n{public} = {name}  # as the other exercises and the lessons call it"
@@ -154,10 +154,6 @@ def parse(text: str) -> MyFile:
     return MyFile(imports, typed, "\n".join(above), sections)
 
 
-def _name_of(line: str) -> str:
-    return next(iter(single_imports(ast.parse(line).body[0])))
-
-
 def _sorted_imports(lines: Iterable[str]) -> str:
     """Import statements as a formatter leaves them: the standard library first, names from one module together."""
     groups: dict[tuple[bool, bool, str], set[str]] = {}
@@ -188,7 +184,7 @@ def in_order(sections: Mapping[str, Section]) -> list[Section]:
 def _at_once(body: str) -> set[str]:
     """The names of other sections that code uses while it is imported."""
     try:
-        return needed_at_once(ast.parse(body)) - bound_names(body)
+        return used_names(body, at_once=True) - bound_names(body)
     except SyntaxError:
         return set()
 
@@ -198,20 +194,16 @@ def renamed(source: str, old: str, new: str) -> str:
     places: list[tuple[int, int]] = []
 
     def visit(node: ast.AST) -> None:
+        parts: Iterable[ast.AST] = ast.iter_child_nodes(node)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            for given in outside(node):
-                visit(given)
-            inside = node.body if isinstance(node.body, list) else [node.body]
+            inside: list[Any] = node.body if isinstance(node.body, list) else [node.body]
             arguments = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
             globals_ = {n for part in ast.walk(node) if isinstance(part, ast.Global) for n in part.names}
             assigned = set().union(*(bound_names(ast.unparse(part)) for part in inside))
-            local = arguments | (assigned - globals_)
-            if old not in local:
-                for part in inside:
-                    visit(part)
-        else:
-            for child in ast.iter_child_nodes(node):
-                visit(child)
+            outside = [*node.args.defaults, *filter(None, node.args.kw_defaults), *getattr(node, "decorator_list", [])]
+            parts = outside + ([] if old in arguments | (assigned - globals_) else inside)
+        for part in parts:
+            visit(part)
         if isinstance(node, ast.Name) and node.id == old:
             places.append((node.lineno, node.col_offset))
         elif isinstance(node, ast.Global) and old in node.names:
@@ -227,11 +219,6 @@ def renamed(source: str, old: str, new: str) -> str:
         whole = lines[line - 1]
         lines[line - 1] = whole[:column] + new.encode() + whole[column + len(old.encode()) :]
     return b"\n".join(lines).decode()
-
-
-def renamed_import(line: str, name: str) -> str:
-    """The same import under another name."""
-    return f"{line.partition(' as ')[0]} as {name}"
 
 
 def _tidy(body: str) -> str:

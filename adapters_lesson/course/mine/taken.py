@@ -9,7 +9,7 @@ import inspect
 import re
 import symtable
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +21,7 @@ from torch import nn
 _WRITTEN = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _CONSTANTS: tuple[type, ...] = (torch.Tensor, torch.dtype, torch.device, numpy.ndarray, numpy.generic, float, range)
 _CONSTANTS += (re.Pattern, TypeVar, type)
+_LOOPS = ("comp", "genexpr")  # what symtable calls the functions that a comprehension is, which runs at once
 
 
 class CannotTake(Exception):
@@ -28,12 +29,12 @@ class CannotTake(Exception):
 
 
 class Taken(NamedTuple):
-    """An answer: statements, the answer's own last, and the imports that they need, one name each."""
+    """An answer: statements, the answer's own last, and the imports that they need, by the name that each gives."""
 
     name: str  # what the answer is called in them
     statements: tuple[str, ...]
-    imports: tuple[str, ...]
-    typing_imports: tuple[str, ...]  # of names that only annotations use
+    imports: Mapping[str, str]
+    typing_imports: Mapping[str, str]  # of names that only annotations use
 
 
 class Statement(NamedTuple):
@@ -87,7 +88,7 @@ class Notebook:
         value = self.names.get(name) if end is None else None
         place = max(places, key=lambda place: (_has_made(there[place].source, value), place))
         node = there[place].node
-        earlier = self.definition(name, place) if name in needed_at_once(node) else []
+        earlier = self.definition(name, place) if name in used_names(there[place].source, at_once=True) else []
         after = [] if isinstance(node, (ast.Import, ast.ImportFrom)) else there[place + 1 :]
         return [*earlier, there[place], *(s for s in after if name in _patched(s.node))]
 
@@ -104,8 +105,8 @@ class Notebook:
             taking.add(name)
         if not taking.statements:
             raise CannotTake(f"{name} is imported, not written here")
-        typed = sorted(taking.typed - taking.imports.keys())
-        return Taken(name or public, tuple(taking.statements), tuple(taking.imports), tuple(typed))
+        typed = {given: line for given, line in taking.typed.items() if given not in taking.imports}
+        return Taken(name or public, tuple(taking.statements), taking.imports, typed)
 
 
 class _Taking:
@@ -114,8 +115,8 @@ class _Taking:
     def __init__(self, notebook: Notebook) -> None:
         self.notebook = notebook
         self.statements: dict[str, None] = {}
-        self.imports: dict[str, None] = {}
-        self.typed: set[str] = set()
+        self.imports: dict[str, str] = {}
+        self.typed: dict[str, str] = {}
         self._known: set[str] = set()
 
     def add(self, name: str) -> None:
@@ -125,20 +126,21 @@ class _Taking:
         self._known.add(name)
         for node, source in self.notebook.definition(name) or [Statement(ast.Pass(), "")]:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.imports |= dict.fromkeys(_imports_of(node, name))
+                self.imports |= _imports_of(node, name)
             elif isinstance(node, _WRITTEN) or name in _patched(node) or self._is_constant(name, node):
                 self.add_statement(source)
             else:
                 self._add_value(name)
 
     def add_statement(self, source: str) -> None:
-        run, named = _free_names(source)
+        own = bound_names(source)
+        run, named = used_names(source) - own, used_names(source, annotations=True) - own
         for name in run:
             if not hasattr(builtins, name) or self.notebook.definition(name):
                 self.add(name)
         for name in named - run:
             for statement in self.notebook.definition(name)[:1]:
-                self.typed |= {*_imports_of(statement.node, name)}
+                self.typed |= _imports_of(statement.node, name)
         self.statements |= {source: None}
 
     def _is_constant(self, name: str, node: ast.stmt) -> bool:
@@ -155,9 +157,9 @@ class _Taking:
         stars = [s.node.module for s in self.notebook.statements if isinstance(s.node, ast.ImportFrom)]
         giving = [one for one in stars if one and vars(sys.modules.get(one, object)).get(name, self) is value]
         if giving:  # from there import *
-            self.imports |= {f"from {giving[-1]} import {name}": None}
+            self.imports[name] = f"from {giving[-1]} import {name}"
         elif isinstance(value, ModuleType):
-            self.imports |= {f"import {value.__name__} as {name}" if value.__name__ != name else f"import {name}": None}
+            self.imports[name] = f"import {value.__name__} as {name}" if value.__name__ != name else f"import {name}"
         elif _plain(value):
             self.statements |= {f"{name} = {value!r}": None}
         elif _is_code(value):
@@ -232,58 +234,20 @@ def single_imports(node: ast.stmt) -> dict[str, str]:
     return {alias.asname or alias.name: f"{from_}{ast.unparse(ast.Import([alias]))}" for alias in names}
 
 
-def _imports_of(node: ast.stmt, name: str) -> list[str]:
-    return [line for key, line in single_imports(node).items() if key.partition(".")[0] == name]
+def _imports_of(node: ast.stmt, name: str) -> dict[str, str]:
+    return {key: line for key, line in single_imports(node).items() if key.partition(".")[0] == name}
 
 
-class _WithoutAnnotations(ast.NodeTransformer):
-    """Leaves out what ``from __future__ import annotations`` does not evaluate."""
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node: Any) -> Any:
-        node.returns = None
-        return self.generic_visit(node)
-
-    visit_AsyncFunctionDef = visit_FunctionDef
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
-        return ast.copy_location(ast.Assign([node.target], self.visit(node.value or ast.Constant(None))), node)
-
-
-def _free_names(source: str) -> tuple[set[str], set[str]]:
-    """The names of the surroundings that code uses: when it runs, and in all."""
-
-    def free(text: str) -> set[str]:
-        found, tables = set(), [symtable.symtable(text, "answer", "exec")]
-        for table in tables:
-            tables += table.get_children()
-            used = (s for s in table.get_symbols() if s.is_referenced() or s.is_declared_global())
-            found |= {s.get_name() for s in used if s.is_global() or table.get_type() == "module"}
-        return found - _bound(ast.parse(text))
-
-    tree = ast.fix_missing_locations(_WithoutAnnotations().visit(ast.parse(source)))
-    return free(ast.unparse(tree)), free(source)
-
-
-def outside(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[ast.expr]:
-    """The parts of a function that are evaluated where it is defined: defaults and decorators."""
-    return [*node.args.defaults, *filter(None, node.args.kw_defaults), *getattr(node, "decorator_list", [])]
-
-
-def needed_at_once(*nodes: ast.AST) -> set[str]:
-    """The names that code uses while it is imported: base classes, decorators, defaults, values."""
-    names: set[str] = set()
-    todo: list[ast.AST] = list(nodes)
-    for node in todo:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            todo += outside(node)
-        else:
-            names |= {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else set()
-            todo += [child for child in ast.iter_child_nodes(node) if child is not getattr(node, "annotation", None)]
-    return names
+def used_names(source: str, at_once: bool = False, annotations: bool = False) -> set[str]:
+    """The names of its surroundings and of its own top that code uses; ``at_once``: while it is imported."""
+    future = "" if annotations else "from __future__ import annotations\n"  # which does not evaluate them
+    found, tables = set(), [symtable.symtable(future + source, "answer", "exec")]
+    for table in tables:
+        later = [t for t in table.get_children() if t.get_type() == "function" and not t.get_name().endswith(_LOOPS)]
+        tables += [t for t in table.get_children() if not at_once or t not in later]
+        used = (s for s in table.get_symbols() if s.is_referenced() or s.is_declared_global())
+        found |= {s.get_name() for s in used if s.is_global() or table.get_type() == "module"}
+    return found
 
 
 def _is_code(value: Any) -> bool:
