@@ -12,7 +12,7 @@ const STYLE = `
 .puz li { display: flex; align-items: stretch; gap: 2px; margin: 3px 0; padding: 0; border: 1px solid var(--line); border-left: 4px solid var(--line); border-radius: 6px;
   background: var(--jp-layout-color0, Canvas); position: relative; }
 .puz li.held { border-color: var(--ink); box-shadow: 0 4px 14px #0004; z-index: 2; } .puz.dragging, .puz.dragging * { cursor: grabbing !important; user-select: none; }
-.puz li.fits { border-left-color: var(--good); } .puz li.moves, .puz li.foreign { border-left-color: var(--ink2); } .puz ul li { border-style: dashed; background: none; }
+.puz li.fits { border-left-color: var(--good); } .puz li.moves, .puz li.foreign { border-left-color: var(--ink2); } .puz ul li { border-style: dashed; border-left-style: solid; background: none; }
 .puz button { font: inherit; color: inherit; background: none; border: 0; border-radius: 5px; cursor: pointer; margin: 0; padding: 0; min-width: 28px; min-height: 28px; }
 .puz button:disabled { opacity: .25; cursor: default; } .puz :focus-visible { outline: 2px solid var(--ink2); outline-offset: 1px; }
 .puz .grip { touch-action: none; flex: none; align-self: center; padding: 6px 7px; opacity: .45; cursor: grab; font-size: 12px; letter-spacing: -1px; user-select: none; }
