@@ -127,8 +127,8 @@ def everything(only: list[str]) -> Iterator[tuple[Sentence, Path | None]]:
         number = source.stem[:2]
         if not only or number in only:
             yield from ((one, source) for one in of_lesson(source))
-            quiz = ROOT / "notebooks" / "quizzes" / f"{number}.json"
-            yield from ((one, source) for one in (of_quiz(quiz) if quiz.exists() else ()))
+            for quiz in sorted((ROOT / "notebooks" / "quizzes").glob(f"{number}*.json")):  # the guide's questions, too
+                yield from ((one, source) for one in of_quiz(quiz))
     for name in TEXTS:
         if not only or name.removesuffix(".md") in only:
             yield from of_text(ROOT / name)

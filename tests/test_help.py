@@ -62,24 +62,48 @@ def test_tensors_are_shown_side_by_side_too():
     assert "a value: yours" in [lesson01.check_forward(Doubled) for _ in range(3)][2].help
 
 
+def arrange(game, lines):
+    """Have the puzzle's lines checked in this order; what is said of it."""
+    left = list(range(len(game.lines)))
+    game.order = [left.pop([game.lines[number] for number in left].index(line)) for line in lines]
+    game.asked = game.order
+    assert game.checked["order"] == game.order
+    return game.checked
+
+
 @pytest.mark.parametrize("exercise", exercises())
 def test_every_solution_is_a_puzzle(exercise):
     game = puzzle(exercise)
-    assert sorted(made.description.replace("\u00a0", " ") for made in game.lines) == sorted(game.solution)
-    for line in game.solution:
-        (made, *_) = [m for m in game.lines if not m.disabled and m.description.replace("\u00a0", " ") == line]
-        made.click()
-    assert "that is the solution" in game.status.value
+    assert sorted(game.lines) == sorted(game.solution)
+    assert game.lines != game.solution
+    said = arrange(game, game.lines)
+    assert not said["solved"]
+    said = arrange(game, game.solution)
+    assert said["solved"]
+    assert set(said["marks"]) == {"fits"}
+    assert said["said"] == "That is the solution."
 
 
-def test_a_line_in_the_wrong_place_is_not_taken():
+def test_what_is_out_of_order_is_marked_and_what_is_laid_aside_is_counted():
     game = puzzle("5.1")
-    game.choose(game.solution[-1])
-    assert game.chosen == []
-    assert "what has to be there before it" in game.status.value
-    game.choose(game.solution[0])
-    game.take_back()
-    assert game.chosen == []
+    head, unpack, zero, loss, backward, step, give = game.solution
+    said = arrange(game, [head, unpack, zero, backward, loss, step, give])
+    assert not said["solved"]
+    assert said["marks"].count("moves") == 1
+    assert said["said"] == "6 of 7 lines fit together. 1 belongs elsewhere."
+    said = arrange(game, [head, unpack, loss, step])
+    assert said["marks"] == ["fits"] * 4
+    assert said["said"] == "4 of 7 lines fit together. 3 still laid aside."
+    assert arrange(game, [])["said"] == "0 of 7 lines fit together. 7 still laid aside."
+
+
+def test_another_order_that_the_check_finds_correct_is_one():
+    game = puzzle("5.1")
+    head, unpack, zero, loss, backward, step, give = game.solution
+    said = arrange(game, [head, zero, unpack, loss, backward, step, give])
+    assert said["solved"]
+    assert set(said["marks"]) == {"fits"}
+    assert said["said"] == "Another order than ours, and it works."
 
 
 def test_the_learners_own_mistake_is_among_the_lines_and_the_stub_comes_back():
@@ -89,10 +113,25 @@ def test_the_learners_own_mistake_is_among_the_lines_and_the_stub_comes_back():
         shell.run_cell("def count_parameters(model_dim, bottleneck_dim):\n    return 2 * model_dim", store_history=True)
         game = puzzle("1.3")
         assert len(game.lines) == len(game.solution) + 1
-        game.choose("    return 2 * model_dim")
-        assert "that line is the wrong one" in game.status.value
+        assert "One line comes from your own answer" in game.about
+        said = arrange(game, [game.solution[0], "    return 2 * model_dim"])
+        assert not said["solved"]
+        assert said["marks"] == ["fits", "foreign"]
+        assert "what would it do here? 1 still laid aside." in said["said"]
         reset("1.3")
         assert "raise NotImplementedError" in shell.rl_next_input
+    finally:
+        InteractiveShell.clear_instance()
+
+
+def test_a_line_of_ones_own_that_is_no_mistake_belongs():
+    shell = InteractiveShell.instance()
+    try:
+        shell.reset(new_session=True)
+        mine = "    return bottleneck_dim + model_dim + 2 * bottleneck_dim * model_dim"
+        shell.run_cell(f"def count_parameters(model_dim, bottleneck_dim):\n{mine}", store_history=True)
+        game = puzzle("1.3")
+        assert arrange(game, [game.solution[0], mine])["solved"]
     finally:
         InteractiveShell.clear_instance()
 
@@ -105,6 +144,13 @@ def test_a_line_of_a_class_is_among_the_lines_too():
         assert len(puzzle("1.1").lines) == len(puzzle("1.1").solution) + 1
     finally:
         InteractiveShell.clear_instance()
+
+
+def test_a_notebook_opened_again_says_what_to_do():
+    data, _ = puzzle("5.1")._repr_mimebundle_()
+    assert data["text/plain"] == "Puzzle 5.1: run this cell to put the solution's lines in order."
+    assert data["text/plain"] in data["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in data
 
 
 @pytest.mark.parametrize(("exercise", "start"), [("1.1", "class MyAdapter"), ("5.2", "T95 = "), ("8.2", "def make_sw")])

@@ -34,13 +34,11 @@ def accuracy(sweep, value):
 @pytest.mark.parametrize(
     ("sentence", "runs"),
     [
-        ("{} for block 0, {} for block 1, {} for block 2", [("one block", (i,)) for i in range(3)]),
-        (
-            "{} with GELU, {} with ReLU, {} without",
-            [("activation", name) for name in ("gelu", "relu", "identity")],
-        ),
-        ("from {} to {}. What was short", [("more steps", 200), ("more steps", 400)]),
-        ("m = 4 reaches {}, with three it was {}", [("deeper base", 4), ("width", 4)]),
+        ("m = 4 reaches {}, and m = 16 {}. On the first", [("agreement", 4), ("agreement", 16)]),
+        ("On the first one m = 4 reached {}.", [("width", 4)]),
+        ("{} with one block, {} with two, {} with three", [("depth", blocks) for blocks in (1, 2, 3)]),
+        ("{} with GELU and {} without", [("no activation", name) for name in ("gelu", "identity")]),
+        ("From {} to {}: ", [("half the steps", 100), ("half the steps", 200)]),
     ],
 )
 def test_the_numbers_of_our_own_experiments_are_those_of_the_runs(sentence, runs):
@@ -61,7 +59,7 @@ def test_what_the_lesson_says_stands_still_is_so():
     assert Settings() == Settings(task="aspect_sentiment", base_layers=3, steps=200, batch_size=32)
     assert (VALIDATION_TEXTS, VALIDATE_EVERY) == (250, 25)
     assert "After every 25 steps it is validated on 250 sentences" in TEXT
-    assert all(run.settings.steps == 200 for name in SWEEPS if name != "more steps" for run in committed_runs(name))
+    assert all(run.settings.steps == 200 for n in SWEEPS if SWEEPS[n].knob != "steps" for run in committed_runs(n))
 
 
 def test_narrow_adapters_catch_up_at_the_higher_rate():

@@ -153,7 +153,7 @@ def test_a_lesson_that_is_not_built_yet_is_left_out(file, monkeypatch):
 def lead(shown):
     """The note of what is next, and the cell to which it leads, in the folder of the notebook; empty without a link."""
     (note,) = [note for note in shown.notes if note.startswith("Next: ")] or [""]
-    (link,) = re.findall(r'<a href="(.*?)">Next: ', shown._repr_html_()) or [""]
+    (link,) = re.findall(r'<a href="([^"]*)">Next: ', shown._repr_html_()) or [""]
     file, _, cell = link.partition("#cell-id=")
     cells = json.loads(Path(unquote(file)).read_text(encoding="utf-8"))["cells"] if link else []
     return note, "".join(line for found in cells if found["id"] == cell for line in found["source"])
@@ -181,6 +181,36 @@ def test_the_link_leads_to_the_learners_edition_from_wherever_it_is_followed(fil
         monkeypatch.chdir(folder)
         assert f'href="{href}' in progress()._repr_html_()
         assert "### Exercise 0.1 ·" in lead(progress())[1]
+
+
+def test_every_lesson_is_one_link_away(file):
+    assert "<a " not in progress()._repr_html_()  # there is no lesson beside progress.json
+    shutil.copytree(ROOT / "notebooks", file.parent, dirs_exist_ok=True)
+    links = re.findall(r'<a href="([^"#]*)">(\d\d) ', progress()._repr_html_())
+    assert [number for _, number in links] == [row["lesson"][:2] for row in COURSE if row["lesson"][:2] < "11"]
+    assert all(Path(unquote(link)).name.startswith(number) and Path(unquote(link)).is_file() for link, number in links)
+
+
+def test_a_correct_answer_leads_to_the_next_that_is_not_done(file):
+    shutil.copytree(ROOT / "notebooks", file.parent, dirs_exist_ok=True)
+    assert lesson01.check_count(wrong)._repr_html_() is None
+    record.note_exercise("1.4", correct=True)
+    report = lesson01.check_count(right)
+    assert report.ahead[0] == "Next: 2.1 Who looks at whom, in 02_a_small_transformer.ipynb"
+    assert f'<a href="02_a_small_transformer.ipynb#cell-id={report.ahead[1].partition("=")[2]}">Next: 2.1' in (
+        report._repr_html_()
+    )
+    assert html.escape(repr(report)) in report._repr_html_()
+    for row in re.findall(r"○ (\d+\.\d+)", repr(progress())):
+        record.note_exercise(row, correct=row != "0.1")
+    assert lesson01.check_count(right).ahead[0].startswith("Next: 0.1 ")  # the one that was left out
+    record.note_exercise("0.1", correct=True)
+    assert lesson01.check_count(right)._repr_html_() is None
+
+
+def test_where_nothing_is_kept_no_link_follows(file, monkeypatch):
+    monkeypatch.setenv(record.VARIABLE, "")
+    assert lesson01.check_count(right)._repr_html_() is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"cells": [1]}', '{"cells": [{"id": "x", "source": ["# other"]}]}', None])

@@ -1,19 +1,24 @@
 """More help with an exercise: its stub again, and its solution as a puzzle."""
 
-import html
 import random
 import re
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import replace
+from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Any
 
-import ipywidgets as widgets
+import anywidget
+from traitlets import Dict, Int, List, Unicode, observe
 
-from adapters_lesson.course.explorers.frame import Panel, button, option_button, row
 from adapters_lesson.course.lesson_source import read_lesson
-from adapters_lesson.course.mine.shelf import exercises
+from adapters_lesson.course.mine.keeping import judged
+from adapters_lesson.course.mine.my_file import MyFile
+from adapters_lesson.course.mine.shelf import Shelf, exercises
 from adapters_lesson.course.mine.taken import Notebook
 from adapters_lesson.data import NOTEBOOKS
+
+_NAMED = "as the other exercises"  # a line of the file that gives an answer the name by which others call it
 
 
 def _known(exercise: str) -> str:
@@ -53,69 +58,64 @@ def _wrong_line(exercise: str, solution: Sequence[str]) -> list[str]:
     return [line for line in odd if not line.lstrip().startswith(("#", "def ", "class ", '"""'))][:1]
 
 
-class Puzzle(Panel):
-    """The lines of a solution, and perhaps one too many, to be put in order by pressing them one after the other."""
+class Puzzle(anywidget.AnyWidget):
+    """The lines of a solution, and perhaps one of the learner's, to be put in order; the others are laid aside."""
 
-    def __init__(self, exercise: str, lines: Sequence[str], odd: Sequence[str] = ()) -> None:
-        super().__init__(f"Puzzle {exercise}")
-        self.solution, self.chosen = list(lines), list[str]()
-        mixed = [*lines, *odd]
-        random.Random(exercise).shuffle(mixed)
-        self.picture = self
-        self.lines = [option_button(line.replace(" ", "\u00a0"), partial(self.choose, line)) for line in mixed]
-        for made in self.lines:
-            made.style.font_family = "monospace"
-        self.order = widgets.HTML()
-        self.back_button = button("Take back", "Take the last line back", self.take_back)
-        self.restart_button = button("Start again", "Take all lines back", self.start_again)
-        too_many = " One of the lines is wrong." if odd else ""
-        heading = widgets.HTML(f"<b>Puzzle {exercise}.</b> Press the lines in their order.{too_many}")
-        above = row(heading, self.back_button, self.restart_button)
-        self.children = [self.still, above, widgets.VBox(self.lines), self.order, self.status]
-        self.start_again()
+    _esm = Path(__file__).with_suffix(".js")
+    title, about = Unicode().tag(sync=True), Unicode().tag(sync=True)
+    lines: Any = List(Unicode()).tag(sync=True)  # mixed
+    order: Any = List(Int()).tag(sync=True)  # the numbers of the lines that are not laid aside
+    asked: Any = List(Int()).tag(sync=True)  # the order that is to be checked: meanwhile lines may be moved
+    checked = Dict().tag(sync=True)  # that order, a mark for each of its lines, what is said, whether it is solved
 
-    def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-        """As that of a ``Picture``."""
-        return {"text/plain": f"{self.title}: run this cell to put the solution's lines in order."}, {}
+    def __init__(self, exercise: str, solution: Sequence[str], odd: Sequence[str] = ()) -> None:
+        self.exercise, self.solution = exercise, list(solution)
+        mixed, draw = [*solution, *odd], random.Random(exercise)
+        while mixed[: len(solution)] == self.solution:
+            draw.shuffle(mixed)
+        own = " One line comes from your own answer: lay it aside if it does not belong here." if odd else ""
+        how = "Drag them; or with the keys: arrows walk, Space picks a line up and puts it down, Delete lays it aside."
+        about = f"Put the lines in order.{own} {how}"
+        super().__init__(title=f"Puzzle {exercise}", about=about, lines=mixed, order=list(range(len(mixed))))
 
-    def choose(self, line: str) -> None:
-        """Put a line behind the others."""
-        place = len(self.chosen)
-        if place < len(self.solution) and line == self.solution[place]:
-            self.chosen.append(line)
-            self._show("that is the solution" if self.chosen == self.solution else "right: and the next?")
-        elif line not in self.solution:
-            self._show("that line is the wrong one: what would it do here?")
-        else:
-            self._show("not here: what has to be there before it?")
+    @observe("asked")
+    def _check(self, _: Any) -> None:
+        lines = [self.lines[number] for number in self.asked]
+        parts = SequenceMatcher(None, lines, self.solution, autojunk=False).get_matching_blocks()
+        fit = {place for part in parts for place in range(part.a, part.a + part.size)}
+        solved = lines == self.solution or (len(lines) == len(self.solution) and self._works(lines))
+        marks = [
+            "fits" if solved or place in fit else "moves" if line in self.solution else "foreign"
+            for place, line in enumerate(lines)
+        ]
+        missing = len(self.solution) - len(marks) + marks.count("foreign")
+        said = f"{marks.count('fits')} of {len(self.solution)} lines fit together."
+        astray = marks.count("moves")
+        said += f" {astray} belong{'s' * (astray == 1)} elsewhere." * (astray > 0)
+        said += " A line of your own is not part of it: what would it do here?" * ("foreign" in marks)
+        said += f" {missing} still laid aside." * (missing > 0)
+        if solved:
+            said = "That is the solution." if lines == self.solution else "Another order than ours, and it works."
+        self.checked = {"order": self.asked, "marks": marks, "said": said, "solved": solved}
 
-    def take_back(self) -> None:
-        """Take the last line back."""
-        self.chosen = self.chosen[:-1]
-        self._show("")
+    def _works(self, lines: Sequence[str]) -> bool:
+        """Whether the exercise's check finds the lines correct in this order, too."""
+        section = exercises()[self.exercise]
+        named = [line for line in section.body.splitlines() if _NAMED in line]
+        mine = MyFile({}, {}, "", {self.exercise: replace(section, state="", body="\n".join([*lines, *named]))})
+        return self.exercise not in Shelf(mine, judge=judged).why
 
-    def start_again(self) -> None:
-        """Take all lines back."""
-        self.chosen = []
-        self._show("")
-
-    def _show(self, said: str) -> None:
-        left = list(self.chosen)
-        for made in self.lines:
-            line = made.description.replace("\u00a0", " ")
-            made.disabled = line in left
-            if made.disabled:
-                left.remove(line)
-        code = html.escape("\n".join(self.chosen))
-        self.order.value = f"<pre>{code}</pre>"
-        self.say(f"{len(self.chosen)} of {len(self.solution)} lines. {said}")
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        still = f"{self.title}: run this cell to put the solution's lines in order."
+        return {**data, "text/plain": still, "text/html": f"<p>{still}</p>"}, about
 
 
 def puzzle(exercise: str) -> Puzzle:
-    """The lines of an exercise's solution, mixed, perhaps with a wrong one of your own, to be put in order.
+    """The lines of an exercise's solution, mixed, perhaps with one of your own answer, to be put in order.
 
     Raises ValueError where there is no such exercise.
     """
     section = exercises()[_known(exercise)]
-    lines = [line for line in section.body.splitlines() if line.strip() and "as the other exercises" not in line]
+    lines = [line for line in section.body.splitlines() if line.strip() and _NAMED not in line]
     return Puzzle(exercise, lines, _wrong_line(exercise, lines))

@@ -3,10 +3,11 @@
 import contextlib
 import datetime
 import html
+import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -35,6 +36,7 @@ _PATIENCE = 2.0  # seconds to wait for another kernel that writes
 #   active       a day: the stretches of five minutes, counted from midnight, in which something was noted
 Record = dict[str, dict[str, Any]]
 KINDS = ("exercises", "quizzes", "predictions", "asked", "concepts", "active")
+_Lessons = dict[str, tuple[str, str, dict[str, str]]]  # by number: file, title, its exercises' titles
 _NOTHING: Record = {kind: {} for kind in KINDS}
 _unsaved: dict[Path, Record] = {}  # what could not be written yet
 
@@ -144,7 +146,7 @@ class Progress:
     heading: str
     rows: Sequence[tuple[str, ...]]  # the first names the columns
     notes: tuple[str, ...]
-    link: str = ""  # where the first note leads
+    links: Mapping[str, str] = field(default_factory=dict)  # where the first cell of a row, or a note, leads
 
     def __repr__(self) -> str:
         widths = [max(map(len, column)) for column in zip(*self.rows, strict=True)]
@@ -157,10 +159,8 @@ class Progress:
         for number, (first, *others) in enumerate(self.rows):
             scope, kind = ("row", "td") if number else ("col", 'th scope="col"')
             cells = "".join(f"<{kind} {left}>{_spaced(cell)}</{kind[:2]}>" for cell in others)
-            rows += f'<tr><th scope="{scope}" {left}>{_spaced(first)}</th>{cells}</tr>'
-        notes = [*map(_spaced, self.notes)]
-        if self.link:
-            notes[0] = f'<a href="{html.escape(self.link)}">{notes[0]}</a>'
+            rows += f'<tr><th scope="{scope}" {left}>{linked(first, self.links.get(first))}</th>{cells}</tr>'
+        notes = (linked(note, self.links.get(note)) for note in self.notes)
         heading = f"<b>{html.escape(self.heading)}</b>"
         return f"<div>{heading}<table>{rows}</table><small>{'<br>'.join(notes)}</small></div>"
 
@@ -170,57 +170,83 @@ def _spaced(text: str) -> str:
     return html.escape(text).replace("  ", " &nbsp;")
 
 
+def linked(text: str, link: str | None) -> str:
+    """As HTML that leads where the link does, if there is one."""
+    return f'<a href="{html.escape(link)}">{_spaced(text)}</a>' if link else _spaced(text)
+
+
 def progress(lesson: str | None = None) -> Progress:
     """What you have done so far: of all lessons, or of one, for instance ``progress("03")``.
 
     A file that this course did not write is left as it is. What you do is then kept while the kernel runs, and written
     as soon as it can be. Raises ValueError where there is no such lesson, or nothing to do in it.
     """
-    record, problem = _save(_NOTHING)
-    lessons: dict[str, tuple[str, str, dict[str, str]]] = {}  # by number: file, title, its exercises' titles
-    for row in course():
-        built = NOTEBOOKS / f"{row['lesson']}.ipynb"
-        cards = read_lesson(built).exercises if built.is_file() else ()  # a new lesson is listed before it is built
-        if cards:
-            lessons[row["lesson"][:2]] = built.name, row["title"], {card.number: card.title for card in cards}
+    (record, problem), lessons = _save(_NOTHING), _lessons()
     path = file_of_progress()
     name = f"{NAME}, in the folder of this notebook" if path == Path(NAME).resolve() else str(path)
     kept = (problem or f"Kept in {name}: delete that file to begin anew.",) if path else ()
     number = lesson and str(lesson).zfill(2)
     if number is not None and number not in lessons:
         raise ValueError(f"there is nothing to do in lesson {lesson!r}; lessons with exercises: {', '.join(lessons)}")
-    asked = [exercise for one, (*_, exercises) in lessons.items() for exercise in exercises if number in (None, one)]
-    states = {exercise: record["exercises"].get(exercise, NOT_ATTEMPTED) for exercise in asked}
+    states = _states(lessons if number is None else {number: lessons[number]}, record)
     done = f"{list(states.values()).count(DONE)} of {len(states)} exercises"
-    undone = [exercise for exercise, state in states.items() if state != DONE]
-    ahead: tuple[str, ...] = ()
-    link = ""
-    if path and undone:
-        file, _, exercises = lessons[undone[0].partition(".")[0].zfill(2)]
-        ahead = (f"Next: {undone[0]} {exercises[undone[0]]}, in {file}",)
-        link = _link(path.with_name(file), undone[0])
+    links = _ahead(lessons, states)
+    ahead = tuple(links)
     if number is not None:
         _, title, exercises = lessons[number]
         quiz = _score(record, number) + (" at the first try" if number in record["quizzes"] else f" {NOT_ATTEMPTED}")
         said = [(f"{exercise} {exercises[exercise]}", f"{_MARKS[s]} {_WORDS[s]}") for exercise, s in states.items()]
         table = [("Exercise", "State"), *said, ("quiz", quiz)]
-        return Progress(f"{number} {title}: {done} done", table, (*ahead, *kept), link)
+        return Progress(f"{number} {title}: {done} done", table, (*ahead, *kept), links)
     rows = [("Lesson", "Exercises", "Quiz")]
-    for one, (_, title, exercises) in lessons.items():
+    for one, (file, title, exercises) in lessons.items():
         marks = "  ".join(f"{_MARKS[states[exercise]]} {exercise}" for exercise in exercises)
+        links[f"{one} {title}"] = _link(path.with_name(file)) if path else ""
         rows.append((f"{one} {title}", marks, _score(record, one)))
     legend = "   ".join(f"{_MARKS[state]} {words}" for state, words in _WORDS.items())
     finished = f"{len(lessons.keys() & record['quizzes'])} of {len(lessons)} quizzes"
     notes = (*ahead, f"{legend}   (a quiz: how many right at the first try)", *_foresight(record), *kept)
-    return Progress(f"Done so far: {done}, {finished}", rows, notes, link)
+    return Progress(f"Done so far: {done}, {finished}", rows, notes, links)
 
 
-def _link(lesson: Path, exercise: str) -> str:
-    """From this notebook to an exercise's card, if that lesson is there."""
+def ahead(exercise: str) -> tuple[str, str]:
+    """What is to be done next, after this exercise, and its link; empty where all is done or nothing is kept."""
+    lessons = _lessons()
+    return next(iter(_ahead(lessons, _states(lessons, known()), exercise).items()), ("", ""))
+
+
+def _lessons() -> _Lessons:
+    lessons: _Lessons = {}
+    for row in course():
+        built = NOTEBOOKS / f"{row['lesson']}.ipynb"
+        cards = read_lesson(built).exercises if built.is_file() else ()  # a new lesson is listed before it is built
+        if cards:
+            lessons[row["lesson"][:2]] = built.name, row["title"], {card.number: card.title for card in cards}
+    return lessons
+
+
+def _states(lessons: _Lessons, record: Record) -> dict[str, str]:
+    """How far each exercise is, in their order."""
+    asked = (exercise for *_, exercises in lessons.values() for exercise in exercises)
+    return {exercise: record["exercises"].get(exercise, NOT_ATTEMPTED) for exercise in asked}
+
+
+def _ahead(lessons: _Lessons, states: Mapping[str, str], after: str = "") -> dict[str, str]:
+    """The next exercise that is not done, behind ``after`` or else from the first on, as a note, and its link."""
+    later = itertools.dropwhile(lambda one: one != after, states)
+    undone = next((one for one in (*later, *states) if states[one] != DONE), None)
+    if undone is None or (path := file_of_progress()) is None:
+        return {}
+    file, _, exercises = lessons[undone.partition(".")[0].zfill(2)]
+    return {f"Next: {undone} {exercises[undone]}, in {file}": _link(path.with_name(file), undone)}
+
+
+def _link(lesson: Path, exercise: str = "") -> str:
+    """From this notebook to a lesson, or to an exercise's card in it, if that is there."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # it is the learner's, in whatever state
         cells = json.loads(lesson.read_text(encoding="utf-8"))["cells"]
-        (card,) = [cell["id"] for cell in cells if f"### Exercise {exercise} ·" in "".join(cell["source"])]
-        return f"{quote(Path(os.path.relpath(lesson)).as_posix())}#cell-id={card}"
+        cards = [cell["id"] for cell in cells if f"### Exercise {exercise} ·" in "".join(cell["source"])]
+        return quote(Path(os.path.relpath(lesson)).as_posix()) + (f"#cell-id={cards[0]}" if exercise else "")
     return ""
 
 

@@ -54,8 +54,8 @@ Settings()
 # %% [markdown]
 # ## Four experiments
 #
-# Each tab below asks a question that no lesson has answered yet. **Write down your prediction first**: choose an option,
-# and say why. Then press *Run it* and watch the laboratory, which stands further below. When its runs have ended, press
+# Each tab below asks a question that no lesson has answered yet, on a task or a base that you have not met.
+# **Write down your prediction first**: choose an option, and say why. Then press *Run it* and watch the laboratory, which stands further below. When its runs have ended, press
 # *Reveal*: it shows what came out beforehand, with three seeds, and your own runs as rings.
 #
 # You need not wait for the runs: read on, or do the exercises below, and come back to reveal.
@@ -205,9 +205,9 @@ for name, title in {**TITLES, "width": "Which m, three layers?", "placement": "W
         print(f"  {value!s:10} mean {mean(of):5.1f}   lowest {min(of):5.1f}   highest {max(of):5.1f}")
 
 # %% [markdown]
-# In most rows the three seeds lie close together, in some they do not: m = 1 with four layers has 82.4 % with one seed
-# and 95.2 % with another.
-# <!-- claim: [round(f(seeds("laboratory", "deeper base", key="accuracy", value=1).values()), 1) for f in (min, max)] == [82.4, 95.2] -->
+# In most rows the three seeds lie close together, in some they do not: m = 4 on the new task has 66.4 % with one seed and
+# 93.6 % with the others.
+# <!-- claim: [round(a, 1) for a in sorted(seeds("laboratory", "agreement", key="accuracy", value=4).values())] == [66.4, 93.6, 93.6] -->
 # A mean alone hides that. What can be said, then? Every seed has been used with every value, so we can form the difference
 # for each seed, as in lesson 05. The widths are held against one that was fixed beforehand, 64: the best of eight is partly
 # the luckiest of eight. <!-- rule -->
@@ -291,7 +291,7 @@ assert _verdicts[8] == _verdicts[16] == "as good", "what they lose is small, and
 
 # %% [markdown]
 # Now your function (6.2) gives the verdicts on all six tables, at a margin of two points, and yours of lesson 05 (5.2) the
-# intervals. For blocks and steps the reference is the value with the highest mean, for the others it was fixed beforehand.
+# intervals. What they are held against was fixed beforehand.
 
 
 # %%
@@ -306,10 +306,10 @@ def verdicts(my, references: dict) -> None:
 
 references = {
     "width": 64,
-    "deeper base": 16,
-    "one block": (1,),
-    "activation": "gelu",
-    "more steps": 400,
+    "agreement": 16,
+    "depth": 3,
+    "no activation": "gelu",
+    "half the steps": 200,
     "placement": "houlsby",
 }
 mine.run(lambda my: verdicts(my, references), "5.2", "6.2")
@@ -322,31 +322,32 @@ mine.run(lambda my: verdicts(my, references), "5.2", "6.2")
 # <!-- claim: unclear(seeds("laboratory", "width", key="accuracy", value=8), seeds("laboratory", "width", key="accuracy", value=64), 2, texts=250) -->
 # That is no verdict against it. It calls for more seeds. <!-- rule -->
 #
-# These are sixteen intervals.
-# <!-- claim: sum(len({str(run["value"]) for run in load_results("laboratory")["rows"][name]["runs"]}) - 1 for name in ("width", "deeper base", "one block", "activation", "more steps", "placement")) == 16 -->
-# Each
-# misses the true difference in one of twenty cases, so among sixteen one miss is to be expected. <!-- rule --> And all runs
-# are validated on the same 250 sentences: the intervals know other seeds, but no other sentences. At 50 % right, other
-# sentences would move an accuracy by up to six points either way, at 99 % by little more than one.
+# These are fourteen intervals.
+# <!-- claim: sum(len({str(run["value"]) for run in load_results("laboratory")["rows"][name]["runs"]}) - 1 for name in ("width", "agreement", "depth", "no activation", "half the steps", "placement")) == 14 -->
+# Each misses the true difference in one of twenty cases, so one miss among fourteen would be no surprise. <!-- rule --> And
+# all runs are validated on the same 250 sentences: the intervals know other seeds, but no other sentences. At 50 % right,
+# other sentences would move an accuracy by up to six points either way, at 99 % by little more than one.
 # <!-- claim: 6 < 196 * (0.5 * 0.5 / 250) ** 0.5 < 6.3 and 1 < 196 * (0.99 * 0.01 / 250) ** 0.5 < 1.3 -->
 # So behind each verdict that this lesson puts in words we have counted both, by a bound that adds the two variances: all
 # but one stand, and that one is told.
 #
 # <details><summary>What the four experiments say</summary>
 #
-# 1. With four blocks m = 4 reaches 99.5 %, with three it was 81.9 %. By the rule both m = 4 and m = 1 are unclear: m = 4
-#    misses the margin by a hair, and m = 1 loses 18, 10 and 5 points.
-#    <!-- claim: [round(seeds("laboratory", "deeper base", key="accuracy", value=16)[s] - seeds("laboratory", "deeper base", key="accuracy", value=1)[s]) for s in range(3)] == [18, 10, 5] -->
-#    <!-- claim: unclear(seeds("laboratory", "deeper base", key="accuracy", value=4), seeds("laboratory", "deeper base", key="accuracy", value=16), 2, texts=250) -->
-#    <!-- claim: unclear(seeds("laboratory", "deeper base", key="accuracy", value=1), seeds("laboratory", "deeper base", key="accuracy", value=16), 2, texts=250) -->
-# 2. In the mean there are 71.3 % for block 0, 82.3 % for block 1, 75.7 % for block 2. But three seeds cannot tell block 1
-#    from the others. <!-- claim: all(unclear(seeds("laboratory", "one block", key="accuracy", value=[n]), seeds("laboratory", "one block", key="accuracy", value=[1]), 2, texts=250) for n in (0, 2)) --> In lesson 05 the adapters of single blocks
-#    could be switched off. That is another question: there the others stand in.
-# 3. There are 99.7 % with GELU, 99.9 % with ReLU, 99.7 % without: without it is as good, at this margin.
-#    <!-- claim: all(as_good(seeds("laboratory", "activation", key="accuracy", value=a), seeds("laboratory", "activation", key="accuracy", value="gelu"), 2, texts=250) for a in ("relu", "identity")) --> The frozen
-#    blocks above have non-linearities of their own. Lesson 09 asks whether a linear adapter could then be merged into the
-#    frozen weights.
-# 4. Yes: from 76.5 % to 98.8 %. What was short was the time: m = 2 is not too narrow for this.
+# 1. On the new task m = 4 reaches 84.5 %, and m = 16 99.7 %. On the first one m = 4 reached 81.9 %. With two
+#    seeds it loses six points, with one 33.
+#    <!-- claim: sorted(round(seeds("laboratory", "agreement", key="accuracy", value=16)[s] - seeds("laboratory", "agreement", key="accuracy", value=4)[s]) for s in range(3)) == [6, 6, 33] -->
+#    Three seeds cannot tell how much. <!-- claim: unclear(seeds("laboratory", "agreement", key="accuracy", value=4), seeds("laboratory", "agreement", key="accuracy", value=16), 2, texts=250) -->
+# 2. In the mean there are 74.4 % with one block, 73.6 % with two, 99.7 % with three: both are worse.
+#    <!-- claim: all(better(seeds("laboratory", "depth", key="accuracy", value=3), seeds("laboratory", "depth", key="accuracy", value=n), 2, texts=250) for n in (1, 2)) -->
+#    Fewer blocks have fewer adapters, too. <!-- rule --> But with three blocks m = 8, which has fewer parameters than m = 16
+#    in two, does better than that. <!-- claim: load_results("laboratory")["rows"]["width"]["runs"][3]["trainable"] < load_results("laboratory")["rows"]["depth"]["runs"][1]["trainable"] and better(seeds("laboratory", "width", key="accuracy", value=8), seeds("laboratory", "depth", key="accuracy", value=2), 2, texts=250) -->
+# 3. There are 99.7 % with GELU and 100.0 % without: without it is as good, at this margin.
+#    <!-- claim: as_good(seeds("laboratory", "no activation", key="accuracy", value="identity"), seeds("laboratory", "no activation", key="accuracy", value="gelu"), 2, texts=250) -->
+#    The frozen blocks above have non-linearities of their own. Lesson 09 asks whether a linear adapter could then be merged
+#    into the frozen weights.
+# 4. From 70.8 % to 73.6 %: three seeds cannot tell whether that is a gain.
+#    <!-- claim: unclear(seeds("laboratory", "half the steps", key="accuracy", value=100), seeds("laboratory", "half the steps", key="accuracy", value=200), 2, texts=250) -->
+#    With three blocks and m = 2 another 200 steps bring 22 points: there time was short.
 #    <!-- claim: better(seeds("laboratory", "more steps", key="accuracy", value=400), seeds("laboratory", "more steps", key="accuracy", value=200), 2, texts=250) -->
 # </details>
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import html
 import io
 import re
 import sysconfig
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters_lesson.course.mine.keeping import keep
-from adapters_lesson.course.record import note_exercise
+from adapters_lesson.course.record import ahead, linked, note_exercise
 
 from .limits import TimeUp, Watch, as_it_was
 
@@ -45,18 +46,27 @@ class Mistake(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a check, with what the answer ``printed`` and more ``help`` with a mistake that comes again."""
+    """The outcome of a check, with what the answer ``printed``.
+
+    There is more ``help`` with a mistake that comes again; ``ahead`` of a correct answer is what is next, and its link.
+    """
 
     exercise: str
     status: str
     message: str
     printed: str = ""
     help: str = ""
+    ahead: tuple[str, str] = ("", "")
 
     def __repr__(self) -> str:
         lines = [f"{_MARKS[self.status]} {self.exercise}: {self.message}", self.help]
         lines += [f"It printed:\n{self.printed}"] if self.printed else []
         return "\n".join(filter(None, lines))
+
+    def _repr_html_(self) -> str | None:
+        """In a notebook, what is next is one link away."""
+        said = f"<pre>{html.escape(repr(self))}</pre>"
+        return f"<div>{said}<small>{linked(*self.ahead)}</small></div>" if self.ahead[1] else None
 
 
 class _Beginning(io.BytesIO):
@@ -93,8 +103,10 @@ def check(exercise: str, praise: str) -> Callable[[Callable[[Any], None]], Calla
             report = judge(answer)
             if report.status != NOT_ATTEMPTED:
                 note_exercise(exercise, report.status == CORRECT)
-            kept = keep(exercise, answer, judge) if report.status == CORRECT else ""
-            return replace(report, message=f"{report.message} {kept}".strip())
+            if report.status == CORRECT:
+                kept = keep(exercise, answer, judge)
+                report = replace(report, message=f"{report.message} {kept}".strip(), ahead=ahead(exercise))
+            return report
 
         run.exercise, run.judge = exercise, judge  # type: ignore[attr-defined]
         return run

@@ -147,12 +147,15 @@ SWEEPS = {
     "init": Sweep("init_std", (1e-4, 1e-3, 1e-2, 1e-1, 3e-1, 1.0), Settings(init="houlsby")),
     "rate": Sweep("learning_rate", (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
     "width, higher rate": Sweep("bottleneck_dim", (1, 2, 4, 8, 16), Settings(learning_rate=1e-2)),
-    # What the lesson proposes as experiments of one's own
     "fair places": Sweep("bottleneck_dim", (16, 32), Settings(placement="pfeiffer")),
+    # How long runs take
     "one block": Sweep("layers", ((0,), (1,), (2,))),
-    "activation": Sweep("activation", ("gelu", "relu", "identity")),
     "more steps": Sweep("steps", (200, 400), Settings(bottleneck_dim=2)),
-    "deeper base": Sweep("bottleneck_dim", (1, 4, 16), Settings(base_layers=4)),
+    # The guided experiments: each on a task or a base that no earlier lesson has shown
+    "agreement": Sweep("bottleneck_dim", (4, 16), Settings(task="aspect_agreement")),
+    "depth": Sweep("base_layers", (1, 2, 3)),
+    "no activation": Sweep("activation", ("gelu", "identity"), Settings(task="aspect_agreement")),
+    "half the steps": Sweep("steps", (100, 200), Settings(base_layers=2)),
 }
 
 

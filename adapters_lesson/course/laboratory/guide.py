@@ -18,10 +18,10 @@ from .laboratory import Laboratory
 from .run_figures import sweep_figure, value_of
 
 TITLES = {  # none of which another lesson has answered
-    "deeper base": "Which m?",
-    "one block": "Which block?",
-    "activation": "Which activation?",
-    "more steps": "More steps?",
+    "agreement": "Which m?",
+    "depth": "How many blocks?",
+    "no activation": "No activation?",
+    "half the steps": "Half the steps?",
 }
 
 
