@@ -1,4 +1,4 @@
-"""Make what the playground stands on: `python data/make_playground.py`, with Node or without.
+"""Make what the playground stands on: `python data/make_playground.py`; it needs Node.
 
 Trains its base on the moons and writes the frozen numbers into playground.js; then runs that module for the still
 picture, still.svg, and for data/results/playground.json: accuracies of the settings that the lessons ask about.
@@ -14,16 +14,25 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapters_lesson.guards.safe_files import write_atomically
+from adapters_lesson.course.figures import Picture
+from adapters_lesson.course.figures.style import TRAINED, course_style, new_figure
 
 ROOT = Path(__file__).parents[1]
 MODULE = ROOT / "adapters_lesson" / "course" / "playground" / "playground.js"
 RESULT = ROOT / "data" / "results" / "playground.json"
-D, WIDE = 8, 32
+D, WIDE, STEPS = 8, 32, 300
+ACCURACIES = ("baseAccuracy", "accuracy")
+ASKED = {  # what lesson 01 asks of data that the base knows
+    "moons, m = 1": "m1-gelu-zero-lr0.03-res1-moons",
+    "moons, m = 1, no residual": "m1-gelu-zero-lr0.03-res0-moons",
+    "moons, m = 4": "m4-gelu-zero-lr0.03-res1-moons",
+    "moons, m = 4, from std 1": "m4-gelu-std1-lr0.03-res1-moons",
+}
 
 
 def moons(count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -67,3 +76,79 @@ def write_base(base: dict[str, Tensor]) -> None:
     line = "const BASE = " + re.sub(r'"(\w+)":', r"\1:", json.dumps(numbers, separators=(",", ":"))) + ";"
     text = MODULE.read_text(encoding="utf-8")
     MODULE.write_text(re.sub(r"^const BASE = .*;$", lambda _: line, text, count=1, flags=re.M), encoding="utf-8")
+
+
+def in_node(expression: str) -> Any:
+    """The value of an expression in which ``p`` is the module's default export."""
+    node = shutil.which("node")
+    if node is None:
+        raise SystemExit("node is missing: the picture and the results come from the module itself")
+    script = f"import p from {json.dumps(MODULE.as_uri())}; console.log(JSON.stringify({expression}));"
+    run = [node, "--no-warnings", "--input-type=module", "-e", script]
+    return json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+
+
+@course_style
+def still(seen: dict[str, Any]) -> Picture:
+    """The base's answer, that with the adapter, and the loss: what stands where no script runs."""
+    figure, (left, right, below) = new_figure(11.5, 4.1, ncols=3, width_ratios=(1, 1, 0.9))
+    x, y = np.array(seen["x"]).reshape(-1, 2), np.array(seen["y"])
+    base, now = (np.array(seen[key]).reshape(64, 64) for key in ("base", "now"))
+    reach, ends, told = seen["reach"], (-seen["reach"], seen["reach"]), [f"{100 * seen[key]:.0f} %" for key in ACCURACIES]
+    middle = np.linspace(-reach, reach, 129)[1::2]
+    for axes, values, title in (
+        (left, base, f"the frozen base: {told[0]} right"),
+        (right, now, f"with the adapter: {told[1]} right"),
+    ):
+        tint = np.where(values[..., None] > 0, (0, 158 / 255, 115 / 255), (213 / 255, 94 / 255, 0))
+        alpha = 0.08 + 0.34 * np.abs(2 / (1 + np.exp(-values)) - 1)
+        image = np.concatenate([tint, alpha[..., None]], 2)
+        axes.imshow(image, extent=(*ends, *ends), interpolation="none")
+        axes.contour(middle, middle[::-1], base, [0], colors="#222222", linestyles="--", linewidths=1.5)
+        if axes is right:
+            axes.contour(middle, middle[::-1], values, [0], colors="#222222", linewidths=2.5)
+            for line in seen["lines"]:
+                foot = -line["c"] / (line["a"] ** 2 + line["b"] ** 2)
+                axes.axline((foot * line["a"], foot * line["b"]), slope=-line["a"] / line["b"], color=TRAINED, lw=1.5)
+        for label, marker, colour in ((0, "o", "#D55E00"), (1, "s", "#009E73")):
+            axes.plot(*x[y == label].T, marker, color=colour, ms=4.5, mec="white", mew=0.6)
+        axes.set(title=title, xlim=ends, ylim=ends, xticks=[], yticks=[])
+        axes.grid(False)
+    below.semilogy(seen["losses"], color=TRAINED)
+    below.set(title="loss", xlabel="steps")
+    alt = (
+        f"Playground. Left two spirals and the border that a frozen base of {seen['frozen']} numbers draws, which knows "
+        f"another data set: {told[0]} of unseen points are right. In the middle the same with a bottleneck adapter of "
+        f"{seen['trained']} trained numbers after {seen['steps']} steps: {told[1]}. Right its falling loss."
+    )
+    return Picture(figure, alt)
+
+
+def results() -> dict[str, Any]:
+    """For each setting the shares of unseen points that are right at the start and after 300 steps, by seed."""
+    rows: dict[str, Any] = {}
+    for name, state in ASKED.items():
+        runs = []
+        for seed in range(5):
+            one = in_node(
+                f"(() => {{ const run = new p.Run(p.parse('{state}-s{seed}')), start = run.measure(run.unseen).accuracy;"
+                f" for (let i = 0; i < {STEPS}; i++) run.train();"
+                " return [start, run.measure(run.unseen).accuracy]; })()"
+            )
+            runs.append({"seed": seed, "start": one[0], "test": one[1]})
+        rows[name] = {"state": state, "runs": runs}
+    return {"command": "python data/make_playground.py", "steps": STEPS, "rows": rows}
+
+
+def main() -> None:
+    """Make all three."""
+    torch.set_default_dtype(torch.float64)
+    write_base(trained_base())
+    picture = still(in_node(f"p.snapshot(p.DEFAULT, {STEPS})"))
+    (MODULE.parent / "still.svg").write_text(picture.svg() + "\n", encoding="utf-8")
+    (MODULE.parent / "still.txt").write_text(picture.alt + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(results(), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ into an error. Nothing is executed and nothing is fetched.
 from __future__ import annotations
 
 import argparse
+import html
 import re
 import shutil
 import sys
@@ -22,6 +23,7 @@ from adapters_lesson.course.lesson_source import WIDGET, course
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+PLAYGROUND = ROOT / "adapters_lesson" / "course" / "playground"
 NOTEBOOKS = ROOT / "notebooks"
 PAGES = {  # a text of the repository → the name of its page
     "docs/index.md": "index",
@@ -51,6 +53,16 @@ def course_map() -> str:
         link = f"[{row['lesson'][:2]} · {row['title']}]({row['lesson']}.ipynb)"
         lines.append(f"| {link} | {row['question'][0].upper()}{row['question'][1:]} | {row['minutes']} |")
     return "\n".join([*lines, f"| Together | | {sum(int(row['minutes']) for row in course())} |"])
+
+
+def add_playground(static: Path) -> None:
+    """Have the playground's picture, and its module as a script: from a disk a browser loads scripts, but no modules."""
+    shutil.copyfile(PLAYGROUND / "still.svg", static / "playground.svg")
+    module = (PLAYGROUND / "playground.js").read_text(encoding="utf-8")
+    body, _, exported = module.rpartition("\nexport default ")
+    start = 'playground.mount(document.getElementById("playground"));'
+    script = f"(() => {{\n{body}\nconst playground = {exported}{start}\n}})();\n"
+    (static / "playground.js").write_text(script, encoding="utf-8")
 
 
 class Pages:
@@ -108,6 +120,8 @@ class Pages:
         text = self.linked(file.read_text(encoding="utf-8"), file)
         if self.texts[file] == "index.md":
             text = text.replace("<!-- the map of the lessons -->", course_map())
+            still = (PLAYGROUND / "still.txt").read_text(encoding="utf-8").strip()
+            text = text.replace("<!-- the still playground -->", html.escape(still))
         (self.folder / self.texts[file]).write_text(text, encoding="utf-8")
 
     def add_lesson(self, lesson: str) -> None:
@@ -140,6 +154,7 @@ def build(site: Path) -> int:
         pages = Pages(Path(work) / "pages")
         pages.folder.mkdir()
         shutil.copytree(HERE / "_static", pages.folder / "_static")
+        add_playground(pages.folder / "_static")
         for file in pages.texts:
             if file.suffix == ".md":
                 pages.add_text(file)

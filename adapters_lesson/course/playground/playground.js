@@ -306,9 +306,10 @@ function snapshot(state, steps) {
 
 const SVG = "http://www.w3.org/2000/svg";
 const TINTS = [[213, 94, 0], [0, 158, 115]]; // of the classes on the plane, over the paper of either theme
-const DARK = "--ink: #56b4e9; --one: #ff8b3d; --two: #35d0a5; --on: #0b1a24; color: var(--jp-content-font-color1, var(--color-foreground-primary, #eee)); background: var(--jp-layout-color0, var(--color-background-primary, #131416));";
+const DARK = "--ink: #56b4e9; --one: #ff8b3d; --two: #35d0a5; --on: #0b1a24; --words: var(--jp-content-font-color1, var(--color-foreground-primary, #eee)); --paper: var(--jp-layout-color0, var(--color-background-primary, #131416));";
 const STYLE = `
-.plg { --ink: #0072b2; --one: #d55e00; --two: #009e73; --on: #fff; color: var(--jp-content-font-color1, var(--color-foreground-primary, #222)); background: var(--jp-layout-color0, var(--color-background-primary, #fff));
+.plg { --ink: #0072b2; --one: #d55e00; --two: #009e73; --on: #fff; --words: var(--jp-content-font-color1, var(--color-foreground-primary, #222)); --paper: var(--jp-layout-color0, var(--color-background-primary, #fff));
+  color: var(--words); background: var(--paper);
   font: 14px/1.4 var(--jp-content-font-family, var(--font-stack, system-ui, sans-serif)); max-width: 1000px; padding: 10px 12px; box-sizing: border-box; container-type: inline-size; }
 @media (prefers-color-scheme: dark) { body:not([data-theme="light"]):not([data-jp-theme-light]) .plg { ${DARK} } }
 [data-jp-theme-light="false"] .plg, [data-theme="dark"] .plg { ${DARK} }
@@ -322,13 +323,13 @@ const STYLE = `
 .plg .choice button { border-radius: 0; margin-left: -1px; } .plg .choice button:first-of-type { border-radius: 6px 0 0 6px; } .plg .choice button:last-of-type { border-radius: 0 6px 6px 0; }
 .plg :focus-visible { outline: 2px solid var(--one); outline-offset: 1px; } .plg input[type=range] { accent-color: var(--ink); flex: 1 1 90px; min-width: 70px; padding: 0; border: 0; background: none; min-height: 24px; }
 .plg input[type=checkbox] { accent-color: var(--ink); width: 17px; min-height: 17px; } .plg .knobs { display: grid; grid-template-columns: 1fr 1fr; gap: 2px 20px; margin-top: 6px; }
-.plg .knob { display: flex; gap: 8px; align-items: center; min-height: 30px; min-width: 0; } .plg .knob > span:first-child { flex: 0 0 86px; } .plg .knob output { flex: 0 0 40px; font-variant-numeric: tabular-nums; } .plg .all { grid-column: 1 / -1; flex-wrap: wrap; }
+.plg .knob { display: flex; gap: 8px; align-items: center; min-height: 30px; min-width: 0; } .plg .knob > span:first-child { flex: 0 0 96px; white-space: nowrap; } .plg .half > span:first-child { flex: 0 0 44px; } .plg .knob output { flex: 0 0 40px; font-variant-numeric: tabular-nums; } .plg .all { grid-column: 1 / -1; flex-wrap: wrap; }
 .plg .plane { position: relative; aspect-ratio: 1; border-radius: 8px; overflow: hidden; border: 1px solid color-mix(in srgb, currentColor 25%, transparent); } .plg .plane canvas, .plg .plane svg { position: absolute; inset: 0; width: 100%; height: 100%; }
 .plg text { fill: currentColor; font-size: 12.5px; } .plg .blue { fill: var(--ink); } .plg .frozen { fill: color-mix(in srgb, currentColor 15%, transparent); stroke: currentColor; stroke-opacity: .45; } .plg .wire { fill: none; stroke: currentColor; stroke-width: 1.7; }
 .plg .own { fill: color-mix(in srgb, var(--ink) 22%, transparent); stroke: var(--ink); stroke-width: 2; } .plg .thin { fill: none; stroke: var(--ink); stroke-width: 2; } .plg .off { opacity: .3; stroke-dasharray: 3 5; }
-.plg .point { stroke: var(--jp-layout-color0, var(--color-background-primary, Canvas)); stroke-width: 1; } .plg .point.wrong { stroke: currentColor; stroke-width: 2; }
+.plg .point { stroke: var(--paper); stroke-width: 1; } .plg .point.wrong { stroke: currentColor; stroke-width: 2; }
 .plg .legend { display: flex; flex-wrap: wrap; gap: 0 14px; font-size: 12.5px; margin-top: 5px; } .plg .legend span { display: inline-flex; gap: 5px; align-items: center; } .plg .legend svg { width: 26px; height: 12px; flex: none; }
-.plg .big { font-size: 30px; font-weight: 700; line-height: 1; font-variant-numeric: tabular-nums; min-width: 92px; } .plg .small { font-size: 12.5px; } .plg .state { flex: 1 1 230px; min-width: 0; font-family: var(--jp-code-font-family, ui-monospace, monospace); font-size: 12.5px; }
+.plg .big { font-size: 30px; font-weight: 700; line-height: 1; font-variant-numeric: tabular-nums; flex: 0 0 100px; } .plg .small { font-size: 12.5px; } .plg .state { flex: 1 1 230px; min-width: 0; font-family: var(--jp-code-font-family, ui-monospace, monospace); font-size: 12.5px; }
 .plg .error { color: var(--jp-error-color1, var(--one)); font-weight: 700; flex-basis: 100%; } .plg .said { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @container (max-width: 520px) { .plg .knobs { grid-template-columns: 1fr; } .plg .knob button { padding: 2px 8px; } .plg .sides > div { flex-basis: 100%; } }`;
 
@@ -341,7 +342,7 @@ function make(parent, name, attributes = {}, text = "") {
   return element;
 }
 
-const percent = share => `${(100 * share).toFixed(0)} %`;
+const percent = share => `${(100 * share).toFixed(0)}\u00a0%`;
 
 /** How the network is wired: grey is frozen, blue is trained; the funnel is as narrow as m. */
 function drawWiring(svg, settings, trained) {
@@ -349,19 +350,18 @@ function drawWiring(svg, settings, trained) {
   svg.replaceChildren();
   svg.setAttribute("aria-label", `A point goes through a frozen layer to the stream h of ${D} numbers. The adapter narrows them to ${m}, bends them (${ACTIVATIONS[activation].label}), widens them and ${residual ? `adds ${scaling} times the result to h` : `hands on ${scaling} times the result; h itself is not handed on`}. Frozen layers turn that into one of two classes.`);
   const wire = (d, more = "") => make(svg, "path", { d, class: `wire ${more}` }), word = (x, y, text, more = {}) => make(svg, "text", { x, y, "text-anchor": "middle", ...more }, text);
-  wire("M30 30H108"); wire("M268 30H404"); wire("M108 30V86H126"); wire("M236 86H268V41");
+  wire("M30 30H108"); wire(residual ? "M279 30H404" : "M300 30H404"); wire("M108 30V86H126"); wire("M236 86H268V41");
   wire("M108 30H257", residual ? "" : "off");
   if (!residual) word(182, 35, "✕", { style: "font-size: 16px" });
   word(15, 34, "x, y");
-  for (const [x, width, text] of [[40, 50, `2 → ${D}`], [290, 104, `${D} → ${WIDE} → ${D} → 2`]]) {
-    make(svg, "rect", { x, y: 16, width, height: 28, rx: 5, class: "frozen", style: "stroke: none; fill: var(--jp-layout-color0, var(--color-background-primary, Canvas))" });
+  for (const [x, width, text] of [[38, 50, `2 → ${D}`], [290, 104, `${D} → ${WIDE} → ${D} → 2`]]) {
+    make(svg, "rect", { x, y: 16, width, height: 28, rx: 5, class: "frozen", style: "stroke: none; fill: var(--paper)" });
     make(svg, "rect", { x, y: 16, width, height: 28, rx: 5, class: "frozen" });
     word(x + width / 2, 34, text);
   }
   word(108, 22, "h"); make(svg, "circle", { cx: 108, cy: 30, r: 2.5, fill: "currentColor" });
   word(340, 60, `${FROZEN()} numbers, frozen`, { class: "soft", style: "font-size: 12px" });
-  make(svg, "circle", { cx: 268, cy: 30, r: 11, class: "frozen" }); word(268, 35, residual ? "+" : "", { style: "font-size: 16px" });
-  if (!residual) wire("M268 41V30H279");
+  if (residual) { make(svg, "circle", { cx: 268, cy: 30, r: 11, class: "frozen" }); word(268, 35, "+", { style: "font-size: 16px" }); } else wire("M268 41V30H290");
   const half = thin / 2;
   make(svg, "path", { d: `M126 ${low - 17}L156 ${low - half}V${low + half}L126 ${low + 17}Z`, class: "own" });
   make(svg, "path", { d: `M236 ${low - 17}L206 ${low - half}V${low + half}L236 ${low + 17}Z`, class: "own" });
@@ -437,7 +437,7 @@ function render({ model, el }) {
   function set(knob, value) {
     if (settings[knob.key] === value) return;
     settings[knob.key] = value;
-    if (knob.live) { tell(); draw(true); } else restart(true);
+    if (knob.live) { tell(); drawWiring(wiring, settings, run.trained); draw(!playing); } else restart(true);
     showKnobs();
   }
   const nameOf = (knob, value) => (knob.key === "data" ? DATA[value].label : knob.key === "activation" ? ACTIVATIONS[value].label : knob.key === "start" ? { zero: "zero", "std0.01": "small", std1: "std 1" }[value] : `${value}`);
@@ -457,7 +457,7 @@ function render({ model, el }) {
     return { holder, show: value => { range.value = knob.values.indexOf(value); range.setAttribute("aria-valuetext", nameOf(knob, value)); output.textContent = nameOf(knob, value); } };
   };
   const choice = (knob, parent) => {
-    const holder = make(parent, "div", { class: "knob all", title: knob.title });
+    const holder = make(parent, "div", { class: `knob ${knob.key === "start" ? "half" : "all"}`, title: knob.title });
     make(holder, "span", {}, knob.label);
     const group = make(holder, "span", { class: "choice", role: "group", "aria-label": knob.label });
     const all = knob.values.map(value => button(group, nameOf(knob, value), nameOf(knob, value), () => set(knob, value), knob.key === "data" ? { title: DATA[value].title } : {}));
@@ -468,10 +468,10 @@ function render({ model, el }) {
     make(holder, "span", {}, knob.label);
     const box = make(holder, "input", { type: "checkbox", "aria-label": knob.label }), word = make(holder, "span");
     box.addEventListener("change", () => set(knob, box.checked ? 1 : 0));
-    return { holder, show: value => { box.checked = value === 1; word.textContent = value ? "on: h + update" : "off: update alone"; } };
+    return { holder, show: value => { box.checked = value === 1; word.textContent = value ? "on" : "off"; } };
   };
   const kinds = { data: choice, activation: choice, start: choice, residual: check };
-  for (const key of ["data", "m", "residual", "activation", "start", "rate", "scaling", "seed"]) {
+  for (const key of ["data", "activation", "m", "rate", "start", "residual", "scaling", "seed"]) {
     const knob = KNOBS.find(one => one.key === key);
     controls[key] = (kinds[key] ?? slider)(knob, knobs);
   }
@@ -487,8 +487,10 @@ function render({ model, el }) {
   const error = make(share, "div", { class: "error", role: "alert" });
   const take = text => {
     try {
-      settings = parse(text);
+      const asked = parse(text);
       error.textContent = "";
+      if (format(asked) === format(settings)) return;
+      settings = asked;
       restart(true);
       showKnobs();
     } catch (wrong) { error.textContent = wrong.message; }
@@ -520,17 +522,18 @@ function render({ model, el }) {
       const [px, py] = place(x[2 * i], x[2 * i + 1]);
       return label ? make(points, "rect", { x: px - 4, y: py - 4, width: 8, height: 8, style: "fill: var(--two)" }) : make(points, "circle", { cx: px, cy: py, r: 4.5, style: "fill: var(--one)" });
     });
+    drawWiring(wiring, settings, run.trained);
     run.alone = run.measure(run.unseen, false).accuracy;
     if (!other) pause();
     draw(!playing);
   }
 
   function draw(aloud = false) {
-    drawWiring(wiring, settings, run.trained);
     const values = surface(run), image = new ImageData(CELLS, CELLS);
     for (let i = 0; i < values.length; i++) {
       const sure = Math.abs(2 / (1 + Math.exp(-values[i])) - 1);
-      image.data.set([...TINTS[values[i] > 0 ? 1 : 0], 255 * (0.08 + 0.34 * sure)], 4 * i);
+      for (let part = 0; part < 3; part++) image.data[4 * i + part] = TINTS[values[i] > 0 ? 1 : 0][part];
+      image.data[4 * i + 3] = 255 * (0.08 + 0.34 * sure);
     }
     canvas.getContext("2d").putImageData(image, 0, 0);
     nowBorder.setAttribute("d", border(values));
@@ -549,7 +552,7 @@ function render({ model, el }) {
     at.textContent = run.step >= MOST ? `step ${run.step}: the run ends here` : `step ${run.step}`;
     stepButton.disabled = playButton.disabled = run.step >= MOST;
     big.textContent = percent(accuracy);
-    about.textContent = `of ${UNSEEN} unseen points are right; by the frozen base alone ${percent(run.alone)}. Loss on the ${POINTS} points it learns from: ${loss.toPrecision(2)}`;
+    about.textContent = `of ${UNSEEN} unseen points are right, by the frozen base alone ${percent(run.alone)}. Loss on the ${POINTS} points it learns from: ${loss.toPrecision(2)}`;
     const words = `Step ${run.step}: ${percent(accuracy)} of ${UNSEEN} unseen points are right, by the frozen base alone ${percent(run.alone)}. Loss ${loss.toPrecision(2)}. ${run.trained} numbers are trained, ${FROZEN()} are frozen.`;
     over.setAttribute("aria-label", `The plane with ${POINTS} points of two classes (${DATA[settings.data].label}) and the border between the two answers. ${words}`);
     if (aloud) said.textContent = words; // not in every frame: a screen reader would never come to an end
