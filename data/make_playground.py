@@ -94,7 +94,8 @@ def still(seen: dict[str, Any]) -> Picture:
     figure, (left, right, below) = new_figure(11.5, 4.1, ncols=3, width_ratios=(1, 1, 0.9))
     x, y = np.array(seen["x"]).reshape(-1, 2), np.array(seen["y"])
     base, now = (np.array(seen[key]).reshape(64, 64) for key in ("base", "now"))
-    reach, ends, told = seen["reach"], (-seen["reach"], seen["reach"]), [f"{100 * seen[key]:.0f} %" for key in ACCURACIES]
+    reach, told = seen["reach"], [f"{100 * seen[key]:.0f} %" for key in ACCURACIES]
+    ends = (-reach, reach)
     middle = np.linspace(-reach, reach, 129)[1::2]
     for axes, values, title in (
         (left, base, f"the frozen base: {told[0]} right"),
@@ -117,8 +118,8 @@ def still(seen: dict[str, Any]) -> Picture:
     below.semilogy(seen["losses"], color=TRAINED)
     below.set(title="loss", xlabel="steps")
     alt = (
-        f"Playground. Left two spirals and the border that a frozen base of {seen['frozen']} numbers draws, which knows "
-        f"another data set: {told[0]} of unseen points are right. In the middle the same with a bottleneck adapter of "
+        f"Playground. Left two spirals and the border that a frozen base of {seen['frozen']} numbers draws, which "
+        f"knows another data set: {told[0]} of unseen points are right. In the middle the same with a bottleneck adapter of "
         f"{seen['trained']} trained numbers after {seen['steps']} steps: {told[1]}. Right its falling loss."
     )
     return Picture(figure, alt)
@@ -131,7 +132,8 @@ def results() -> dict[str, Any]:
         runs = []
         for seed in range(5):
             one = in_node(
-                f"(() => {{ const run = new p.Run(p.parse('{state}-s{seed}')), start = run.measure(run.unseen).accuracy;"
+                f"(() => {{ const run = new p.Run(p.parse('{state}-s{seed}'));"
+                f" const start = run.measure(run.unseen).accuracy;"
                 f" for (let i = 0; i < {STEPS}; i++) run.train();"
                 " return [start, run.measure(run.unseen).accuracy]; })()"
             )

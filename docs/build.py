@@ -56,7 +56,7 @@ def course_map() -> str:
 
 
 def add_playground(static: Path) -> None:
-    """Have the playground's picture, and its module as a script: from a disk a browser loads scripts, but no modules."""
+    """Have the playground's picture, and its module as a script: from a disk no browser loads modules."""
     shutil.copyfile(PLAYGROUND / "still.svg", static / "playground.svg")
     module = (PLAYGROUND / "playground.js").read_text(encoding="utf-8")
     body, _, exported = module.rpartition("\nexport default ")

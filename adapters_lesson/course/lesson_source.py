@@ -19,7 +19,8 @@ CARD = re.compile(r"^### Exercise (\d+\.\d+) · (.+?)\s*$", re.MULTILINE)
 DIFFICULTY = re.compile(r"\*\*Difficulty\*\* (?=[◆◇]{3} )(◆+)◇* · \*\*(\d+) minutes?\*\*( · optional)?")
 CHECK = re.compile(r"^checks\.(check_\w+)\((\w+)\)\Z", re.MULTILINE)
 WIDGET = re.compile(
-    r"^(?:(?:quiz|review|concept_test|prediction|\w+_explorer|guided_experiments|Playground)\(|laboratory$)", re.MULTILINE
+    r"^(?:(?:quiz|review|concept_test|prediction|\w+_explorer|guided_experiments|Playground)\(|laboratory$)",
+    re.MULTILINE,
 )
 
 # What a notebook says of its language; without these, nbconvert makes no .py of it, but a .txt.

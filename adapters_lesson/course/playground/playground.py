@@ -29,7 +29,7 @@ class Playground(anywidget.AnyWidget):
             residual res1 or res0; where the scaling is not 1 x0 to x4; data set moons (the base knows them), turned,
             circles or spirals; seed s0 to s9. A teacher can hide knobs: ``…-s0-hide.rate.seed``.
 
-    The page says in one sentence what is wrong with a string, and goes on with what it had; ``state`` follows the knobs.
+    The page says in one sentence what is wrong with a string, and stays as it was; ``state`` follows the knobs.
     """
 
     _esm = HERE / "playground.js"
