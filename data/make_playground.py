@@ -119,8 +119,8 @@ def still(seen: dict[str, Any]) -> Picture:
     below.set(title="loss", xlabel="steps")
     alt = (
         f"Playground. Left two spirals and the border that a frozen base of {seen['frozen']} numbers draws, which "
-        f"knows another data set: {told[0]} of unseen points are right. In the middle the same with a bottleneck adapter of "
-        f"{seen['trained']} trained numbers after {seen['steps']} steps: {told[1]}. Right its falling loss."
+        f"knows another data set: {told[0]} of unseen points are right. In the middle the same with a bottleneck "
+        f"adapter of {seen['trained']} trained numbers after {seen['steps']} steps: {told[1]}. Right its falling loss."
     )
     return Picture(figure, alt)
 
@@ -147,7 +147,8 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     write_base(trained_base())
     picture = still(in_node(f"p.snapshot(p.DEFAULT, {STEPS})"))
-    (MODULE.parent / "still.svg").write_text(picture.svg() + "\n", encoding="utf-8")
+    short = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.1f}", picture.svg())  # notebooks keep it
+    (MODULE.parent / "still.svg").write_text(short + "\n", encoding="utf-8")
     (MODULE.parent / "still.txt").write_text(picture.alt + "\n", encoding="utf-8")
     RESULT.write_text(json.dumps(results(), indent=1) + "\n", encoding="utf-8")
 
