@@ -201,7 +201,8 @@ def test_the_committed_results_are_those_of_the_module():
         for run in row["runs"][:2]:
             state = f"{row['state']}-s{run['seed']}"
             found = in_javascript(
-                f"(r => [r.measure(r.unseen).accuracy, (() => {{ for (let i = 0; i < {results['steps']}; i++) r.train();"
+                "(r => [r.measure(r.unseen).accuracy, (() => {"
+                f" for (let i = 0; i < {results['steps']}; i++) r.train();"
                 f" return r.measure(r.unseen).accuracy; }})()])(new p.Run(p.parse('{state}')))"
             )
             assert found == pytest.approx([run["start"], run["test"]], abs=0.011)  # another machine's last digits
