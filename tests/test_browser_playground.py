@@ -65,7 +65,7 @@ class Shown:
         return self.root.locator(".plane svg > path").nth(1).get_attribute("d")
 
     def button(self, name):
-        return self.root.get_by_role("button", name=name)
+        return self.root.get_by_role("button", name=re.compile(f"^{name}"))
 
     def slider(self, name):
         return self.root.get_by_role("slider", name=name)

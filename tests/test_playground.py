@@ -184,7 +184,7 @@ def test_the_widget_leaves_a_picture_and_knows_the_modules_own_state():
     assert "Run this cell to move it." in data["text/html"]
     assert data["image/svg+xml"].startswith("<svg")
     assert len(about["image/svg+xml"]["alt"]) >= 80
-    assert len(data["image/svg+xml"]) < 80_000
+    assert len(data["image/svg+xml"]) < 60_000
 
 
 def test_the_picture_tells_what_the_module_computes():
