@@ -154,7 +154,6 @@ def build(site: Path) -> int:
         pages = Pages(Path(work) / "pages")
         pages.folder.mkdir()
         shutil.copytree(HERE / "_static", pages.folder / "_static")
-        add_playground(pages.folder / "_static")
         for file in pages.texts:
             if file.suffix == ".md":
                 pages.add_text(file)
@@ -164,6 +163,7 @@ def build(site: Path) -> int:
         options = ["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", "-d", f"{work}/doctrees", "-c", str(HERE)]
         failed = sphinx_build([*options, str(pages.folder), str(built)])
         if not failed:
+            add_playground(built / "_static")
             shutil.rmtree(site, ignore_errors=True)
             shutil.copytree(built, site)
     return failed

@@ -310,7 +310,7 @@ const DARK = "--ink: #56b4e9; --one: #ff8b3d; --two: #35d0a5; --on: #0b1a24; --w
 const STYLE = `
 .plg { --ink: #0072b2; --one: #d55e00; --two: #009e73; --on: #fff; --words: var(--jp-content-font-color1, var(--color-foreground-primary, #222)); --paper: var(--jp-layout-color0, var(--color-background-primary, #fff));
   color: var(--words); background: var(--paper);
-  font: 14px/1.4 var(--jp-content-font-family, var(--font-stack, system-ui, sans-serif)); max-width: 1000px; padding: 10px 12px; box-sizing: border-box; container-type: inline-size; }
+  font: 14px/1.4 var(--jp-content-font-family, var(--font-stack, system-ui, sans-serif)); width: 100%; max-width: 1000px; padding: 10px 12px; box-sizing: border-box; container-type: inline-size; }
 @media (prefers-color-scheme: dark) { body:not([data-theme="light"]):not([data-jp-theme-light]) .plg { ${DARK} } }
 [data-jp-theme-light="false"] .plg, [data-theme="dark"] .plg { ${DARK} }
 .plg *, .plg *::before { box-sizing: border-box; } .plg [hidden] { display: none !important; } .plg svg { display: block; width: 100%; height: auto; overflow: visible; }
