@@ -314,7 +314,7 @@ const STYLE = `
 @media (prefers-color-scheme: dark) { body:not([data-theme="light"]):not([data-jp-theme-light]) .plg { ${DARK} } }
 [data-jp-theme-light="false"] .plg, [data-theme="dark"] .plg { ${DARK} }
 .plg *, .plg *::before { box-sizing: border-box; } .plg [hidden] { display: none !important; } .plg svg { display: block; width: 100%; height: auto; overflow: visible; }
-.plg h3 { font-size: 17px; margin: 0; display: inline; } .plg p { margin: 0; max-width: none; } .plg .soft { opacity: .82; }
+.plg strong { font-size: 17px; margin-right: 4px; } .plg p { margin: 0; max-width: none; } .plg .soft { opacity: .82; }
 .plg .sides { display: flex; flex-wrap: wrap; gap: 10px 24px; margin-top: 8px; } .plg .sides > div { flex: 1 1 380px; min-width: 0; } .plg .sides > div:first-child { max-width: 480px; }
 .plg .line { display: flex; flex-wrap: wrap; gap: 6px 10px; align-items: center; margin: 6px 0; }
 .plg button, .plg input { font: inherit; color: inherit; background: var(--jp-layout-color1, transparent); min-height: 28px; margin: 0; border: 1px solid color-mix(in srgb, currentColor 38%, transparent); border-radius: 6px; padding: 2px 9px; }
@@ -331,6 +331,7 @@ const STYLE = `
 .plg .legend { display: flex; flex-wrap: wrap; gap: 0 14px; font-size: 12.5px; margin-top: 5px; } .plg .legend span { display: inline-flex; gap: 5px; align-items: center; } .plg .legend svg { width: 26px; height: 12px; flex: none; }
 .plg .big { font-size: 30px; font-weight: 700; line-height: 1; font-variant-numeric: tabular-nums; flex: 0 0 100px; } .plg .small { font-size: 12.5px; } .plg .state { flex: 1 1 230px; min-width: 0; font-family: var(--jp-code-font-family, ui-monospace, monospace); font-size: 12.5px; }
 .plg .error { color: var(--jp-error-color1, var(--one)); font-weight: 700; flex-basis: 100%; } .plg .said { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+@container (max-width: 940px) { .plg .knobs { gap: 2px 12px; } .plg .knob { gap: 6px; font-size: 13px; } .plg .knob > span:first-child { flex-basis: 88px; } .plg .half > span:first-child { flex-basis: 34px; } .plg .knob output { flex-basis: 32px; } .plg .knob input[type=range] { min-width: 44px; flex-basis: 44px; } .plg .knob button { padding: 2px 7px; } .plg .half .choice { flex-wrap: nowrap; white-space: nowrap; } }
 @container (max-width: 520px) { .plg .knobs { grid-template-columns: 1fr; } .plg .knob button { padding: 2px 8px; } .plg .sides > div { flex-basis: 100%; } }`;
 
 function make(parent, name, attributes = {}, text = "") {
@@ -409,7 +410,7 @@ function render({ model, el }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
   const title = make(el, "p");
-  make(title, "h3", {}, "Playground ");
+  make(title, "strong", {}, "Playground ");
   make(title, "span", { class: "soft" }, "The grey network is frozen. It has learnt the moons, and nothing else. Press Play: only the blue adapter learns.");
   const sides = make(el, "div", { class: "sides" }), left = make(sides, "div"), right = make(sides, "div");
   const plane = make(left, "div", { class: "plane" }), canvas = make(plane, "canvas", { width: CELLS, height: CELLS, "aria-hidden": "true" }), over = make(plane, "svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
