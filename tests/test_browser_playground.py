@@ -7,6 +7,8 @@ import functools
 import http.server
 import os
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from browser import (
 import adapters_lesson.course.playground as package
 
 pytestmark = NEEDED
+ROOT = Path(__file__).parents[1]
 MODULE = Path(package.__file__).with_name("playground.js")
 DEFAULT = "m4-gelu-zero-lr0.03-res1-spirals-s0"
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -214,6 +217,32 @@ def test_who_wants_little_motion_sees_little(address):
         until(lambda: shown.step >= 60)
         shown.button("Pause").click()
         assert page.evaluate("window.pictures") <= 2 + shown.step / 25
+
+
+# --- On the site, which is opened from a disk ------------------------------------------------------------------------
+
+
+def test_the_front_page_plays_and_has_a_picture_without_scripts(tmp_path):
+    build = [sys.executable, ROOT / "docs" / "build.py", tmp_path / "site"]
+    answer = subprocess.run(build, capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    index, seen = (tmp_path / "site" / "index.html").as_uri(), []
+    with browser_page(seen, 390, 844) as page:
+        page.emulate_media(color_scheme="dark")
+        page.goto(index)
+        shown = Shown(page, page.locator("#playground"))
+        shown.button("Play").click()
+        until(lambda: shown.step >= 10)
+        shown.button("Pause").click()
+        assert page.locator("#playground > img").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        shown.root.scroll_into_view_if_needed()
+        shown.photograph("playground_site_390", tmp_path)
+        still = page.context.browser.new_context(java_script_enabled=False).new_page()
+        still.goto(index)
+        picture = still.get_by_role("img", name=re.compile("^Playground"))
+        assert picture.evaluate("image => image.complete && image.naturalWidth > 500")
+    assert seen == []
 
 
 # --- In JupyterLab ---------------------------------------------------------------------------------------------------
