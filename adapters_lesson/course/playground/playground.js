@@ -385,6 +385,7 @@ function drawLoss(svg, losses, before) {
     make(svg, "path", { d: `M${left} ${y(loss)}H${right}`, class: "wire", style: "stroke-width: 1; stroke-opacity: .18" });
     make(svg, "text", { x: left - 5, y: y(loss) + 4, "text-anchor": "end", style: "font-size: 11px" }, label);
   }
+  make(svg, "text", { x: right, y: top + 11, "text-anchor": "end", style: "font-size: 11px; opacity: .8" }, "loss, logarithmic");
   make(svg, "text", { x: left, y: bottom + 15, style: "font-size: 11px" }, "0"); make(svg, "text", { x: right, y: bottom + 15, "text-anchor": "end", style: "font-size: 11px" }, `${steps} steps`);
   const path = values => { // at most 400 corners
     const every = Math.max(1, Math.ceil(values.length / 400)), corners = [];
