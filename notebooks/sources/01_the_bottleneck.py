@@ -364,7 +364,7 @@ compare("1f", right["moons, m = 4, from std 1", "start"])
 # <!-- claim: better(seeds("playground", "moons, m = 1"), seeds("playground", "moons, m = 1, no residual"), 5) -->
 # <!-- claim: 9 < average(seeds("playground", "moons, m = 1")) - average(seeds("playground", "moons, m = 1, no residual")) < 12 -->
 # A start at std 1 costs four of ten answers at first. <!-- claim: 37 < 100 - average(seeds("playground", "moons, m = 4, from std 1", key="start")) < 43 -->
-# Here training wins them back, at a margin of one point; two layers are not twelve blocks.
+# In this small network training wins them back, at a margin of one point.
 # <!-- claim: as_good(seeds("playground", "moons, m = 4, from std 1"), seeds("playground", "moons, m = 4"), 1) -->
 
 # %% [markdown]
