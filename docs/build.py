@@ -9,6 +9,7 @@ into an error. No lesson is executed and nothing is fetched.
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import re
 import shutil
@@ -26,6 +27,7 @@ from adapters_lesson.history import load_results
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+PLAYGROUND = ROOT / "adapters_lesson" / "course" / "playground"
 NOTEBOOKS = ROOT / "notebooks"
 PAGES = {  # a text of the repository → the name of its page
     "docs/index.md": "index",
@@ -64,6 +66,16 @@ def course_map() -> str:
         link = f"[{row['lesson'][:2]} · {row['title']}]({row['lesson']}.ipynb)"
         lines.append(f"| {link} | {row['question'][0].upper()}{row['question'][1:]} | {row['minutes']} |")
     return "\n".join([*lines, f"| Together | | {sum(int(row['minutes']) for row in course())} |"])
+
+
+def add_playground(static: Path) -> None:
+    """Have the playground's picture, and its module as a script: from a disk no browser loads modules."""
+    shutil.copyfile(PLAYGROUND / "still.svg", static / "playground.svg")
+    module = (PLAYGROUND / "playground.js").read_text(encoding="utf-8")
+    body, _, exported = module.rpartition("\nexport default ")
+    start = 'playground.mount(document.getElementById("playground"));'
+    script = f"(() => {{\n{body}\nconst playground = {exported}{start}\n}})();\n"
+    (static / "playground.js").write_text(script, encoding="utf-8")
 
 
 class Pages:
@@ -121,6 +133,8 @@ class Pages:
         text = self.linked(file.read_text(encoding="utf-8"), file)
         if self.texts[file] == "index.md":
             text = text.replace("<!-- the map of the lessons -->", course_map())
+            still = (PLAYGROUND / "still.txt").read_text(encoding="utf-8").strip()
+            text = text.replace("<!-- the still playground -->", html.escape(still))
         (self.folder / self.texts[file]).write_text(text, encoding="utf-8")
 
     def add_lesson(self, lesson: str) -> None:
@@ -175,6 +189,7 @@ def build(site: Path) -> int:
             numbers = json.dumps(baked(name) if name in EXPLORERS else load_results(name), ensure_ascii=False)
             (built / "_static" / f"{name}.json").write_text(numbers, encoding="utf-8")
         if not failed:
+            add_playground(built / "_static")
             shutil.rmtree(site, ignore_errors=True)
             shutil.copytree(built, site)
     return failed

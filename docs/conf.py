@@ -22,7 +22,7 @@ html_theme = "furo"
 pygments_dark_style = "a11y-dark"
 html_favicon = "_static/favicon.svg"  # two layers, narrow in the middle
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "playground.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_math_renderer = "mathml"
 html_copy_source = False
@@ -48,8 +48,14 @@ def _mend_navigation(app, pagename, templatename, context, doctree):
     context["furo_navigation_tree"] = context["furo_navigation_tree"].replace(' role="heading"', "")
 
 
+def _play(app, pagename, templatename, context, doctree):
+    if pagename == "index":
+        app.add_js_file("playground.js", defer="defer")
+
+
 def setup(app):
     """Have formulas rendered as MathML, which browsers show without a script."""
     app.connect("html-page-context", _mend_navigation, priority=900)  # after furo
+    app.connect("html-page-context", _play)
     app.add_html_math_renderer("mathml", inline_renderers=_mathml(False), block_renderers=_mathml(True))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

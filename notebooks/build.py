@@ -3,7 +3,7 @@
 A source in notebooks/sources is a Python file in jupytext's percent format. Code between `### BEGIN SOLUTION` and
 `### END SOLUTION` (nbgrader's markers) is left out of the learner edition and put, collapsed, into a cell below. What
 stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` is for grading: no edition has it. A result that was
-to be predicted is folded in the learner edition.
+to be predicted is folded in the learner edition; the code of a cell that begins with `# %% folded=true` is so in both.
 
 An edition whose code is that of the notebook there keeps its outputs, so that a text costs seconds. What changed in the
 package or in a data file cannot be seen from that: `--execute` runs it all the same. With `--no-solutions`, copy the
@@ -77,10 +77,11 @@ def build(source: Path, edition: str) -> NotebookNode:
 def _edit(cell: Cell, edition: str) -> list[NotebookNode]:
     if cell.kind == "markdown":
         return [nbformat.v4.new_markdown_cell(cell.source)]
+    folded = {"jupyter": {"source_hidden": True}} if cell.folded else {}
     if edition == "solution":
         code = SOLUTION.sub(lambda found: found[2], cell.shown + "\n").strip("\n")
-        return [nbformat.v4.new_code_cell(code)]
-    made = [nbformat.v4.new_code_cell(cell.stub)]
+        return [nbformat.v4.new_code_cell(code, metadata=folded)]
+    made = [nbformat.v4.new_code_cell(cell.stub, metadata=folded)]
     if COMPARES.search(cell.source):  # JupyterLab shows it when the cell is run, or opened
         made[0].metadata["jupyter"] = {"outputs_hidden": True}
     if cell.solutions:

@@ -35,7 +35,9 @@ CARD_PARTS = {
 }
 TEACHING_PARTS = ["Say", "Stall", "Ask", "Show", "Shorter"]
 PREDICTION = re.compile(r"^prediction\(", re.MULTILINE)
-TURNED = re.compile(r"^(?:\w+_explorer|guided_experiments|quiz|review|concept_test)\(|^laboratory$", re.MULTILINE)
+TURNED = re.compile(
+    r"^(?:\w+_explorer|guided_experiments|quiz|review|concept_test|Playground)\(|^laboratory$", re.MULTILINE
+)
 JOB = re.compile(r"mine\.run\([^)]*\)")
 ARXIV = re.compile(r"arXiv[\s:]+(\d{4}\.\d{4,5})")
 

@@ -19,7 +19,8 @@ CARD = re.compile(r"^### Exercise (\d+\.\d+) · (.+?)\s*$", re.MULTILINE)
 DIFFICULTY = re.compile(r"\*\*Difficulty\*\* (?=[◆◇]{3} )(◆+)◇* · \*\*(\d+) minutes?\*\*( · optional)?")
 CHECK = re.compile(r"^checks\.(check_\w+)\((\w+)\)\Z", re.MULTILINE)
 WIDGET = re.compile(
-    r"^(?:quiz\(|review\(|concept_test\(|prediction\(|\w+_explorer\(|guided_experiments\(|laboratory$)", re.MULTILINE
+    r"^(?:(?:quiz|review|concept_test|prediction|\w+_explorer|guided_experiments|Playground)\(|laboratory$)",
+    re.MULTILINE,
 )
 
 # What a notebook says of its language; without these, nbconvert makes no .py of it, but a .txt.
@@ -27,10 +28,11 @@ LANGUAGE = {"name": "python", "file_extension": ".py", "mimetype": "text/x-pytho
 
 
 class Cell(NamedTuple):
-    """A cell's ``kind``, "markdown" or "code", and its ``source``."""
+    """A cell's ``kind``, "markdown" or "code", its ``source``, and whether it is ``folded`` to what it shows."""
 
     kind: str
     source: str
+    folded: bool = False
 
     @property
     def hidden(self) -> str:
@@ -106,7 +108,8 @@ def read_lesson(path: Path, marks: bool = False) -> Lesson:
         return Lesson(path.stem, tuple(Cell(cell["cell_type"], "".join(cell["source"])) for cell in cells))
     import jupytext
 
-    cells = [Cell(cell.cell_type, cell.source) for cell in jupytext.read(path).cells]
+    read = jupytext.read(path).cells  # "# %% folded=true" folds its code
+    cells = [Cell(cell.cell_type, cell.source, cell.metadata.get("folded", False)) for cell in read]
     if not marks:
         cells = [c if c.kind == "code" else Cell(c.kind, MARK.sub("", c.source)) for c in cells]
     return Lesson(path.stem, tuple(cells))

@@ -1,6 +1,15 @@
 # %% [markdown]
 # # 00 · Start here
 #
+# The grey network below is frozen, and it knows another task. Press *Play*, and watch an **adapter** of 76 numbers learn
+# the spirals inside it. <!-- rule -->
+
+# %% folded=true
+from adapters_lesson.course.playground import Playground
+
+Playground()
+
+# %% [markdown]
 # **The question.** Does my machine work, and what is in this course?
 #
 # **You will be able to** say what each lesson answers, and whether the libraries, the model and the data are here.

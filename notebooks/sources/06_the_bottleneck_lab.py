@@ -28,6 +28,7 @@ from adapters_lesson.course.laboratory.experiments import SWEEPS, Run, Settings,
 from adapters_lesson.course.laboratory.guide import TITLES, committed_runs
 from adapters_lesson.course.laboratory.run_figures import sweep_figure
 from adapters_lesson.course.microscope import Microscope
+from adapters_lesson.course.playground import Playground
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.history import load_results
@@ -402,6 +403,14 @@ show(
 # <!-- rule --> A fair comparison gives each candidate its own best learning rate, found on the validation split. <!-- rule -->
 # That is what lesson 05 did.
 #
+# **Try it.** In the playground a run takes seconds. Begin with m = 1 at a rate of 0.003, and 300 steps. Then change one
+# knob, the width or the rate; then both. Could you have told the last run from the two before it? And with seeds 1 to 4?
+# The pale curve is the run before.
+
+# %%
+Playground("m1-gelu-zero-lr0.003-res1-spirals-s0")
+
+# %% [markdown]
 # ## A fair comparison
 #
 # In the table of three seeds the mean of Houlsby's places is above that of Pfeiffer's, with the same m in both; the verdict
