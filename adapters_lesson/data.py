@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from .guards.columns import check_texts, checked_length, list_of, named, splits_of, table_of
-from .guards.safe_files import PretrainedFileError, package_folder, verify
+from .guards.safe_files import package_folder, present, sums_in, verify
 
 # Notebooks, data and results lie beside the package in a checkout, and inside it where a wheel was installed.
 _HERE = Path(__file__).parent
@@ -114,12 +114,8 @@ def _aspect_task(name: str) -> Any:
 
     folder = DATA / "aspects"
     mend = "the data come with the course's repository; get the file back with `git checkout data/aspects`"
-    for needed in ("SHA256SUMS", "DATASHEET.md"):
-        if not (folder / needed).is_file():
-            raise PretrainedFileError(f"{folder / needed} is missing: {mend}")
-    sums = {line[66:]: line[:64] for line in (folder / "SHA256SUMS").read_text().splitlines()}
-    datasheet = (folder / "DATASHEET.md").read_text(encoding="utf-8")
-    splits = {}
+    splits, sums = {}, sums_in(folder, mend)
+    datasheet = present(folder / "DATASHEET.md", mend).read_text(encoding="utf-8")
     for split in SPLITS:
         path = verify(folder / f"{split}.csv", sums.get(f"{split}.csv", ""), mend)
         with path.open(encoding="utf-8", newline="") as file:

@@ -37,16 +37,27 @@ def package_folder(module: str, pip_name: str) -> Path:
     return Path(spec.origin).parent
 
 
-def verify(path: Path, sha256: str, mend: str) -> Path:
-    """``path``, if the file is there with that SHA-256; else PretrainedFileError, with what to do in ``mend``."""
+def present(path: Path, mend: str) -> Path:
+    """``path``, if the file is there; else PretrainedFileError, with what to do in ``mend``."""
     if not path.is_file():
         raise PretrainedFileError(f"{path} is missing: {mend}")
-    with path.open("rb") as file:
+    return path
+
+
+def verify(path: Path, sha256: str, mend: str) -> Path:
+    """``path``, if the file is there with that SHA-256; else PretrainedFileError, with what to do in ``mend``."""
+    with present(path, mend).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read())
     if digest.hexdigest() != sha256:
         why = f"{path.stat().st_size:,} bytes, SHA-256 {digest.hexdigest()[:12]}…, expected {sha256[:12]}…"
         raise PretrainedFileError(f"{path} is damaged or another version ({why}): {mend}")
     return path
+
+
+def sums_in(folder: Path, mend: str = "") -> dict[str, str]:
+    """The SHA-256 of every file that a folder's SHA256SUMS names; PretrainedFileError, with ``mend``, without one."""
+    lines = map(str.split, present(folder / "SHA256SUMS", mend).read_text(encoding="utf-8").splitlines())
+    return {line[-1]: line[0] for line in lines if line}
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from adapters_lesson.batches import NOT_COUNTED
 from adapters_lesson.data import DATA, SPLITS
-from adapters_lesson.guards.safe_files import PretrainedFileError, verify
+from adapters_lesson.guards.safe_files import sums_in, verify
 
-from .smollm import chat_prompt, sums_in
+from .smollm import chat_prompt
 
 LAST_LINE = "All is well aboard."
 _FORM = re.compile(rf"Log: [^\n]+\.\nFirst, [^\n]+\.\nThen, [^\n]+\.\n{re.escape(LAST_LINE)}")
@@ -104,6 +104,4 @@ def fill(lengths: Sequence[int], room: int) -> list[list[int]]:
 
 def _read(name: str) -> str:
     folder = DATA / "answers"
-    if not (folder / "SHA256SUMS").is_file():
-        raise PretrainedFileError(f"{folder / 'SHA256SUMS'} is missing: {_MEND}")
-    return verify(folder / name, sums_in(folder).get(name, ""), _MEND).read_text(encoding="utf-8")
+    return verify(folder / name, sums_in(folder, _MEND).get(name, ""), _MEND).read_text(encoding="utf-8")

