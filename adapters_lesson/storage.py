@@ -20,12 +20,12 @@ from . import storage_file as files
 from .architectures import Architecture, architecture_of, base_model_of, blocks_of, model_dim_of, width_of
 from .bank import AdapterBank
 from .composition import Composed, Fusion, Stack, fuse_adapters, stack_adapters
-from .guards.bank_guard import warn_of_another_head
+from .guards.bank_guard import check_made_of, warn_of_another_head
 from .guards.base_parts import base_tensors, check_same_base, head_class, parts_of, unwrapped, warn_of_unsaved_head
 from .guards.foreign import check_tensors, decoded, explained, place, what_is_there
 from .guards.label_names import labels_of, set_labels
 from .guards.safe_files import StorageError
-from .insertion import adapter_names, build_places, check_new_name, head_parameters, put_in, slots_with
+from .insertion import build_places, check_new_name, head_parameters, put_in, slots_with
 from .modes import kept_modes
 from .storage_file import Settings, list_adapters
 from .transformer import Classifier
@@ -222,11 +222,7 @@ def _composed(model: nn.Module, settings: Settings) -> tuple[dict[str, nn.Module
     names, makes = [name for name, _ in settings.members], {"Stack": stack_adapters, "Fusion": fuse_adapters}
     if settings.composition not in makes or not names:
         raise StorageError(f"there is no {settings.composition!r:.40} of {names}")
-    for member, sha256 in settings.members:
-        if member not in adapter_names(model):
-            raise StorageError(f"it is made of {member!r:.40} among others: load that one first")
-        if sha256 != digest(model, member):
-            raise StorageError(f"it was made of another {member!r} than the model has now: load that one instead")
+    check_made_of(model, settings.members, digest)
     with torch.device("meta"):
         one = Stack(names, ()) if settings.composition == "Stack" else Fusion(settings.model_dim, names, ())
     make: Callable[..., object] = makes[settings.composition]

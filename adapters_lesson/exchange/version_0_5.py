@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from adapters_lesson.architectures import Architecture, architecture_of
+from adapters_lesson.guards.bank_guard import check_made_of
 from adapters_lesson.guards.base_parts import sha256_of
 from adapters_lesson.guards.foreign import CONFIG, decoded, explained, place, unlinked, what_is_there
 from adapters_lesson.guards.safe_files import StorageError, read_json, read_safetensors
-from adapters_lesson.insertion import adapter_names, slots_with
+from adapters_lesson.insertion import slots_with
 from adapters_lesson.placements import PLACEMENTS
 from adapters_lesson.slots import NormSlot
 from adapters_lesson.storage import digest
@@ -37,18 +38,14 @@ def upgrade_folder(
             placement, composition = content["config"]["placement"], content["composition"] or {}
             slot = PLACEMENTS[placement].sites[(architecture or architecture_of(model)).norm][0].slot
             was = {one["name"]: one["sha256"] for one in composition.get("members", [])}
-            content |= {"format": FORMAT, "kind": "bottleneck", "composition": composition.get("kind"), "members": []}
+            content |= {"format": FORMAT, "kind": "bottleneck", "composition": composition.get("kind")}
             content["labels"] = content["head"] and content["head"]["labels"]
-            later = ("head_of", "base_parts")  # than version 0.5.0
+            later = ("head_of", "base_parts", "members")  # than version 0.5.0, or see below
             content = {key: content[key] for key in Settings.__dataclass_fields__ if key not in later}
         except (KeyError, TypeError, AttributeError) as error:
             raise StorageError(f"{old} lacks something, or has it in another form: {error!r:.80}") from error
-        for member, sha256 in was.items():
-            if member not in adapter_names(model):
-                raise StorageError(f"it is made of {member!r:.40} among others: load that one first")
-            if sha256 != _old_digest(model, member):
-                raise StorageError(f"it was made of another {member!r} than the model has now: load that one instead")
-            content["members"].append([member, digest(model, member)])
+        check_made_of(model, was.items(), _old_digest)
+        content["members"] = [[member, digest(model, member)] for member in was]
         tensors = {key.replace(f".{placement}_adapters.", f".{slot.attribute}."): t for key, t in tensors.items()}
         write(path, decoded(Settings, content, "the header"), tensors)
     return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,7 @@ from adapters_lesson.slots import ParallelSlot, slots_of
 
 from .foreign import NAME, NAMING
 from .plain_values import listed, number, shown
+from .safe_files import StorageError
 
 
 def is_bank(model: Any) -> bool:
@@ -130,6 +131,17 @@ def check_shares(weights: Any, members: int) -> list[float]:
         raise ValueError(f"weights={shown(weights)}, but a mean needs {members} numbers, not negative, and one above 0")
     parts = [w / max(plain) for w in plain]  # of the largest: their sum cannot overflow
     return [part / sum(parts) for part in parts]
+
+
+def check_made_of(
+    model: nn.Module, members: Iterable[tuple[str, str]], digest: Callable[[nn.Module, str], str]
+) -> None:
+    """Raise StorageError unless ``model`` has adapters of these names and digests."""
+    for member, sha256 in members:
+        if member not in adapter_names(model):
+            raise StorageError(f"it is made of {member!r:.40} among others: load that one first")
+        if sha256 != digest(model, member):
+            raise StorageError(f"it was made of another {member!r} than the model has now: load that one instead")
 
 
 def warn_of_another_head(model: nn.Module, name: str) -> None:
