@@ -1,7 +1,5 @@
 """What saves time or memory in training, and does not change what is learnt. Each is switched on for a `with` block."""
 
-import math
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -61,34 +59,6 @@ def cast_frozen(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     finally:
         for parameter, original in originals.items():
             parameter.data = original
-
-
-BFLOAT16_PAYS = 0.8  # below this ratio of times: what is not a matrix product takes as long, and the cast some time
-
-
-def bfloat16_time(model: nn.Module, tokens: int, seconds: float = 0.1) -> float:
-    """Time of the frozen matrix products of one block in bfloat16, as a multiple of that in single precision.
-
-    The best of some rounds, measured on this processor in about ``seconds``; 1.0 when no whole module of a block is
-    frozen. ``tokens`` are those of a batch: above 512 they do not change the ratio.
-    """
-    modules = [list(module.parameters(recurse=False)) for module in blocks_of(model)[0].modules()]
-    frozen = [p for own in modules for p in own if p.ndim == 2 and not any(q.requires_grad for q in own)]
-    products = {
-        dtype: [
-            (torch.ones(min(tokens, 512), p.shape[1], dtype=dtype), torch.ones(p.shape, dtype=dtype)) for p in frozen
-        ]
-        for dtype in (torch.float32, torch.bfloat16)
-    }
-    best, rounds, until = dict.fromkeys(products, math.inf), 0, time.perf_counter() + seconds
-    while frozen and (rounds < 2 or time.perf_counter() < until):  # the first round also loads the kernels
-        rounds += 1
-        for dtype, pairs in products.items():
-            start = time.perf_counter()
-            for x, weight in pairs:
-                x @ weight.T  # (tokens, rows)
-            best[dtype] = min(best[dtype], time.perf_counter() - start)
-    return round(best[torch.bfloat16] / best[torch.float32], 3) if frozen else 1.0
 
 
 _INSTEAD = "their results cannot be kept, train with cache_frozen=False"

@@ -18,7 +18,6 @@ from models import Columns, make, small, snapshot, toy_data
 from torch import nn
 
 from adapters_lesson import AdapterConfig, Classifier, History, evaluate, predict, prepare, train
-from adapters_lesson.memory_tricks import bfloat16_time
 from adapters_lesson.runs import run as run_module
 from adapters_lesson.runs.settings import Settings
 from adapters_lesson.training import Texts, batches, training_mode
@@ -516,7 +515,7 @@ def test_auto_decides_by_the_time_of_the_products_and_says_so(monkeypatch, time,
 def test_whole_frozen_products_are_measured(monkeypatch, method, measured):
     clock = itertools.count()
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock) / 100 * (1 + next(clock)))
-    assert (bfloat16_time(fresh(method), 64) != 1.0) is measured
+    assert (run_module.bfloat16_time(fresh(method), 64) != 1.0) is measured
 
 
 # --- Batches and modes ----------------------------------------------------------------------------------------------

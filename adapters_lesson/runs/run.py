@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
@@ -12,12 +13,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from adapters_lesson.architectures import blocks_of
 from adapters_lesson.batches import Texts, TokenTexts
 from adapters_lesson.evaluation import evaluate
 from adapters_lesson.guards.safe_files import write_atomically
 from adapters_lesson.guards.training_guard import difference, identity_of, why_not_finite
 from adapters_lesson.history import History
-from adapters_lesson.memory_tricks import BFLOAT16_PAYS, LowerBlocks, bfloat16_time
+from adapters_lesson.memory_tricks import LowerBlocks
 
 from .distributed import Team
 from .settings import Settings
@@ -200,3 +202,31 @@ class Run:
         if what := f"other {', '.join(differing)}" if differing else difference(identity, self.identity):
             raise ValueError(f"{path} is the checkpoint of a run with {what}: give another file, or delete it")
         return state
+
+
+BFLOAT16_PAYS = 0.8  # below this ratio of times: what is not a matrix product takes as long, and the cast some time
+
+
+def bfloat16_time(model: nn.Module, tokens: int, seconds: float = 0.1) -> float:
+    """Time of the frozen matrix products of one block in bfloat16, as a multiple of that in single precision.
+
+    The best of some rounds, measured on this processor in about ``seconds``; 1.0 when no whole module of a block is
+    frozen. ``tokens`` are those of a batch: above 512 they do not change the ratio.
+    """
+    modules = [list(module.parameters(recurse=False)) for module in blocks_of(model)[0].modules()]
+    frozen = [p for own in modules for p in own if p.ndim == 2 and not any(q.requires_grad for q in own)]
+    products = {
+        dtype: [
+            (torch.ones(min(tokens, 512), p.shape[1], dtype=dtype), torch.ones(p.shape, dtype=dtype)) for p in frozen
+        ]
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    best, rounds, until = dict.fromkeys(products, math.inf), 0, time.perf_counter() + seconds
+    while frozen and (rounds < 2 or time.perf_counter() < until):  # the first round also loads the kernels
+        rounds += 1
+        for dtype, pairs in products.items():
+            start = time.perf_counter()
+            for x, weight in pairs:
+                x @ weight.T  # (tokens, rows)
+            best[dtype] = min(best[dtype], time.perf_counter() - start)
+    return round(best[torch.bfloat16] / best[torch.float32], 3) if frozen else 1.0
