@@ -146,9 +146,7 @@ def model_dim_of(block: nn.Module, at: Architecture, hosts: Iterable[str] = ()) 
         raise ValueError(f"cannot read the width off {at.ffn_output!r}: give Architecture(model_dim=…)")
     if len(set(widths.values())) > 1:
         said = ", ".join(f"{name} says {width}" for name, width in widths.items())
-        raise ValueError(
-            f"the hidden states of {type(block).__name__} have one width, but {said}: mend the Architecture"
-        )
+        raise ValueError(f"hidden states of {type(block).__name__} have one width, but {said}: mend the Architecture")
     return next(iter(widths.values()))
 
 

@@ -56,10 +56,8 @@ class AdapterBank(nn.Module):
         super().__init__()
         guard.check_no_bank(base_model, "it is one already, bank.add(name, config, 2) adds a task")
         guard.check_bare(base_model, "AdapterBank(model.base_model)")
-        if names := guard.adapter_names(base_model):
-            raise ValueError(
-                f"the base model has adapters already ({', '.join(map(repr, names))}): remove_adapters(model) first"
-            )
+        if names := ", ".join(map(repr, guard.adapter_names(base_model))):
+            raise ValueError(f"the base model has adapters already ({names}): remove_adapters(model) first")
         self.adapter_architecture = architecture
         blocks_of(base_model, architecture)  # says at once what is wrong with the base
         freeze(base_model)

@@ -147,9 +147,7 @@ class TokenTexts(Texts):
     def _check_labels(self, shift: int) -> None:
         for row, labels in enumerate(self.along["labels"]):
             if (wrong := labels[(labels < 0) & (labels != NOT_COUNTED)]).numel():
-                raise ValueError(
-                    f"row {row} has the label {int(wrong[0])}: a token that does not count has {NOT_COUNTED}"
-                )
+                raise ValueError(f"row {row} has the label {int(wrong[0])}: one that does not count is {NOT_COUNTED}")
             if (labels[shift:] == NOT_COUNTED).all():
                 after = " after its first token" if shift else ""
                 raise ValueError(f"row {row} has no label that counts{after}: leave the row out")

@@ -185,9 +185,8 @@ def _compose(how: str, model: nn.Module, given: Sequence[str], name: str, build:
                 f"{names[0]!r} and {other!r} are not in the same places, only {(names[0] if at in first else other)!r} "
                 f"is at {at}: insert them with the same placement, layers and train_layer_norms"
             )
-    built = [
-        build(names, [slot[member] for member in names]) for slot in first.values()
-    ]  # all that can fail: till here
+    # All that can fail is behind us when this is done.
+    built = [build(names, [slot[member] for member in names]) for slot in first.values()]
     for slot, module in zip(first.values(), built, strict=True):
         slot[name], slot.configs[name] = module, slot.configs[names[-1]]
     set_active_adapter(model, name)

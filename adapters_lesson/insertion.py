@@ -70,7 +70,7 @@ def build_places(
         model_dim = model_dim_of(block, at, [site.host for site in sites])
         for site in sites:
             host = site.find_host(block, at)
-            _check_is_called(block, host, site.host)
+            base_guard.check_is_called(block, host, site.host)
             with torch.device("meta") if outline else _device(like):
                 adapter = config.build(model_dim).train(block.training)
             own = {key: p.to(next(like.parameters()).dtype) for key, p in adapter.named_parameters()}
@@ -207,15 +207,6 @@ def _chosen(blocks: list[nn.Module], layers: Sequence[int] | None) -> list[nn.Mo
         many = f"{len(blocks)} blocks" if len(blocks) > 1 else "1 block, which may be called several times"
         raise ValueError(f"layers={layers}, but the model has {many}: use 0 to {len(blocks) - 1}")
     return [blocks[i] for i in sorted(layers)]
-
-
-def _check_is_called(block: nn.Module, host: nn.Module, name: str) -> None:
-    for path, module in block.named_modules():
-        if isinstance(module, nn.MultiheadAttention) and host in module.modules():
-            raise ValueError(
-                f"{name} is {type(host).__name__} inside {path!r}, an nn.MultiheadAttention, which uses its weight and "
-                "never calls it: an adapter there would not run. Name another module, or another placement"
-            )
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -33,10 +33,8 @@ class SmallTransformerConfig:
     def __post_init__(self) -> None:
         if self.norm not in ("post", "pre"):
             raise ValueError(f'norm must be "post" (LayerNorm after the residual sum) or "pre", not {self.norm!r}')
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} must be divisible by num_attention_heads={self.num_attention_heads}"
-            )
+        if (width := self.hidden_size) % (heads := self.num_attention_heads):
+            raise ValueError(f"hidden_size={width} must be divisible by num_attention_heads={heads}")
 
     @property
     def model_type(self) -> str:

@@ -93,6 +93,16 @@ def check_places(places: Iterable[Any], config: Any) -> None:
         raise ValueError("the norms of these blocks have no weights to train: leave train_layer_norms out")
 
 
+def check_is_called(block: nn.Module, host: nn.Module, name: str) -> None:
+    """Raise ValueError where nobody calls the forward of ``host``, which ``name`` names."""
+    for path, module in block.named_modules():
+        if isinstance(module, nn.MultiheadAttention) and host in module.modules():
+            raise ValueError(
+                f"{name} is {type(host).__name__} inside {path!r}, an nn.MultiheadAttention, which uses its weight and "
+                "never calls it: an adapter there would not run. Name another module, or another placement"
+            )
+
+
 def beside_blocks(model: nn.Module) -> tuple[list[str], list[str]]:
     """The children of a class of one's own that have the blocks, and those that look like its head."""
     if hasattr(model, "save_pretrained"):
