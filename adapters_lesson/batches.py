@@ -10,8 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .architectures import base_model_of
 from .guards import model_calls
-from .guards.columns import NOT_COUNTED, check_labels, cut_masked, is_list, labels_of, table_of, token_rows
-from .guards.plain_values import whole_number
+from .guards.columns import NOT_COUNTED, check_labels, cut_masked, labels_of, table_of, token_rows
+from .guards.plain_values import check_whole, listed, whole_number
 
 
 def batches(lengths: list[int], batch_size: int, seed: int = 0, epoch: int = 0) -> list[list[int]]:
@@ -76,8 +76,7 @@ class Texts:
 
     def by_length(self, batch_size: int, rows: Sequence[int] | None = None) -> list[list[int]]:
         """These rows, by default all, in batches, the shortest texts first."""
-        if (whole_number(batch_size) or 0) < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}")
+        check_whole("batch_size", batch_size)
         rows = range(len(self)) if rows is None else rows
         if not len(rows) or not all(-1 < row < len(self) for row in rows):
             raise ValueError(f"rows must be some of the {len(self)} rows, counted from 0, not {rows!r:.60}")
@@ -213,7 +212,7 @@ def texts_of(data: Any, device: torch.device | str = "cpu", *, labelled: bool = 
     kind: type[Texts] = Texts
     if {"start_positions", "end_positions"} <= set(data.column_names):
         kind = SpanTexts
-    elif "labels" in data.column_names and (len(data) == 0 or is_list(data["labels"][0])):
+    elif "labels" in data.column_names and (len(data) == 0 or listed(data["labels"][0]) is not None):
         kind = TokenTexts
     return kind(data, device, labelled=labelled)
 

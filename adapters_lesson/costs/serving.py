@@ -131,9 +131,7 @@ def measure_overhead(
             a_round = perf_counter() - start
     rounds = min(max(5, int(seconds / a_round)), 60)
     left = "round {} of {}, {:.0f} s left".format
-    table = measure_latency(
-        calls, rounds, 0, on_round=lambda done: say(left(done + 1, rounds, a_round * (rounds - done)))
-    )
+    table = measure_latency(calls, rounds, 0, on_round=lambda n: say(left(n + 1, rounds, a_round * (rounds - n))))
     return Overhead(batch, length, bottleneck_dim, placement, layers, table["adapters"], table["LoRA"])
 
 
@@ -164,11 +162,9 @@ def measure_serving(
     drop_adapters(thin, range(dropped))
     x = _words(1, length)
     calls = {"bare": lambda: bare(*x), "full": lambda: full(*x), "thin": lambda: thin(*x)}
-    one = measure_latency(calls, rounds[0], on_round=lambda done: say(f"one task: round {done + 1} of {rounds[0]}"))
+    one = measure_latency(calls, rounds[0], on_round=lambda n: say(f"one task: round {n + 1} of {rounds[0]}"))
     calls = {"apart": lambda: [m(*x) for m in apart], "together": lambda: serve_together(joint, names, dropped, *x)}
-    many = measure_latency(
-        calls, rounds[1], 1, on_round=lambda done: say(f"all tasks: round {done + 1} of {rounds[1]}")
-    )
+    many = measure_latency(calls, rounds[1], 1, on_round=lambda n: say(f"all tasks: round {n + 1} of {rounds[1]}"))
     return Served(dropped, tasks, one["full"], one["thin"], many["together"])
 
 

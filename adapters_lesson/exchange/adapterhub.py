@@ -12,8 +12,7 @@ from torch import nn
 
 from adapters_lesson.adapter import Adapter, AdapterConfig
 from adapters_lesson.architectures import ARCHITECTURES, base_model_of, blocks_of
-from adapters_lesson.bank import AdapterBank
-from adapters_lesson.guards.bank_guard import warn_of_another_head
+from adapters_lesson.guards.bank_guard import check_no_bank, warn_of_another_head
 from adapters_lesson.guards.foreign import check_tensors, explained, warn_of_another_base, what_is_there
 from adapters_lesson.guards.safe_files import read_json
 from adapters_lesson.insertion import adapter_config, head_parameters, insert_adapters
@@ -98,8 +97,7 @@ def import_adapterhub(model: Any, folder: str | Path, name: str | None = None, *
     architecture or width, tensors that do not fit or are not finite, a pickle with more than tensors in it, settings
     that our adapters do not have, a name that is taken. The model is then as it was.
     """
-    if isinstance(model, AdapterBank):
-        raise ValueError("every task of a bank has a head of ours: import the adapter into a base model of its own")
+    check_no_bank(model, "import the adapter into a base model of its own")
     path, (base, model_type, _, prefix) = Path(folder).expanduser() / CONFIG, _family(model)
     saved, model_dim = read_json(path) if path.exists() else {}, base.config.hidden_size
     if "base_sha256" in saved or not saved.keys() & {"config", "model_type"}:

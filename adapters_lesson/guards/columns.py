@@ -87,11 +87,6 @@ def _tensor(values: Any) -> torch.Tensor | None:
     return None if tensor.is_complex() else tensor.float() if tensor.is_floating_point() else tensor.long()
 
 
-def is_list(value: Any) -> bool:
-    """Whether it holds several values, and is no text."""
-    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
-
-
 def token_rows(values: Sequence[Any], name: str, ids: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
     """Each row's whole numbers ``(tokens,)``, at least one, and as many as ``ids`` has in that row."""
     rows = []
@@ -140,7 +135,7 @@ def labels_of(values: Any, name: str = "label") -> torch.Tensor:
             mend = f'leave the row out, data.filter(lambda row: row["{name}"] is not None)'
         elif isinstance(value, str):
             mend = f'number the classes, data.class_encode_column("{name}")'
-        elif is_list(value):
+        elif listed(value) is not None:
             mend = f'give the number of the class, data.map(lambda row: {{"{name}": row["{name}"].index(1)}})'
     else:
         floats = labels.is_floating_point()

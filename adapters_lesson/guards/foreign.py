@@ -18,9 +18,7 @@ from .safe_files import StorageError, read_json, read_safetensors
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,99}")  # of an adapter; a file system takes no endless ones
 HEADER = "adapters_lesson"  # the entry of the metadata that holds our settings, in JSON
-NAMING = (
-    "cannot name an adapter: use up to 100 letters, digits, - and _, a letter first, and no word of PyTorch's modules"
-)
+NAMING = "cannot name an adapter: use up to 100 letters, digits, - and _, a letter first, no word of PyTorch's modules"
 CONFIG = "adapter_config.json"  # in folders of AdapterHub, of peft, of mlx, and of this course's version 0.5.0
 _MLX = "a {kind} adapter of mlx, which mlx_lm.load(…, adapter_path={folder!r}) reads"
 _HUB = "an adapter of AdapterHub's: adapters_lesson.exchange.adapterhub.import_adapterhub(model, {folder!r}) reads it"

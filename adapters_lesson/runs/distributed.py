@@ -43,13 +43,12 @@ class Team:
         self.accelerator = accelerator
         self.processes = 1 if accelerator is None else accelerator.num_processes
         self.rank = 0 if accelerator is None else accelerator.process_index
+        self.autocast: Any = nullcontext if accelerator is None else accelerator.autocast  # around a forward pass
         self.interrupted = False  # this process was asked to stop; at the next step the others learn of it
         if accelerator is None:
             return
         if self.processes == 1 < (launched := int(os.environ.get("WORLD_SIZE", 1))):
-            raise ValueError(
-                f"{launched} processes were launched, but this Accelerator is alone: use make_accelerator()"
-            )
+            raise ValueError(f"{launched} processes were launched, this Accelerator is alone: use make_accelerator()")
         kind = accelerator.distributed_type.value
         if kind != "NO" and not kind.startswith("MULTI_"):
             raise ValueError(f"train averages gradients over processes, and {kind} does more: launch without it")
@@ -82,10 +81,6 @@ class Team:
 
             shared.register_comm_hook(None, count)  # None: among all processes
         return shared
-
-    def autocast(self) -> Any:
-        """The context of the forward pass: the accelerator's mixed precision."""
-        return nullcontext() if self.accelerator is None else self.accelerator.autocast()
 
     def share(self, texts: Texts, rows: Sequence[int]) -> tuple[Sequence[int], float]:
         """This process's rows of a batch, every ``processes``-th, and their share of the batch's mean loss.

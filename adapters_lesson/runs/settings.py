@@ -51,23 +51,20 @@ class Settings:
     cache_frozen: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "checkpoint_every", "steps", "validate_every", "patience"):
-            if getattr(self, name) is not None or getattr(Settings, name) is not None:
-                self._check_whole(name, 1)
-        self._check_whole("seed", 0)
+        own = vars(self)  # which even a frozen one lets us change
+        for name in _WHOLE:
+            if own[name] is not None or getattr(Settings, name) is not None:
+                own[name] = check_whole(name, own[name], 0 if name == "seed" else 1)
         for name, (wanted, fits) in _NUMBERS.items():
-            value = check_number(name, getattr(self, name), f"must be {wanted}", fits)
-            object.__setattr__(self, name, value)
+            own[name] = check_number(name, own[name], f"must be {wanted}", fits)
         if not isinstance(self.cache_frozen, bool):
             raise ValueError(f"cache_frozen must be True or False, not {self.cache_frozen!r}")
         given = dtype = self.base_dtype
         if isinstance(given, str) and given != "auto":
             dtype = getattr(torch, given.removeprefix("torch."), "?")
         if dtype not in (None, "auto") and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ValueError(
-                f'base_dtype must be a floating-point type such as "bfloat16", "auto" or None, not {given!r}'
-            )
-        object.__setattr__(self, "base_dtype", dtype)
+            raise ValueError(f'base_dtype must be a floating-point type, say "bfloat16", "auto" or None, not {given!r}')
+        own["base_dtype"] = dtype
         if self.checkpoint is not None:
             check_writable("checkpoint", Path(self.checkpoint))
         elif self.checkpoint_every != Settings.checkpoint_every:
@@ -78,10 +75,8 @@ class Settings:
         record = {f.name: getattr(self, f.name) for f in fields(Settings) if not f.name.startswith("checkpoint")}
         return record | {"base_dtype": self.base_dtype and str(self.base_dtype)}
 
-    def _check_whole(self, name: str, least: int) -> None:
-        object.__setattr__(self, name, check_whole(name, getattr(self, name), least))
 
-
+_WHOLE = ("epochs", "steps", "batch_size", "validate_every", "patience", "checkpoint_every", "seed")
 _NUMBERS = {
     "learning_rate": ("a finite number above 0", lambda x: 0 < x < math.inf),
     "max_grad_norm": ("a number above 0", lambda x: x > 0),

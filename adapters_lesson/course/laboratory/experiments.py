@@ -19,7 +19,7 @@ from filelock import FileLock
 from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.costs import memory_ledger
 from adapters_lesson.data import TASKS, encode, load_task, load_tokenizer
-from adapters_lesson.guards.config_guard import check_choice
+from adapters_lesson.guards.config_guard import check_choice, check_whole
 from adapters_lesson.guards.safe_files import write_atomically
 from adapters_lesson.history import History
 from adapters_lesson.methods import METHODS, prepare
@@ -63,11 +63,11 @@ class Settings(training.Settings):
         super().__post_init__()
         check_choice("task", self.task, TASKS)
         check_choice("method", self.method, METHODS)
-        self._check_whole("base_layers", 1)
+        vars(self)["base_layers"] = check_whole("base_layers", self.base_layers)
         if self.base_layers > 6:
             raise ValueError(f"MiniLM has 6 layers: base_layers must be 1 to 6, not {self.base_layers}")
         if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
+            vars(self)["layers"] = tuple(self.layers)
             if any(layer not in range(self.base_layers) for layer in self.layers):
                 allowed = f"use 0 to {self.base_layers - 1}"
                 raise ValueError(f"layers={self.layers}, but the base has {self.base_layers}: {allowed}")
