@@ -202,7 +202,7 @@ def test_an_error_in_one_process_ends_the_launch():
 def test_refuses_an_accelerator_that_does_not_know_of_the_others(monkeypatch):
     accelerator = Accelerator(cpu=True)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="2 processes were launched, this Accelerator is alone"):
+    with pytest.raises(ValueError, match="2 processes were launched, but this Accelerator is alone"):
         Team(accelerator)
 
 

@@ -47,8 +47,8 @@ class Team:
         self.interrupted = False  # this process was asked to stop; at the next step the others learn of it
         if accelerator is None:
             return
-        if self.processes == 1 < (launched := int(os.environ.get("WORLD_SIZE", 1))):
-            raise ValueError(f"{launched} processes were launched, this Accelerator is alone: use make_accelerator()")
+        if self.processes == 1 < (number := int(os.environ.get("WORLD_SIZE", 1))):
+            raise ValueError(f"{number} processes were launched, but this Accelerator is alone: use make_accelerator()")
         kind = accelerator.distributed_type.value
         if kind != "NO" and not kind.startswith("MULTI_"):
             raise ValueError(f"train averages gradients over processes, and {kind} does more: launch without it")

@@ -63,7 +63,9 @@ class Settings:
         if isinstance(given, str) and given != "auto":
             dtype = getattr(torch, given.removeprefix("torch."), "?")
         if dtype not in (None, "auto") and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ValueError(f'base_dtype must be a floating-point type, say "bfloat16", "auto" or None, not {given!r}')
+            raise ValueError(
+                f'base_dtype must be a floating-point type such as "bfloat16", "auto" or None, not {given!r}'
+            )
         own["base_dtype"] = dtype
         if self.checkpoint is not None:
             check_writable("checkpoint", Path(self.checkpoint))
