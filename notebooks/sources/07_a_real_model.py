@@ -727,7 +727,9 @@ prediction(
 
 # %%
 def without_a_part(my):
-    named = dict(zip(list(controls["rows"])[2:], ("the activation", "the start near the identity", "the residual connection")))
+    named = dict(
+        zip(list(controls["rows"])[2:], ("the activation", "the start near the identity", "the residual connection"))
+    )
     spared = "none of them"
     for label, part in named.items():
         without = right(label)
