@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from .guards.columns import check_texts, checked_length, list_of, named, splits_of, table_of
+from .guards.safe_files import PretrainedFileError as PretrainedFileError  # for who catches what these raise
 from .guards.safe_files import package_folder, present, sums_in, verify
 
 # Notebooks, data and results lie beside the package in a checkout, and inside it where a wheel was installed.

@@ -48,7 +48,7 @@ def load_results(name: str) -> dict[str, Any]:
     """The committed results of a script in ``data``. Raises PretrainedFileError when there are none of that name."""
     path = RESULTS / f"{name}.json"
     if not path.exists():
-        own = (DATA / f"run_{name}.py").exists()
-        command = f"run_{name}.py" if own else f"run_experiments.py {name}"
+        scripts = (script for verb in ("run", "make", "bake") if (DATA / (script := f"{verb}_{name}.py")).exists())
+        command = next(scripts, f"run_experiments.py {name}")
         raise PretrainedFileError(f"{path} is missing: python data/{command} makes it")
     return json.loads(path.read_text(encoding="utf-8"))

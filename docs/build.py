@@ -23,6 +23,7 @@ from explorers import EXPLORERS, baked  # type: ignore[import-not-found]
 from sphinx.cmd.build import main as sphinx_build
 
 from adapters_lesson.course.lesson_source import WIDGET, course
+from adapters_lesson.data import PretrainedFileError
 from adapters_lesson.history import load_results
 
 HERE = Path(__file__).parent
@@ -168,10 +169,14 @@ def build(site: Path) -> int:
     """Build the site in the folder ``site``, which is replaced; returns 0 if Sphinx had nothing to complain about.
 
     Raises:
+        PretrainedFileError: The numbers of something that lives are missing.
         ValueError: ``site`` is a folder of something else, or a page has a link to a file that does not exist.
     """
     if site.exists() and any(site.iterdir()) and not (site / ".buildinfo").exists():
         raise ValueError(f"{site} has files in it that are not a site: name a folder that is new or empty")
+    numbers = {
+        name: json.dumps(baked(name) if name in EXPLORERS else load_results(name), ensure_ascii=False) for name in ALIVE
+    }
     with tempfile.TemporaryDirectory() as work:
         pages = Pages(Path(work) / "pages")
         pages.folder.mkdir()
@@ -186,8 +191,7 @@ def build(site: Path) -> int:
         failed = sphinx_build([*options, str(pages.folder), str(built)])
         for name, (*_, module) in ALIVE.items():
             shutil.copyfile(module, built / "_static" / module.name)
-            numbers = json.dumps(baked(name) if name in EXPLORERS else load_results(name), ensure_ascii=False)
-            (built / "_static" / f"{name}.json").write_text(numbers, encoding="utf-8")
+            (built / "_static" / f"{name}.json").write_text(numbers[name], encoding="utf-8")
         if not failed:
             add_playground(built / "_static")
             shutil.rmtree(site, ignore_errors=True)
@@ -202,7 +206,7 @@ def main() -> int:
     site = parser.parse_args().folder
     try:
         failed = build(site)
-    except ValueError as error:
+    except (ValueError, PretrainedFileError) as error:
         print(error, file=sys.stderr)
         return 1
     if not failed:

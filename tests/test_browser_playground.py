@@ -52,6 +52,10 @@ class Shown:
         return int(re.search(r"step (\d+)", self.root.inner_text())[1])
 
     @property
+    def loss(self):
+        return re.search(r"learns from:\s+([\d.]+)", self.root.inner_text())[1]
+
+    @property
     def state(self):
         return self.root.locator(".state").input_value()
 
@@ -177,13 +181,14 @@ def test_bursts_of_clicks_end_where_they_should(address):
 def test_scaling_acts_at_once_and_zero_is_the_base(address):
     with browser_page([], 1280, 720) as page:
         shown = opened(page, address)
-        base = shown.border
+        base, loss = shown.border, shown.loss
         for _ in range(10):
             shown.button("Step").click()
         learnt = shown.border
         shown.slider("scaling s").focus()
         page.keyboard.press("Home")
         assert shown.step == 10 and shown.border == base != learnt
+        assert shown.loss == loss
         assert shown.state == "m4-gelu-zero-lr0.03-res1-x0-spirals-s0"
 
 

@@ -7,7 +7,7 @@ import models
 import pytest
 import torch
 
-from adapters_lesson import Adapter, AdapterConfig, insert_adapters
+from adapters_lesson import Adapter, AdapterConfig, insert_adapters, set_active_adapter
 from adapters_lesson.course.language.dial import Dial
 from adapters_lesson.history import load_results
 
@@ -84,7 +84,7 @@ def test_it_answers_with_the_scaling_that_is_asked_for(dial):
 def test_it_ends_with_the_models_own_end(dial):
     dial.model.get_output_embeddings().weight.data.zero_()  # equal logits: token 0 wins
     dial.tokenizer.eos_token_id = 0
-    assert ask(dial) == [{"run": 7, "busy": False, "note": "With scaling 1.0: it ended by itself."}]
+    assert ask(dial)[1:] == [{"run": 7, "busy": False, "note": "With scaling 1.0: it ended by itself."}]
 
 
 def test_between_two_tokens_the_scaling_is_the_models_own(dial):
@@ -106,6 +106,14 @@ def test_stop_and_another_question_end_an_answer(dial):
         dial._told(None, {"ask": "how", "scaling": 1.0, "run": 2}, None)
         await dial.answering
 
+    async def at_once():
+        dial._told(None, {"ask": "why", "scaling": 1.0, "run": 3}, None)
+        dial._told(None, {"stop": True}, None)
+        await asyncio.wait([dial.answering])
+
+    dial.sent.clear()
+    asyncio.run(at_once())
+    assert dial.sent[-1] == {"run": 3, "busy": False, "note": "Stopped."}
     dial.sent.clear()
     asyncio.run(two())
     assert [message["run"] for message in dial.sent if "note" in message] == [1, 2]
@@ -113,8 +121,10 @@ def test_stop_and_another_question_end_an_answer(dial):
 
 def test_what_goes_wrong_is_said(dial):
     assert ask(dial, " ")[-1]["note"] == "With scaling 1.0: type a question first."
-    dial.model = SimpleNamespace(modules=lambda: iter(()))
+    dial.tokenizer = SimpleNamespace(apply_chat_template=None)
     assert "not callable" in ask(dial)[-1]["note"]
+    set_active_adapter(dial.model, None)
+    assert "no adapters that are on: run the cell that trains them" in ask(dial)[-1]["note"]
 
 
 def test_a_still_picture_says_the_same():

@@ -97,6 +97,12 @@ def test_what_is_out_of_order_is_marked_and_what_is_laid_aside_is_counted():
     assert arrange(game, [])["said"] == "0 of 7 lines fit together. 7 still laid aside."
 
 
+def test_a_number_is_an_exercise_too():
+    assert puzzle(5.1).title == puzzle(" 5.1 ").title == "Puzzle 5.1"
+    with pytest.raises(ValueError, match=r"there is no exercise \[5, 1\]: there are 0.1, "):
+        puzzle([5, 1])
+
+
 def test_another_order_that_the_check_finds_correct_is_one():
     game = puzzle("5.1")
     head, unpack, zero, loss, backward, step, give = game.solution
@@ -131,7 +137,9 @@ def test_a_line_of_ones_own_that_is_no_mistake_belongs():
         mine = "    return bottleneck_dim + model_dim + 2 * bottleneck_dim * model_dim"
         shell.run_cell(f"def count_parameters(model_dim, bottleneck_dim):\n{mine}", store_history=True)
         game = puzzle("1.3")
-        assert arrange(game, [game.solution[0], mine])["solved"]
+        said = arrange(game, [game.solution[0], mine])
+        assert said["solved"]
+        assert said["said"] == "Another line than ours, and it works."
     finally:
         InteractiveShell.clear_instance()
 

@@ -153,6 +153,13 @@ def test_a_state_survives_reading_and_writing(state):
     assert in_javascript(f"p.format(p.parse({json.dumps(f' {state} ')}))") == state
 
 
+@pytest.mark.parametrize(
+    "sent", ["“m4–gelu–zero–lr0.03–res1–spirals–s0”", "M4 - GELU - zero - lr0.03 - res1 - spirals - s0"]
+)
+def test_a_state_survives_a_letter(sent):
+    assert in_javascript(f"p.format(p.parse({json.dumps(sent)}))") == DEFAULT
+
+
 BAD = [
     ("", "“” is no bottleneck m: expected one of m1, m2"),
     ("m9-gelu-zero-lr0.03-res1-spirals-s0", "“m9” is no bottleneck m: expected one of m1, "),

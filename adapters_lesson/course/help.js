@@ -212,6 +212,7 @@ function render({ model, el }) {
   check.addEventListener("click", () => {
     before = null;
     if (dead()) say("Run this cell first: without a kernel nobody can check it.");
+    else if (!order.length) say("All lines are laid aside: put one back first.");
     else if (model.get("checked").order?.join() === order.join()) answered();
     else {
       say("Checking …");

@@ -22,9 +22,10 @@ _NAMED = "as the other exercises"  # a line of the file that gives an answer the
 
 
 def _known(exercise: str) -> str:
-    if exercise not in exercises():
+    number = str(exercise).strip()  # 5.1, too
+    if number not in exercises():
         raise ValueError(f"there is no exercise {exercise!r}: there are {', '.join(exercises())}")
-    return exercise
+    return number
 
 
 def reset(exercise: str) -> None:
@@ -95,7 +96,8 @@ class Puzzle(anywidget.AnyWidget):
         said += " A line of your own is not part of it: what would it do here?" * ("foreign" in marks)
         said += f" {missing} still laid aside." * (missing > 0)
         if solved:
-            said = "That is the solution." if lines == self.solution else "Another order than ours, and it works."
+            other = "order than ours" if sorted(lines) == sorted(self.solution) else "line than ours"
+            said = "That is the solution." if lines == self.solution else f"Another {other}, and it works."
         self.checked = {"order": self.asked, "marks": marks, "said": said, "solved": solved}
 
     def _works(self, lines: Sequence[str]) -> bool:
@@ -116,6 +118,6 @@ def puzzle(exercise: str) -> Puzzle:
 
     Raises ValueError where there is no such exercise.
     """
-    section = exercises()[_known(exercise)]
+    section = exercises()[exercise := _known(exercise)]
     lines = [line for line in section.body.splitlines() if line.strip() and _NAMED not in line]
     return Puzzle(exercise, lines, _wrong_line(exercise, lines))

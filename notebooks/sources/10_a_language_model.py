@@ -609,13 +609,15 @@ compare("10h", "hardly any" if form_at[0.5] < 0.2 else "most" if form_at[0.5] > 
 Dial(turned, model if live else None, tokenizer)
 
 # %% [markdown]
-# It works like a switch. In this run no answer has the form up to 0.3, and from 0.6 to 1.6 nearly all have it:
+# It does not fade in. In this run no answer has the form up to 0.3, and from 0.6 to 1.6 nearly all have it:
 # <!-- claim: all((p["form"] == 0) if p["scaling"] <= 0.3 else p["form"] > 0.9 for p in load_results("dial")["positions"] if p["scaling"] <= 0.3 or 0.6 <= p["scaling"] <= 1.6) -->
 # half of what was learnt is enough for most. <!-- claim: [p["form"] for p in load_results("dial")["positions"] if p["scaling"] == 0.5][0] > 0.8 -->
-# Choose the first word and turn from 0.2 to 0.6: the probability of *Log* climbs step by step, and as soon as it is the
-# <!-- claim: all(row == sorted(row) and row[-1] > 900 for q in range(4) for row in [[sum(mille for token, mille in p["answers"][q]["likeliest"][0] if token == "Log") for p in load_results("dial")["positions"] if 0.2 <= p["scaling"] <= 0.6]]) -->
-# likeliest, by however little, it is written. <!-- rule --> What follows, follows from it: a model reads what it has written. <!-- rule -->
-# Turned up to 2 it overdoes it: the form goes again, as it cannot end. *All is well*, it says, and says it again.
+# Choose the first word and turn from 0.3 to 0.6: the probability of *Log* climbs step by step, and as soon as it is the
+# <!-- claim: all(row == sorted(row) and row[-1] > 900 for q in range(4) for row in [[sum(mille for token, mille in p["answers"][q]["likeliest"][0] if token == "Log") for p in load_results("dial")["positions"] if 0.3 <= p["scaling"] <= 0.6]]) -->
+# likeliest, by however little, it is written. <!-- rule --> That is not yet the form: at 0.3 and 0.4 some answers begin with
+# *Log* and do not end as they should.
+# <!-- claim: sum(one["tokens"][0] == "Log" for p in load_results("dial")["positions"] if p["scaling"] in (0.3, 0.4) for one in p["answers"]) > 2 and [p["form"] for p in load_results("dial")["positions"] if p["scaling"] == 0.3] == [0] -->
+# Turned up to 2 it overdoes it, and the form goes again. *All is well*, it says, and says it again.
 # <!-- claim: load_results("dial")["positions"][-1]["form"] < 0.2 and sum("".join(one["tokens"]).count("All is well") > 1 for one in load_results("dial")["positions"][-1]["answers"]) >= 3 -->
 #
 # What have the adapters done to the texts that have nothing to do with a log?

@@ -84,7 +84,7 @@ function others(tokens, before) {
 
 function render({ model, el: root }) {
   const { positions, questions, asked } = model.get("results"), last = positions.length - 1, middle = Math.round(last / 2);
-  let question = 0, at = middle, place = 0, before = null, own = null, run = 0;
+  let question = 1, at = middle, place = 0, before = null, own = null, run = 0;
 
   const said = el("p", { class: "said", role: "status" }), face = el("div", { class: "knob" });
   const range = el("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "scaling of the adapters" });
@@ -146,7 +146,8 @@ function render({ model, el: root }) {
       })),
     );
     const turned = before ? ` ${changed.size} of ${tokens.length} tokens are new.` : "";
-    said.textContent = `With scaling ${position.scaling.toFixed(1)}, ${Math.round(position.form * asked)} of ${asked} answers have the form.${turned}`;
+    const cut = tokens.at(-1)?.startsWith("<|") ? "" : ` This one is cut off after ${tokens.length} tokens.`;
+    said.textContent = `With scaling ${position.scaling.toFixed(1)}, ${Math.round(position.form * asked)} of ${asked} answers have the form.${cut}${turned}`;
   }
 
   answer.addEventListener("keydown", (event) => {

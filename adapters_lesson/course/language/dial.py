@@ -13,6 +13,7 @@ from adapters_lesson.adapter import Adapter
 from adapters_lesson.course.explorers.frame import STILL, plain
 from adapters_lesson.course.figures import Picture
 from adapters_lesson.course.figures.svg import WIDTH, Drawing
+from adapters_lesson.slots import slots_of
 
 from .smollm import chat_prompt
 
@@ -41,7 +42,10 @@ class Dial(anywidget.AnyWidget):
         if self.answering is not None:
             self.answering.cancel()  # Stop, or another question
         if "ask" in message:
-            self.answering = asyncio.ensure_future(self._answer(message["ask"], message["scaling"], message["run"]))
+            run = message["run"]
+            self.send({"run": run, "busy": True, "text": ""})  # from here on it can be stopped
+            self.answering = asyncio.ensure_future(self._answer(message["ask"], float(message["scaling"]), run))
+            self.answering.add_done_callback(lambda task: task.cancelled() and self._end(run, "stopped"))
 
     async def _answer(self, question: str, scaling: float, run: int) -> None:
         """Send the answer token by token; between two tokens the kernel does what else there is to do."""
@@ -49,6 +53,8 @@ class Dial(anywidget.AnyWidget):
         try:
             if not question.strip():
                 raise ValueError("type a question first")
+            if not any(slot.active for slot in slots_of(self.model)):
+                raise ValueError("the model has no adapters that are on: run the cell that trains them")
             prompt = chat_prompt(self.tokenizer, question)
             given = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]  # (1, tokens)
             cache, note = None, f"cut off after {self.max_tokens} tokens"
@@ -64,7 +70,10 @@ class Dial(anywidget.AnyWidget):
             note = "stopped"
         except Exception as error:  # raised in a task, nobody would see it
             note = plain(error)
-        self.send({"run": run, "busy": False, "note": f"With scaling {scaling:.1f}: {note}."})
+        self._end(run, f"with scaling {scaling:.1f}: {note}")
+
+    def _end(self, run: int, note: str) -> None:
+        self.send({"run": run, "busy": False, "note": f"{note[0].upper()}{note[1:]}."})
 
     @torch.inference_mode()
     def _next(self, given: torch.Tensor, cache: Any, scaling: float) -> tuple[torch.Tensor, Any]:
@@ -90,18 +99,18 @@ def _positions(results: dict[str, Any]) -> Picture:
     """One question's answers at the ends and in the middle, below each other; and the share in the form at all."""
     positions, asked = results["positions"], results["asked"]
     shown = [positions[0], positions[len(positions) // 2], positions[-1]]
-    on, step = Drawing(WIDTH, 470), (WIDTH - 20) / len(positions)
+    on, step = Drawing(WIDTH, 400), (WIDTH - 20) / len(positions)
     on.text(10, 16, f"answers in the form, of {asked}, by the adapters' scaling", 15, bold=True)
     for i, position in enumerate(positions):
         in_form, x = round(asked * position["form"]), 10 + i * step
         on.box(x, 112 - 70 * position["form"], step - 6, 70 * position["form"], "bar", f"{in_form} of {asked}")
         on.text(x + step / 2 - 3, 104 - 70 * position["form"], str(in_form), 12, "middle")
         on.text(x + step / 2 - 3, 124, f"{position['scaling']:g}", 12, "middle")
-    on.text(10, 158, results["questions"][0], 15, bold=True)
+    on.text(10, 158, results["questions"][1], 15, bold=True)
     for i, position in enumerate(shown):
-        x, tokens = 10 + 300 * i, position["answers"][0]["tokens"]
+        x, tokens = 10 + 300 * i, position["answers"][1]["tokens"]
         on.text(x, 184, f"scaling {position['scaling']:g}", 13, bold=True)
-        lines = [part for line in "".join(tokens).splitlines() for part in wrap(line, 40)][:14]
+        lines = [part for line in "".join(tokens).splitlines() for part in wrap(line, 40)][:10]
         for line, words in enumerate(lines):
             on.text(x, 206 + 18 * line, words, 12)
     said = "; ".join(f"{round(asked * p['form'])} of {asked} at {p['scaling']:g}" for p in positions)

@@ -222,7 +222,8 @@ const DEFAULT = "m4-gelu-zero-lr0.03-res1-spirals-s0";
 
 /** Settings from a state such as DEFAULT; "-x2" after "res1" scales, "-hide.rate.seed" at the end hides knobs. */
 function parse(text) {
-  const parts = text.trim().split("-"), settings = { hidden: [] };
+  // What letters and word processors make of a string: other dashes, blanks, quotation marks, capitals.
+  const parts = text.replace(/[‐‑‒–—−]/g, "-").replace(/[\s"'“”‘’]/g, "").toLowerCase().split("-"), settings = { hidden: [] };
   const quoted = part => `“${part.length > 24 ? `${part.slice(0, 24)}…` : part}”`;
   for (const { key, label, mark, values, optional } of KNOBS) {
     if (optional !== undefined && !(parts[0] ?? "").startsWith(mark)) { settings[key] = optional; continue; }
@@ -549,7 +550,7 @@ function render({ model, el }) {
       make(lines, "path", { d: drawn.line, class: "thin", style: `stroke-width: ${(1 + 1.8 * strong).toFixed(2)}; stroke-opacity: ${(0.45 + 0.55 * strong).toFixed(2)}` });
       make(lines, "path", { d: drawn.arrow, class: "thin", style: "stroke-width: 2.6" });
     }
-    const { accuracy } = run.measure(run.unseen), loss = run.losses[run.step];
+    const { accuracy } = run.measure(run.unseen), loss = run.losses[run.step] = run.measure(run.points).loss; // scaling acts at once
     drawLoss(lossSvg, run.losses, before);
     at.textContent = run.step >= MOST ? `step ${run.step}: the run ends here` : `step ${run.step}`;
     stepButton.disabled = playButton.disabled = run.step >= MOST;
