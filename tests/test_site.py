@@ -298,9 +298,9 @@ def test_the_microscope_lives_without_a_kernel(address):
     seen = []
     with browser_page(seen) as page:
         page.goto(f"{address}/03_inserting_adapters.html")
-        film = page.locator(".alive .mic")
+        film = page.locator(".alive.mic")
         film.wait_for()
-        still = page.locator(".alive ~ div")
+        still = page.locator(".alive.mic ~ div")
         assert still.count() == 1
         assert not still.is_visible()
         said = film.locator("[role=status]")
@@ -331,18 +331,18 @@ def test_an_explorer_turns_without_a_kernel(address, theme, width, height):
         page.goto(f"{address}/03_inserting_adapters.html")
         explorer = page.locator(".alive .explorer")
         explorer.wait_for()
-        said = explorer.get_by_role("status")
+        said = explorer.locator("p[role=status]")
         assert said.inner_text().startswith("Pfeiffer, post-LN")
-        explorer.get_by_label("placement").select_option("houlsby")
+        explorer.get_by_label("placement", exact=True).select_option("houlsby")
         explorer.get_by_label("bottleneck_dim m").focus()
         page.keyboard.press("End")
         for words in ("Houlsby, post-LN", "changed by exactly 0", "197,248"):
             assert words in said.inner_text() + explorer.locator("svg").first.text_content()
         assert explorer.locator("svg").first.get_attribute("aria-label") == said.inner_text()
         page.goto(f"{address}/04_counting_the_cost.html")
-        before = page.locator(".alive .explorer").get_by_role("status").inner_text()
-        page.get_by_label("method").select_option("full")
-        assert page.locator(".alive .explorer").get_by_role("status").inner_text() != before
+        before = page.locator(".explorer p[role=status]").inner_text()
+        page.get_by_label("method", exact=True).select_option("full")
+        assert page.locator(".explorer p[role=status]").inner_text() != before
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert seen == []
 

@@ -28,7 +28,7 @@ export function mount(root, { title, still, knobs, pictures }) {
     make(label, "span", {}, knob.label);
     const turn = (place) => { at[k] = Number(place); draw(); };
     if (!knob.slides) {
-      const list = make(label, "select");
+      const list = make(label, "select", { "aria-label": knob.label });
       knob.options.forEach((text, place) => make(list, "option", { value: place }, text));
       list.addEventListener("change", () => turn(list.value));
       return () => { list.value = at[k]; };

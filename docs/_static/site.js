@@ -27,6 +27,7 @@ async function bringToLife(place) {
     const numbers = await fetch(place.dataset.numbers);
     const { mount } = await import(new URL(place.dataset.module, document.baseURI));
     mount(place, await numbers.json());
+    markScrolling();
   } catch (error) {
     place.replaceChildren();
     console.warn(`${place.dataset.module} stays a picture: ${error.message}`);
