@@ -135,7 +135,8 @@ class Pages:
         if self.texts[file] == "index.md":
             text = text.replace("<!-- the map of the lessons -->", course_map())
             still = (PLAYGROUND / "still.txt").read_text(encoding="utf-8").strip()
-            text = text.replace("<!-- the still playground -->", html.escape(still))
+            picture = f'<img src="_static/playground.svg" alt="{html.escape(still)}">'
+            text = text.replace("<!-- the playground -->", f'<div id="playground" class="playground">{picture}</div>')
         (self.folder / self.texts[file]).write_text(text, encoding="utf-8")
 
     def add_lesson(self, lesson: str) -> None:

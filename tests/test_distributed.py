@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 
 import distributed_worker
@@ -217,7 +218,7 @@ def test_refuses_an_accelerator_that_does_not_know_of_the_others(monkeypatch):
 def test_refuses_what_it_cannot_do(changes, message):
     class Other:
         num_processes, process_index, distributed_type, mixed_precision = 2, 0, "MULTI_GPU", "no"
-        gradient_accumulation_steps = 1
+        gradient_accumulation_steps, autocast = 1, nullcontext
 
     other = Other()
     for name, value in changes.items():

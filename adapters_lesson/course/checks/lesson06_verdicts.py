@@ -87,12 +87,14 @@ RULES = {
     "verdict(*ends(from_best))": "it compares with the best width: reference is given, chosen before",
     "verdict(*ends([x - y for x, y in zip(a, b)]))": "the differences pair different seeds: use accuracies[m][seed]",
 }
+# With four seeds, or for verdicts alone, these say what another rule says.
+_LIKE_OTHERS = ("2 * stdev(v) / sqrt(n)", "t * stdev(v) / n", "t * stdev(v) ** 2 / sqrt(n)")
 _AROUND_THE_MEAN = {  # half the width of an interval
     "0.5 * t * se(v)": "the half-width is halved again: mean_and_interval returns half the width",
     "max(v) - min(v)": "the range from lowest to highest is no interval of the mean: it grows with n",
     "t * (se(a) + se(b))": "it asks whether two intervals overlap: form the differences first",
     "t * se(b)": "it uses the width's own interval: form the differences, seed by seed, first",
     "stdev(means)": "the spread is taken over the widths: it is the seeds that say how far luck goes",
-    **WRONG_WIDTHS,
+    **{half: message for half, message in WRONG_WIDTHS.items() if half not in _LIKE_OTHERS},
 }
 RULES |= {f"verdict(mean(v) - ({half}), mean(v) + ({half}))": message for half, message in _AROUND_THE_MEAN.items()}
