@@ -45,7 +45,7 @@ class Dial(anywidget.AnyWidget):
             run = message["run"]
             self.send({"run": run, "busy": True, "text": ""})  # from here on it can be stopped
             self.answering = asyncio.ensure_future(self._answer(message["ask"], float(message["scaling"]), run))
-            self.answering.add_done_callback(lambda task: task.cancelled() and self._end(run, "stopped"))
+            self.answering.add_done_callback(lambda task: self._end(run, "stopped") if task.cancelled() else None)
 
     async def _answer(self, question: str, scaling: float, run: int) -> None:
         """Send the answer token by token; between two tokens the kernel does what else there is to do."""
