@@ -76,10 +76,11 @@ def test_it_turns_without_a_kernel(tmp_path, width, height):
         last = results["positions"][-1]
         page.keyboard.press("End")
         assert f"{round(33 * last['form'])} of 33 answers have the form" in said.inner_text()
-        assert page.locator(".answer").inner_text().split() == "".join(last["answers"][0]["tokens"]).split()
+        answer = last["answers"][1]  # the question that it opens with
+        assert page.locator(".answer").inner_text().split() == "".join(answer["tokens"]).split()
         new = page.locator(".answer .new").count()
         assert new > 0
-        assert f"{new} of {len(last['answers'][0]['tokens'])} tokens are new" in said.inner_text()
+        assert f"{new} of {len(answer['tokens'])} tokens are new" in said.inner_text()
         page.get_by_role("button", name=results["questions"][2]).click()
         page.locator(".answer span").nth(3).click()
         page.keyboard.press("ArrowRight")
