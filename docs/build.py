@@ -1,8 +1,12 @@
 """Build the site of the course, for reading: `python docs/build.py [FOLDER]`, by default dist/site.
 
-The pages are put together in a temporary folder, because they come from all over the repository: the complete edition
-of every lesson, the texts for teachers, and what is in this folder. A link from one of them to another becomes a link
-between pages; a link to any other file of the repository becomes a download of it. Sphinx then turns every warning
+The pages are put together in a temporary folder, because they come from all over the repository: both editions of
+every lesson, the texts for teachers, and what is in this folder. A lesson's page is the learner's edition, because the
+course asks before it answers: a reader who finds the result under the question has no question left. The complete
+edition is one click away, in a page `complete_…` that stands in no list of contents.
+
+A link from one of them to another becomes a link between pages; a link to any other file of the repository becomes a
+download of it. Nothing is offered of notebooks/sources, where the hidden tests stand. Sphinx then turns every warning
 into an error. No lesson is executed and nothing is fetched.
 """
 
@@ -15,6 +19,7 @@ import re
 import shutil
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +46,27 @@ PAGES = {  # a text of the repository → the name of its page
 CODE_OR_LINK = re.compile(
     r"```.*?```|(?<!\[)`[^`\n]+`|(?P<image>!?)\[(?P<text>(?:[^\]`]|`[^`]*`)*)\]\((?P<link>[^)\s]+)\)", re.S
 )
-ABOUT_A_LESSON = """:::{{admonition}} About this page
+COMPLETE = "complete_"  # how the name of a complete page begins; docs/conf.py gives it its place in the navigation
+ABOUT = {  # what stands at the top of a lesson's page, by whether it is the complete one
+    False: """:::{{admonition}} About this page
 :class: note
 
-This is the complete edition, with solutions and results. To work through the lesson, open the
-[learner's notebook]({learner}) in JupyterLab. You can also take [the notebook of this page]({complete}), or
-[the source]({source}) from which both are built.{widgets}
-:::"""
+Read it as a learner does: commit to an answer before you open what is folded, a hint, a solution, or a result that you
+were to predict. The [complete page]({other}) has every exercise solved and every result open. To write the code
+and have it checked, open [the notebook of this page]({notebook}) in JupyterLab.{widgets}
+:::""",
+    True: """:::{{admonition}} About this page
+:class: note
+
+This is the complete edition: every exercise is solved and every result is open. The [learner's page]({other}) asks
+before it answers. You can take [the notebook of this page]({notebook}).{widgets}
+:::""",
+}
+# What JupyterLab folds → MyST's word for it, and what stands on the fold when it is shut, and when it is open.
+FOLDS = {
+    "source_hidden": ("hide-input", "The code of this cell", "The code of this cell"),
+    "outputs_hidden": ("hide-output", "The result: predict it first, then open it", "The result"),
+}
 ABOUT_WIDGETS = "\n\nMost widgets and the quiz move only in JupyterLab. Here a picture stands for each that does not."
 COURSE = ROOT / "adapters_lesson" / "course"
 # What lives without a kernel: the lesson, what its cell looks like, and the module that shows the numbers in a file.
@@ -79,6 +98,17 @@ def add_playground(static: Path) -> None:
     (static / "playground.js").write_text(script, encoding="utf-8")
 
 
+def fold(cell: Any) -> None:
+    """Fold on the page what JupyterLab folds: the code of a cell, or a result that was to be predicted."""
+    hidden = cell.metadata.get("jupyter", {})
+    if hidden.get("outputs_hidden"):
+        cell.outputs = cell.outputs[1:]  # without the line that covers them in JupyterLab
+    for key, (tag, show, hide) in FOLDS.items():
+        if hidden.get(key):
+            cell.metadata.tags = [tag]
+            cell.metadata.mystnb = {"code_prompt_show": show, "code_prompt_hide": hide}
+
+
 class Pages:
     """The folder in which the pages are put together, as Sphinx wants to find them."""
 
@@ -89,11 +119,13 @@ class Pages:
             for edition in (NOTEBOOKS, NOTEBOOKS / "solutions"):
                 self.texts[edition / f"{row['lesson']}.ipynb"] = f"{row['lesson']}.ipynb"
 
-    def link(self, target: str, origin: Path) -> str | None:
+    def link(self, target: str, origin: Path, complete: bool = False) -> str | None:
         """Where a link in the text at ``origin`` leads on the site; None for a folder, which no page shows.
 
+        To a lesson it leads to the learner's page, or from one ``complete`` page to the next.
+
         Raises:
-            ValueError: The file does not exist.
+            ValueError: The file does not exist, or it has hidden tests.
         """
         path, _, anchor = target.partition("#")
         if not path or re.match(r"[a-z]+:", target):
@@ -104,7 +136,10 @@ class Pages:
         if file.is_dir():
             return None
         if file in self.texts:
-            return self.texts[file] + (f"#{anchor}" if anchor else "")
+            edition = COMPLETE if complete and file.suffix == ".ipynb" else ""
+            return edition + self.texts[file] + (f"#{anchor}" if anchor else "")
+        if NOTEBOOKS / "sources" in file.parents:
+            raise ValueError(f"{origin.relative_to(ROOT)} has a link to {target}, which has hidden tests: take it away")
         return self.download(file)
 
     def download(self, file: Path) -> str:
@@ -114,13 +149,13 @@ class Pages:
         shutil.copyfile(file, place)
         return f"path:{place.relative_to(self.folder).as_posix()}"  # so MyST takes it for a file even if it is a text
 
-    def linked(self, text: str, origin: Path) -> str:
+    def linked(self, text: str, origin: Path, complete: bool = False) -> str:
         """Markdown with its links leading to pages and downloads of the site."""
 
         def replaced(match: re.Match[str]) -> str:
             if not match["link"]:
                 return match[0]
-            target = self.link(match["link"], origin)
+            target = self.link(match["link"], origin, complete)
             if not target:
                 return match["text"]
             if match["image"]:
@@ -139,25 +174,30 @@ class Pages:
             text = text.replace("<!-- the playground -->", f'<div id="playground" class="playground">{picture}</div>')
         (self.folder / self.texts[file]).write_text(text, encoding="utf-8")
 
-    def add_lesson(self, lesson: str) -> None:
-        """Add the page of a lesson: its complete edition, with a note that says so and leads to its sources."""
-        notebook = nbformat.read(NOTEBOOKS / "solutions" / f"{lesson}.ipynb", as_version=4)
-        origin = NOTEBOOKS / f"{lesson}.ipynb"  # links are written for the learner's edition
+    def add_lesson(self, lesson: str, complete: bool) -> None:
+        """Add a page of a lesson, the learner's or the complete one, with a note that leads to the other."""
+        path = NOTEBOOKS / ("solutions" if complete else ".") / f"{lesson}.ipynb"
+        notebook = nbformat.read(path, as_version=4)
         moves = any(cell.cell_type == "code" and WIDGET.search(cell.source) for cell in notebook.cells)
         for cell in notebook.cells:
-            if cell.cell_type == "markdown":
-                cell.source = self.linked(cell.source, origin)
+            if cell.cell_type == "markdown":  # its links are written for the learner's edition
+                cell.source = self.linked(cell.source, NOTEBOOKS / path.name, complete)
+                continue
+            fold(cell)
             for name, (number, look, module) in ALIVE.items():
                 if lesson.startswith(number) and re.search(look, cell.source, re.MULTILINE):
                     self.bring_to_life(cell, module.name, f"{name}.json")
-        note = ABOUT_A_LESSON.format(
-            learner=self.download(origin),
-            complete=self.download(NOTEBOOKS / "solutions" / f"{lesson}.ipynb"),
-            source=self.download(NOTEBOOKS / "sources" / f"{lesson}.py"),
+        note = ABOUT[complete].format(
+            other=f"{'' if complete else COMPLETE}{lesson}.ipynb",
+            notebook=self.download(path),
             widgets=ABOUT_WIDGETS if moves else "",
         )
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note, id="about-this-page"))
-        nbformat.write(notebook, self.folder / f"{lesson}.ipynb")
+        if complete:  # as Sphinx calls what no list of contents has, and of what its search has the title alone
+            title = notebook.cells[0].source
+            notebook.cells[0].source = re.sub(r"\A# .*", r"\g<0>, complete", title)
+            notebook.metadata |= {"orphan": True, "nosearch": True}
+        nbformat.write(notebook, self.folder / f"{COMPLETE if complete else ''}{lesson}.ipynb")
 
     def bring_to_life(self, cell: Any, module: str, numbers: str) -> None:
         """Have site.js show what ``module`` draws of ``numbers`` in the place of the cell's still picture."""
@@ -185,8 +225,8 @@ def build(site: Path) -> int:
         for file in pages.texts:
             if file.suffix == ".md":
                 pages.add_text(file)
-        for row in course():
-            pages.add_lesson(row["lesson"])
+        for row, complete in product(course(), (False, True)):
+            pages.add_lesson(row["lesson"], complete)
         built = Path(work) / "site"
         options = ["-q", "-W", "--keep-going", "-j", "auto", "-b", "html", "-d", f"{work}/doctrees", "-c", str(HERE)]
         failed = sphinx_build([*options, str(pages.folder), str(built)])

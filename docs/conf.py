@@ -1,5 +1,7 @@
 """How Sphinx renders the site. `docs/build.py` puts the pages together and calls it: see there."""
 
+import re
+
 from docutils import nodes
 from latex2mathml.converter import convert
 
@@ -45,7 +47,25 @@ def _mathml(display):
 
 def _mend_navigation(app, pagename, templatename, context, doctree):
     # Sphinx calls the captions of its menu headings, but does not say of which level.
-    context["furo_navigation_tree"] = context["furo_navigation_tree"].replace(' role="heading"', "")
+    tree = context["furo_navigation_tree"].replace(' role="heading"', "")
+    # A lesson's complete page stands in the menu below the lesson, and only while one reads one of the two.
+    lesson, complete = pagename.removeprefix("complete_"), pagename.startswith("complete_")
+    if f"complete_{lesson}" in app.env.found_docs:
+        place, here = ("#", " current-page") if complete else (f"complete_{lesson}.html", "")
+        page = f'<li class="toctree-l2{here}"><a class="reference internal" href="{place}">Complete page</a></li>'
+        at = re.compile(f'(<a [^>]*href="{"#" if not complete else f"{lesson}.html"}">[^<]*</a>)</li>')
+        tree = at.sub(rf"\1<ul>{page}</ul></li>", tree, count=1)
+    if complete:
+        pages = sorted(name for name in app.env.found_docs if name.startswith("complete_"))
+        before, after = ([""] + pages)[pages.index(pagename)], (pages + [""])[pages.index(pagename) + 1]
+        for side, name in (("prev", before), ("next", after)):
+            context[side] = name and {"link": f"{name}.html", "title": app.env.titles[name].astext()}
+    context["furo_navigation_tree"] = tree
+
+
+def _mend_folds(app, pagename, templatename, context, doctree):
+    # MyST gives what unfolds a name of its own, so that nobody would hear what can be read on it.
+    context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
 
 
 def _play(app, pagename, templatename, context, doctree):
@@ -56,6 +76,7 @@ def _play(app, pagename, templatename, context, doctree):
 def setup(app):
     """Have formulas rendered as MathML, which browsers show without a script."""
     app.connect("html-page-context", _mend_navigation, priority=900)  # after furo
+    app.connect("html-page-context", _mend_folds)
     app.connect("html-page-context", _play)
     app.add_html_math_renderer("mathml", inline_renderers=_mathml(False), block_renderers=_mathml(True))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
