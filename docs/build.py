@@ -27,6 +27,7 @@ import nbformat
 from explorers import EXPLORERS, baked  # type: ignore[import-not-found]
 from sphinx.cmd.build import main as sphinx_build
 
+from adapters_lesson.course.figures import course_map
 from adapters_lesson.course.lesson_source import WIDGET, course
 from adapters_lesson.data import PretrainedFileError
 from adapters_lesson.history import load_results
@@ -79,13 +80,15 @@ ALIVE = {
 }
 
 
-def course_map() -> str:
-    """The lessons as a Markdown table, with links to their pages and the sum of their minutes."""
-    lines = ["| Lesson | The question it answers | Minutes |", "|---|---|--:|"]
+def course_table() -> str:
+    """What the map of the lessons shows as a Markdown table, with the sum of their minutes."""
+    lines = ["| Lesson | The question it answers | Builds on | Runs on your | Minutes |", "|---|---|---|---|--:|"]
     for row in course():
         link = f"[{row['lesson'][:2]} · {row['title']}]({row['lesson']}.ipynb)"
-        lines.append(f"| {link} | {row['question'][0].upper()}{row['question'][1:]} | {row['minutes']} |")
-    return "\n".join([*lines, f"| Together | | {sum(int(row['minutes']) for row in course())} |"])
+        question = f"{row['question'][0].upper()}{row['question'][1:]}"
+        on, uses = (row[column].replace(" ", ", ") for column in ("builds_on", "uses"))
+        lines.append(f"| {link} | {question} | {on} | {uses} | {row['minutes']} |")
+    return "\n".join([*lines, f"| Together | | | | {sum(int(row['minutes']) for row in course())} |"])
 
 
 def add_playground(static: Path) -> None:
@@ -168,7 +171,11 @@ class Pages:
         """Add a Markdown page."""
         text = self.linked(file.read_text(encoding="utf-8"), file)
         if self.texts[file] == "index.md":
-            text = text.replace("<!-- the map of the lessons -->", course_map())
+            drawn = course_map("{}.html").svg()
+            text = text.replace(
+                "<!-- the map of the lessons -->", f'<div class="adapters-lesson-drawing">{drawn}</div>'
+            )
+            text = text.replace("<!-- the table of the lessons -->", course_table())
             still = (PLAYGROUND / "still.txt").read_text(encoding="utf-8").strip()
             picture = f'<img src="_static/playground.svg" alt="{html.escape(still)}">'
             text = text.replace("<!-- the playground -->", f'<div id="playground" class="playground">{picture}</div>')
@@ -184,6 +191,10 @@ class Pages:
                 cell.source = self.linked(cell.source, NOTEBOOKS / path.name, complete)
                 continue
             fold(cell)
+            for output in cell.outputs:  # the map of the lessons has links
+                if "text/html" in output.get("data", {}):
+                    page = rf'href="{COMPLETE if complete else ""}\1.html"'
+                    output.data["text/html"] = re.sub(r'href="(\d\d_\w+)\.ipynb"', page, output.data["text/html"])
             for name, (number, look, module) in ALIVE.items():
                 if lesson.startswith(number) and re.search(look, cell.source, re.MULTILINE):
                     self.bring_to_life(cell, module.name, f"{name}.json")

@@ -20,6 +20,7 @@ import nbformat
 import reference
 
 from adapters_lesson.course.lesson_source import Exercise, Lesson, course, read_lesson
+from adapters_lesson.course.mine.shelf import exercises, public_name
 
 WORDS_A_MINUTE = 130
 WRONG, RIGHT = 8, 3  # answers in the collection for each exercise, at least
@@ -38,14 +39,13 @@ PREDICTION = re.compile(r"^prediction\(", re.MULTILINE)
 TURNED = re.compile(
     r"^(?:\w+_explorer|guided_experiments|quiz|review|concept_test|Playground)\(|^laboratory$", re.MULTILINE
 )
-JOB = re.compile(r"mine\.run\([^)]*\)")
 ARXIV = re.compile(r"arXiv[\s:]+(\d{4}\.\d{4,5})")
 
 
 def lacks(source: Path) -> list[str]:
     """What the lesson with this source lacks, in its repository."""
     root, lesson = source.parents[2], read_lesson(source)
-    looks = (_frame, _minutes, _figures, _exercises, _answers, _quiz, _rows, _teaching, _editions)
+    looks = (_frame, _minutes, _builds_on, _figures, _exercises, _answers, _quiz, _rows, _teaching, _editions)
     return [f"{file}: {what}" for look in looks for file, what in look(root, lesson)]
 
 
@@ -113,6 +113,39 @@ def _minutes(root: Path, lesson: Lesson) -> Found:
         yield file, "is too much book: less than a third of its minutes is writing, predicting or turning"
 
 
+def jobs(code: str) -> list[list[str]]:
+    """The numbers of the exercises that each ``mine.run(job, "1.1", …)`` of a lesson's code names."""
+    calls = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call))
+    return [
+        [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        for call in calls
+        if ast.unparse(call.func) == "mine.run"
+    ]
+
+
+def pieces_used(lesson: Lesson) -> list[str]:
+    """The learner's pieces of earlier lessons that this one runs on, in its jobs or in what its exercises ask for."""
+    named = {piece for job in jobs(code_of(lesson)) for piece in job}
+    solved = "\n".join(solution for cell in lesson.cells for solution in cell.solutions)
+    named |= {number for number in exercises() if re.search(rf"\b{public_name(number)}\b", solved)}
+    places = sorted(tuple(map(int, number.split("."))) for number in named)
+    return [f"{number}.{k}" for number, k in places if number < int(lesson.name[:2])]
+
+
+def _builds_on(root: Path, lesson: Lesson) -> Found:
+    """Whether the map of the course shows what the lesson says it needs, and what it uses."""
+    row = next((row for row in course(root / "notebooks") if row["lesson"] == lesson.name), None)
+    if row:
+        before = lesson.text.partition("**Before you start.**")[2].partition("**Time.**")[0]
+        named = re.findall(r"\b(\d\d)(?: to (\d\d))?\b", before)
+        needed = sorted({n for low, high in named for n in range(int(low), int(high or low) + 1)})
+        expected = {"builds_on": [f"{n:02}" for n in needed], "uses": pieces_used(lesson)}
+        for column, numbers in expected.items():
+            if (row[column] or "").split() != numbers:
+                words = " ".join(numbers) or "nothing"
+                yield "notebooks/course.csv", f"{lesson.name} has to have {words} as what it {column.replace('_', ' ')}"
+
+
 def _figures(root: Path, lesson: Lesson) -> Found:
     """A figure is the value of its cell: where code follows ``show(…)``, it is never seen."""
     for cell in (cell for cell in lesson.cells if cell.kind == "code"):
@@ -143,8 +176,7 @@ def _exercises(root: Path, lesson: Lesson) -> Found:
             yield file, f"exercise {exercise.number} has to be {int(number)}.{k}"
         for fault in _faults(lesson, exercise):
             yield file, f"exercise {exercise.number}: {fault}"
-        jobs = JOB.findall(code_of(lesson, exercise.check or 0))
-        if not any(f'"{exercise.number}"' in job for job in jobs):
+        if not any(exercise.number in job for job in jobs(code_of(lesson, exercise.check or 0))):
             yield (
                 file,
                 f'exercise {exercise.number} is used nowhere after its check: mine.run(job, "{exercise.number}")',

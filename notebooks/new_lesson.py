@@ -47,7 +47,7 @@ def write_lesson(number: str, name: str, root: Path = ROOT) -> list[Path]:
     points = f"| {number} | {int(number)}.1: 2 | 2 |\n"
     files = ("notebooks/course.csv", "README.md", "TEACHING.md", "classroom/GRADING.md")
     course, readme, teaching, grading = (root / file for file in files)
-    texts[course] = course.read_text(encoding="utf-8") + f"{number}_{name},{title},{QUESTION},{MINUTES}\n"
+    texts[course] = course.read_text(encoding="utf-8") + f"{number}_{name},{title},{QUESTION},{MINUTES},01 02 03,\n"
     texts[readme] = _after_last(r"\| \d\d \| \[.*\n", row, readme.read_text(encoding="utf-8"))
     texts[grading] = _after_last(r"\| \d\d \| \d.*\n", points, grading.read_text(encoding="utf-8"))
     teaching_text = _after_last(r"\| \d\d [^|]+ \| \d+ \| .*\n", glance, teaching.read_text(encoding="utf-8"))

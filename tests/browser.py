@@ -10,8 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,9 +23,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NO_CHROMIUM = "there is no chromium here: sudo apt install chromium, or install Google Chrome"
 NEEDED = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium: sudo apt install chromium, or install Google Chrome"),
+    pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
     pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed"),
 ]
 CURRENT_NOTEBOOK = "window.jupyterapp.shell.currentWidget"
@@ -95,6 +99,26 @@ def make_lab(home, **variables):
         yield found[0]
     finally:
         end(process)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(folder):
+    """The address of a server of the files in ``folder``."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def need_chromium():
+    """End a script with one sentence where there is no browser, instead of Playwright's advice to fetch one."""
+    if CHROMIUM is None:
+        raise SystemExit(NO_CHROMIUM)
 
 
 @contextmanager

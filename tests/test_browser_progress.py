@@ -1,4 +1,4 @@
-"""The links of progress() and of a correct answer, followed in JupyterLab: they lead where they say.
+"""The links of progress(), of the map and of a correct answer, followed in JupyterLab: they lead where they say.
 
 Into a lesson that is not open yet a link leads to its beginning: JupyterLab 4.6 scrolls before the cells are there.
 """
@@ -25,6 +25,7 @@ from browser import (
 
 pytestmark = NEEDED
 SHOW = "from adapters_lesson.course.record import progress\n\nprogress()"
+MAP = "from adapters_lesson.course.figures import course_map\n\ncourse_map()"
 CHECK = """from adapters_lesson.course.checks import lesson01
 
 
@@ -40,7 +41,7 @@ def browser(tmp_path_factory):
     """A page, the address of its Lab, and what should not happen."""
     home, seen = tmp_path_factory.mktemp("home"), []
     notebooks = copy_of_the_course(home / "course") / "notebooks"
-    write_notebook(notebooks / "links.ipynb", [SHOW])
+    write_notebook(notebooks / "links.ipynb", [SHOW, MAP])
     lesson = nbformat.read(notebooks / "01_the_bottleneck.ipynb", as_version=4)
     lesson.cells.insert(0, nbformat.v4.new_code_cell(CHECK))
     nbformat.write(lesson, notebooks / "01_the_bottleneck.ipynb")
@@ -65,6 +66,14 @@ def link(browser, source, words, notebook="links.ipynb"):
 
 def test_a_lesson_opens(browser):
     link(browser, "progress()", "04 Counting the cost").click()
+    wait_for_notebook(browser[0], "04_counting_the_cost.ipynb")
+    assert browser[2] == []
+
+
+def test_the_map_opens_a_lesson(browser):
+    onward = link(browser, "course_map()", "Counting the cost")
+    onward.focus()
+    browser[0].keyboard.press("Enter")
     wait_for_notebook(browser[0], "04_counting_the_cost.ipynb")
     assert browser[2] == []
 

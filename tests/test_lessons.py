@@ -100,6 +100,13 @@ FAULTS = [
     (ANSWERS, "def share(", "def share:", "cannot be imported (SyntaxError"),
     (QUIZ, "]\n", "\n", "is not JSON"),
     (QUIZ, '"reason"', '"why"', "question 1: each option has to have a text and a reason"),
+    ("notebooks/course.csv", ",01 02 03,\n", ",01 02,\n", "has to have 01 02 03 as what it builds on"),
+    (
+        SOURCE,
+        'mine.run(shares, "13.1")',
+        'mine.run(lambda my: shares(my), "13.1", "5.2")',
+        "has to have 5.2 as what it uses",
+    ),
     ("notebooks/course.csv", "13_prefix", "14_prefix", "notebooks/course.csv: has no row 13_prefix_tuning"),
     ("README.md", "[Prefix tuning]", "[Prefix]", "README.md: its table of lessons needs the line | 13 |"),
     ("classroom/GRADING.md", "13.1: 2", "13.2: 2", "--points"),

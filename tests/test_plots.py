@@ -29,6 +29,7 @@ from adapters_lesson.course.figures import (
 )
 from adapters_lesson.course.figures.diagrams import Part, spread, wiring_of
 from adapters_lesson.course.figures.svg import WIDTH
+from adapters_lesson.course.lesson_source import course
 from adapters_lesson.data import NOTEBOOKS
 
 D, M = 24, 4
@@ -125,9 +126,24 @@ def test_accuracy_against_parameters_shows_mean_and_spread():
 
 
 def test_the_course_map_tells_what_is_there():
-    text = words(course_map())
-    assert "The bottleneck what is an adapter? 35 min" in text
-    assert text.count(" min") == len(list(NOTEBOOKS.glob("[0-9]*.ipynb")))
+    shown = course_map("{}.html")
+    text, drawn = " ".join(words(shown.figure).split()), ET.fromstring(shown.svg())
+    assert "what is an adapter? 35 min" in text
+    lessons = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+    links = [(link.get("href"), link.text) for link in drawn.iter("{http://www.w3.org/1999/xhtml}a")]
+    assert links == [(f"{lesson}.html", row["title"]) for lesson, row in zip(lessons, course(), strict=True)]
+    titles = [title.text for title in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    for row in course():
+        number, pieces = row["lesson"][:2], row["uses"].replace(" ", ", ")
+        about = f"{number} {row['title']}: {row['question']} {row['minutes']} minutes"
+        assert about in shown.alt and any(title.startswith(about) for title in titles)
+        assert {title for title in titles if title.startswith(f"{number} builds on")} == {
+            f"{number} builds on {n}" for n in row["builds_on"].split()
+        }
+        runs = [title for title in titles if title.startswith(f"{number} runs on")]
+        assert len(runs) == len({piece.split(".")[0] for piece in row["uses"].split()})
+        assert all(title == f"{number} runs on your {pieces}" for title in runs)
+    assert drawn.get("role") == "group" and drawn.get("aria-label") == shown.alt
 
 
 def test_a_shown_chart_carries_its_alt_text():

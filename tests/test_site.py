@@ -6,14 +6,12 @@ import importlib.util
 import re
 import subprocess
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from browser import NEEDED, browser_page
+from browser import NEEDED, browser_page, served
 from bs4 import BeautifulSoup
 from markdown_text import headings, jumps
 
@@ -51,14 +49,8 @@ def pages(site):
 
 @pytest.fixture(scope="session")
 def address(site):
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with served(site) as address:
+        yield address
 
 
 def path_of(page):
@@ -96,13 +88,17 @@ def test_every_text_has_a_page(pages):
     assert set(pages) == set(PAGES)
 
 
-def test_the_map_names_every_lesson_with_its_minutes(pages):
+def test_the_map_names_every_lesson_with_what_it_builds_on_and_its_minutes(pages):
     rows = [[cell.get_text() for cell in row.find_all("td")] for row in pages["index"].select("table tr")[1:]]
     assert len(rows) == len(LESSONS) + 1
     for row, expected in zip(rows, build.course(), strict=False):
         assert row[0].endswith(expected["title"])
-        assert row[2] == expected["minutes"]
-    assert rows[-1][2] == str(sum(int(row["minutes"]) for row in build.course()))
+        on, uses = (expected[column].replace(" ", ", ") for column in ("builds_on", "uses"))
+        assert row[2:] == [on, uses, expected["minutes"]]
+    assert rows[-1][-1] == str(sum(int(row["minutes"]) for row in build.course()))
+    for name, to in (("index", ""), (LESSONS[0], ""), (COMPLETE[0], "complete_")):
+        (drawn,) = (svg for svg in pages[name].find_all("svg") if svg.get("aria-label", "").startswith("Map of the"))
+        assert [link["href"] for link in drawn.find_all("a")] == [f"{to}{lesson}.html" for lesson in LESSONS]
 
 
 @pytest.mark.parametrize("name", [*LESSONS, *COMPLETE])

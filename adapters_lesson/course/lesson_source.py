@@ -116,5 +116,5 @@ def read_lesson(path: Path, marks: bool = False) -> Lesson:
 
 
 def course(notebooks: Path = NOTEBOOKS) -> list[dict[str, str]]:
-    """The rows of course.csv: lesson, title, question and minutes."""
+    """The rows of course.csv: lesson, title, question, minutes, the lessons it builds on, and the exercises it uses."""
     return list(csv.DictReader((notebooks / "course.csv").read_text(encoding="utf-8").splitlines()))

@@ -32,18 +32,16 @@ Playground()
 # %% [markdown]
 # ## The course
 #
-# Which lesson answers which question?
+# Which lesson answers which question, and what builds on what?
 
 # %%
-from adapters_lesson.course.figures import course_map, show
+from adapters_lesson.course.figures import course_map
 
-show(
-    course_map(),
-    "The lessons of the course as a path from 00 to 10, each with its title, its question and its minutes.",
-)
+course_map()
 
 # %% [markdown]
-# The path goes from top to bottom. Lessons 01, 02 and 03 are the core, and each lesson says on which others it stands.
+# A ring in a lesson's row is a lesson to do before it: 01, 02 and 03 are the core. A dot is a lesson whose exercises
+# come back: *your 1.1* is your answer to exercise 1.1.
 
 # %% [markdown]
 # ## Does this machine work?

@@ -12,6 +12,7 @@ from adapters_lesson.course.lesson_source import course
 from adapters_lesson.placements import BARE_FORMULA, PLACEMENTS
 from adapters_lesson.slots import AdapterSlot, BeforeNormSlot, NormSlot, ParallelSlot, SequentialSlot, slots_of
 
+from .picture import Picture
 from .svg import WIDTH, Drawing
 
 _WIDE, _MIDDLE = 62, 165  # of an adapter's drawing: half the height of d numbers, and where its middle is
@@ -182,19 +183,36 @@ def spread(parts: Sequence[Part]) -> list[float]:
     return [left + sum(widths[:i]) + i * gap + width / 2 for i, width in enumerate(widths)]
 
 
-def course_map() -> Drawing:
-    """The lessons of the course with their question and minutes."""
-    rows = course()
-    on = Drawing(WIDTH, 48 * len(rows) + 8)
-    on.line([(36, 28), (36, 48 * len(rows) - 20)], "stroke: currentColor; stroke-opacity: 0.3; stroke-width: 4")
-    for i, row in enumerate(rows):
-        y = 28 + 48 * i
-        on.circle(36, y, 17, "bar", row["question"])
-        on.text(36, y, row["lesson"][:2], 14, "middle", "fill: white")
-        on.text(70, y, row["title"], 16, bold=True)
-        on.text(312, y, row["question"], 14)
-        on.text(WIDTH - 8, y, f"{row['minutes']} min", 14, "end")
-    return on
+def course_map(page: str = "{}.ipynb") -> Picture:
+    """The lessons, which of them each builds on, and where the learner's own pieces run; ``page``: where they are."""
+    rows, said = {row["lesson"][:2]: row for row in course()}, ["Map of the lessons."]
+    at = {number: (20 + 25 * i, 26 + 50 * i) for i, number in enumerate(rows)}
+    on, end = Drawing(WIDTH, 50 * len(rows) + 36), 50 * len(rows) + 18
+    needed = {number: row["builds_on"].split() for number, row in rows.items()}
+    wrote = {number: {f"{piece:0>4}"[:2]: "" for piece in row["uses"].split()} for number, row in rows.items()}
+    for number, (x, y) in at.items():  # first, so that what stands on a line covers it
+        for n in sorted({*needed[number], *wrote[number]}):
+            on.line([at[n], (at[n][0], y), (x, y)], "fill: none; stroke: #888")
+    for (number, row), (x, y) in zip(rows.items(), at.values(), strict=True):
+        yours = f"your {row['uses'].replace(' ', ', ')}" * bool(row["uses"])
+        for n in needed[number]:
+            on.circle(at[n][0], y, 8, "paper", f"{number} builds on {n}")
+        for n in wrote[number]:
+            on.circle(at[n][0], y, 4.5, "bar", f"{number} runs on {yours}")
+        build = f"; builds on {', '.join(needed[number])}" * bool(needed[number]) + f"; runs on {yours}" * bool(yours)
+        said.append(f"{number} {row['title']}: {row['question']} {row['minutes']} minutes{build}.")
+        on.circle(x, y, 12, "bar", said[-1])
+        on.text(x, y, number, 13, "middle", "fill: white")
+        on.link(310, y - 20, 300, row["title"], page.format(row["lesson"]))
+        on.text(310, y + 11, row["question"], 13)
+        on.text(WIDTH - 8, y, f"{yours}\n{row['minutes']} min", 13, "end")
+    for x, look, size, words in (
+        (318, "paper", 8, "builds on that"),
+        (470, "bar", 4.5, "runs on what you wrote there"),
+    ):
+        on.circle(x, end, size, look)
+        on.text(x + 14, end, words, 13)
+    return Picture(on, " ".join(said))
 
 
 def _draw(on: Drawing, x: float, y: float, part: Part) -> None:
