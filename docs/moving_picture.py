@@ -9,13 +9,15 @@ from __future__ import annotations
 import base64
 import io
 import json
-import shutil
+import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from browser import browser_page, need_chromium  # noqa: E402
+
 MODULE = ROOT / "adapters_lesson" / "course" / "microscope" / "microscope.js"
 NUMBERS = ROOT / "data" / "results" / "microscope.json"
 PICTURE = ROOT / "notebooks" / "figures" / "microscope.webp"
@@ -28,13 +30,13 @@ MOUNT = """async ([code, numbers]) => {
 
 def main() -> None:
     """Film, and write the picture."""
+    need_chromium()
     numbers = json.loads(NUMBERS.read_text(encoding="utf-8"))
     push, pictures = numbers["now"]["push"], list[tuple[Image.Image, int]]()
     row = max(range(len(push)), key=lambda r: max(push[r]))
     token = max(range(len(push[row])), key=lambda t: push[row][t])
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"))
-        page = browser.new_page(viewport={"width": 860, "height": 720}, reduced_motion="reduce")
+    with browser_page([], 860, 720) as page:
+        page.emulate_media(reduced_motion="reduce")
         page.set_content("<body style='margin: 0'><main></main>")
         page.evaluate(MOUNT, [base64.b64encode(MODULE.read_bytes()).decode(), numbers])
         film = page.locator(".mic")
@@ -55,7 +57,6 @@ def main() -> None:
             take(LONG)
             page.get_by_text("all on again").click()
             take(600)
-        browser.close()
     high = max(picture.height for picture, _ in pictures)
     first, *rest = (_as_high(picture, high) for picture, _ in pictures)
     durations = [milliseconds for _, milliseconds in pictures]
