@@ -1,7 +1,8 @@
 """`make lab-speed`: how fast the widgets answer in a real browser, kept in data/results/lab_speed.json.
 
 Times are taken inside the page, from the event of the key or the click to the decoded picture (for Stop: to the Run
-button that can be pressed again). Let nothing else run meanwhile.
+button that can be pressed again). The same training runs in turns with the microscope and without, in one kernel, so
+that their ratio says what looking costs. Let nothing else run meanwhile.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +24,20 @@ from adapters_lesson.guards.safe_files import write_atomically
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
-from browser import Shown, browser_page, copy_of_the_course, make_lab, open_notebook, run_cell, write_notebook  # noqa: E402
+from browser import (  # noqa: E402
+    Shown,
+    browser_page,
+    copy_of_the_course,
+    make_lab,
+    need_chromium,
+    open_notebook,
+    run_cell,
+    write_notebook,
+)
 
 RESULTS = ROOT / "data" / "results" / "lab_speed.json"
 EXPLORERS = [name for name in widgets.__all__ if name.endswith("_explorer")]
-PRESSES, ROUNDS = 40, 4
+PRESSES, ROUNDS, STEPS = 40, 4, 60
 LONG = 600  # seconds after which something is broken rather than slow
 LABORATORY = "laboratory = Laboratory()"
 # The same way through the browser with pictures that are there already: what no drawing can be faster than.
@@ -38,7 +49,7 @@ from adapters_lesson.course.explorers.slider import Slider
 make, READY = anatomy_explorer, []
 for values in ({}, {"bottleneck_dim": 8}):
     drawn = make()
-    READY.append(drawn._draw(**{**drawn.values, **values}).svg())
+    READY.append(drawn.draw(**{**drawn.values, **values}).svg())
 
 class Ready(Explorer):
     def paint(self, draw):
@@ -78,6 +89,29 @@ text = "sofa: We found the breakfast wonderful, whereas the sofa was horrible."
 microscope = Microscope(model, load_tokenizer(), text)
 microscope
 """
+# A training as in lesson 03, with that microscope or without: seconds on the clock. A warm-up comes first.
+TRAINING = """
+import time
+from adapters_lesson import load_task, train
+from adapters_lesson.data import encode
+
+task = encode(load_task("aspect_sentiment")["train"], load_tokenizer())
+
+def seconds(looks, steps, every=4, **more):
+    began, microscope.every = time.perf_counter(), every
+    look = microscope.record if looks else None
+    train(model, task, steps=steps, learning_rate=3e-3, progress=False, on_step=look, **more)
+    return time.perf_counter() - began
+
+ready = seconds(True, 4)
+"""
+PLAYGROUND = "from adapters_lesson.course.playground import Playground\n\nPlayground()"
+DIAL = """
+from adapters_lesson.course.language.dial import Dial
+from adapters_lesson.history import load_results
+
+Dial(load_results("dial"))
+"""
 # What is measured in the laboratory, and the most seconds it may take.
 LIMITS = {"click on Run to first point": 1.5, "click on Run to final accuracy": 20.0, "click on Stop to its end": 0.5}
 
@@ -90,6 +124,19 @@ WATCH = """([image, run]) => {
         new MutationObserver(() => { if (!run.disabled) window.ended = performance.now() - window.since })
             .observe(run, {attributeFilter: ["disabled"]});
 }"""
+# When what ``found`` finds in a widget changes, the page notes the time.
+FRAMES = """([root, found]) => {
+    const look = new Function("root", `return ${found}`);
+    window.frames = [];
+    let last = look(root);
+    new MutationObserver(() => {
+        const now = look(root);
+        if (now !== last) window.frames.push(performance.now());
+        last = now;
+    }).observe(root, {subtree: true, childList: true, characterData: true, attributes: true});
+}"""
+STEP_OF_MICROSCOPE = r"/Step (\d+)/.exec([...root.querySelectorAll('[role=status]')].at(-1)?.textContent)?.[1]"
+BORDER = "root.querySelectorAll('.plane svg > path')[1]?.getAttribute('d')"
 # A key that changes the knob; a slider goes back and forth, a list from end to end.
 KEY = """knob => {
     if (knob.tagName === "SELECT") return knob.selectedIndex < knob.length - 1 ? "End" : "Home";
@@ -140,6 +187,67 @@ def measure_microscope(page: Any, presses: int) -> list[float]:
     return times
 
 
+def training_cells(steps: int) -> dict[str, str]:
+    """The cells of ``measure_training``: as the lesson trains, and small steps that are all looked at."""
+    return {
+        "with": f"print(seconds(True, {steps}))",
+        "without": f"print(seconds(False, {steps}))",
+        "looks": f"print(seconds(True, {steps}, every=1, batch_size=4))",
+    }
+
+
+def measure_training(page: Any, rounds: int, steps: int) -> dict[str, list[float]]:
+    """Seconds of the same training with the microscope and without, in turns; and pictures a second.
+
+    For the latter each of many small steps is looked at: only what has arrived by the end of the training counts.
+    """
+    output = run_cell(page, "microscope = Microscope", timeout=LONG)
+    output.locator("[role=gridcell]").first.wait_for()
+    run_cell(page, "ready = seconds", timeout=LONG)
+    cells, turns = training_cells(steps), ["with", "without", "without", "with"] * rounds  # what drifts falls out
+    measured: dict[str, list[float]] = {"with": [], "without": [], "pictures a second": []}
+    for kind in turns[: 2 * rounds] + ["looks"] * rounds:
+        page.evaluate(FRAMES, [output.element_handle(), STEP_OF_MICROSCOPE])
+        seconds = float(run_cell(page, cells[kind], timeout=LONG).inner_text())
+        frames = len(page.evaluate("window.frames"))
+        if kind == "looks":
+            measured["pictures a second"].append(round(frames / seconds, 1))
+        else:
+            measured[kind].append(round(seconds, 3))
+    return measured
+
+
+def per_second(frames: list[float]) -> float:
+    """Pictures a second, from the milliseconds at which they came."""
+    return round(1000 * (len(frames) - 1) / (frames[-1] - frames[0]), 1) if len(frames) > 1 else 0.0
+
+
+def measure_playground(page: Any, rounds: int) -> list[float]:
+    """Pictures a second while it plays, each over three seconds."""
+    output = run_cell(page, "import Playground", timeout=LONG)
+    play, found = output.locator(".play"), []
+    for _ in range(rounds):
+        page.evaluate(FRAMES, [output.element_handle(), BORDER])
+        play.click()
+        time.sleep(3)
+        found.append(per_second(page.evaluate("window.frames")))
+        play.click()
+    return found
+
+
+def measure_dial(page: Any, presses: int) -> list[float]:
+    """Milliseconds from an arrow key to the changed answer; the page has all answers, no kernel is asked."""
+    output = run_cell(page, "import Dial", timeout=LONG)
+    dial, times = output.get_by_label("scaling of the adapters"), []
+    page.evaluate(WATCH, [output.element_handle(), None])
+    dial.focus()
+    for i in range(presses):
+        page.keyboard.press("ArrowLeft" if i // 5 % 2 == 0 else "ArrowRight")
+        times.append(round(wait_for(page, "pictured"), 1))
+        time.sleep(0.1)
+    return times
+
+
 def measure_laboratory(page: Any, rounds: int) -> dict[str, list[float]]:
     """Seconds of one run with the default settings, and of some more that are stopped after their first point."""
     shown = Shown(page, run_cell(page, LABORATORY, timeout=LONG))
@@ -165,18 +273,38 @@ def measure_laboratory(page: Any, rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
-def rows(results: dict[str, Any]) -> list[tuple[str, float, float, str]]:
-    """What was measured, its value, the target, the unit."""
-    found: list[tuple[str, float, float, str]] = []
+class Row(NamedTuple):
+    """What was measured, its value, the target, and the unit; ``least``: the target is the smallest that will do."""
+
+    name: str
+    value: float
+    limit: float | None
+    unit: str
+    least: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if self.limit is None:
+            return "no target"
+        met = self.value >= self.limit if self.least else self.value <= self.limit
+        return f"at {'least' if self.least else 'most'} {self.limit:g} {self.unit:3} {'met' if met else 'NOT MET'}"
+
+
+def rows(results: dict[str, Any]) -> list[Row]:
+    """The table of what was measured."""
+    found = [Row("microscope: key press to the new picture, median", median(results["microscope_ms"]), 60.0, "ms")]
+    training = results["training"]
+    pictures, ratio = median(training["pictures a second"]), median(training["with"]) / median(training["without"])
+    found.append(Row("microscope: pictures while training on small steps, median", pictures, 5.0, "/s", least=True))
+    found.append(Row("training with the microscope / without, medians", round(ratio, 3), 1.10, ""))
     for name, times in results["explorers_ms"].items():
         title = f"{name.replace('_', ' ')}: key press to changed picture"
-        median, late = np.quantile(times, (0.5, 0.95)).round(1).tolist()
-        found += [(f"{title}, median", median, 100.0, "ms"), (f"{title}, 95 %", late, 250.0, "ms")]
-    if times := results.get("microscope_ms"):
-        median = float(np.median(times).round(1))
-        found.append(("microscope: key press to the answer without a push, median", median, 60.0, "ms"))
+        middle, late = np.quantile(times, (0.5, 0.95)).round(1).tolist()
+        found += [Row(f"{title}, median", middle, 100.0, "ms"), Row(f"{title}, 95 %", late, 250.0, "ms")]
     for name, limit in LIMITS.items():
-        found.append((f"laboratory: {name}, longest", max(results["laboratory_s"][name]), limit, "s"))
+        found.append(Row(f"laboratory: {name}, longest", max(results["laboratory_s"][name]), limit, "s"))
+    found.append(Row("playground: pictures while it plays, median", median(results["playground_per_s"]), None, "/s"))
+    found.append(Row("dial: key press to changed answer, median", median(results["dial_ms"]), None, "ms"))
     return found
 
 
@@ -186,14 +314,12 @@ def floor(results: dict[str, Any]) -> str:
     return f"a picture that is there already: median {median:.1f} ms, 95 % {late:.1f} ms; no target"
 
 
-def table(found: list[tuple[str, float, float, str]]) -> str:
+def table(found: list[Row]) -> str:
     """The rows as text, with what is met and what is not."""
-    lines = [
-        f"{name:66}{value:8g} {unit:3}   at most {limit:g} {unit:3} {'met' if value <= limit else 'NOT MET'}"
-        for name, value, limit, unit in found
-    ]
-    met = sum(value <= limit for _, value, limit, _ in found)
-    return "\n".join([*lines, f"{met} of {len(found)} targets met"])
+    lines = [f"{row.name:66}{row.value:8g} {row.unit:3}   {row.verdict}" for row in found]
+    verdicts = [row.verdict for row in found if row.limit is not None]
+    met = sum("NOT MET" not in verdict for verdict in verdicts)
+    return "\n".join([*lines, f"{met} of {len(verdicts)} targets met"])
 
 
 def main() -> None:
@@ -203,10 +329,12 @@ def main() -> None:
         "--quick", action="store_true", help="few presses, to see that everything works; writes nothing"
     )
     arguments = parser.parse_args()
-    presses, rounds = (5, 2) if arguments.quick else (PRESSES, ROUNDS)
+    need_chromium()
+    presses, rounds, steps = (5, 2, 12) if arguments.quick else (PRESSES, ROUNDS, STEPS)
     plain = [name for name in EXPLORERS if name != "routing_explorer"]
     cells = [f"from adapters_lesson.course.explorers import {name}\n\n{name}()" for name in plain]
-    cells += [ROUTING, FLOOR, MICROSCOPE]
+    cells += [ROUTING, FLOOR, MICROSCOPE, TRAINING, PLAYGROUND, DIAL]
+    cells += training_cells(steps).values()
     cells.append(f"from adapters_lesson.course.laboratory import Laboratory\n\n{LABORATORY}\nlaboratory")
     seen: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -224,6 +352,9 @@ def main() -> None:
                 "laboratory_s": measure_laboratory(page, rounds),
                 "ready_pictures_ms": measure_explorer(page, "ready_pictures", presses),
                 "microscope_ms": measure_microscope(page, min(presses, 12)),
+                "training": measure_training(page, rounds, steps),
+                "playground_per_s": measure_playground(page, rounds),
+                "dial_ms": measure_dial(page, presses),
                 "explorers_ms": {name: measure_explorer(page, name, presses) for name in EXPLORERS},
             }
     print(floor(results), table(rows(results)), *seen, sep="\n")
