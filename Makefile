@@ -8,7 +8,7 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment site moving-picture lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -72,6 +72,9 @@ site: .venv/.test ## build the site of all lessons, for reading, in dist/site
 
 moving-picture: .venv/.test ## film the microscope for the README (needs chromium); data/bake_microscope.py makes its numbers
 	@exec $(BIN) docs/moving_picture.py
+
+screenshots: .venv/.test ## take pictures of all widgets and of the site in both themes (needs chromium), in dist/screenshots
+	@exec $(BIN) tests/screenshots.py $(ARGS)
 
 lesson-times: .venv/.test ## execute every lesson and write its seconds to data/results/lesson_times.json
 	@exec $(BIN) tests/benchmarks/lesson_times.py $(ARGS)
