@@ -1,5 +1,6 @@
 """What a learner has built, on one page."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,5 +21,6 @@ def graduation_figure(yours: Sequence[float], ours: Sequence[float], rows: Seque
     for number, (what, said) in enumerate(rows):
         height = 1 - (number + 0.5) / len(rows)
         below.text(0.0, height, what, transform=below.transAxes, weight="bold", va="center")
-        below.text(0.3, height, said, transform=below.transAxes, va="center")
+        short = textwrap.shorten(said, 62, placeholder=" …")  # a line of all that was lent would leave the page
+        below.text(0.3, height, short, transform=below.transAxes, va="center")
     return figure
