@@ -18,7 +18,7 @@ from adapters_lesson.insertion import adapter_names, head_parameters, users_of
 from adapters_lesson.slots import NormSlot, slots_of
 from adapters_lesson.storage import list_adapters
 
-_WIDTH, _NAME_WIDTH = 118, 16  # of the table, and of a name in it
+_WIDTH, _NAME_WIDTH = 112, 16  # of the table, so that JupyterLab breaks no line of it; and of a name in it
 
 
 @dataclass(frozen=True)
