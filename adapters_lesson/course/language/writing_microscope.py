@@ -47,6 +47,7 @@ class WritingMicroscope(Answering, Microscope):
         end, seen = self.tokenizer.eos_token_id, list[Seen]()
         ids, likely, pushes = list[int](), list[Tensor](), list[Tensor]()
 
+        @torch.inference_mode()
         def step(given: Tensor) -> Tensor:
             mask = torch.ones(1, cache.get_seq_length() + given.shape[1], dtype=torch.long)
             seen[:] = [lens.look(given, mask, past_key_values=cache, use_cache=True, logits_to_keep=1)]

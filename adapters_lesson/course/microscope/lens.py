@@ -131,7 +131,8 @@ class Lens:
             for i, spot in enumerate(self.spots):
                 if spot.module is not None:
                     _watch(stack, spot, keep[:, i], seen[i], i if astray else None)
-            for n, (first, last) in enumerate(self.norms):  # a norm reads each sum, but the last of a pre-LN block
+            norms = [] if all(spot.on_stream for spot in self.spots) else self.norms
+            for n, (first, last) in enumerate(norms):  # a norm reads each sum, but the last of a pre-LN block
                 upper, post = (first if self.at.norm == "post" else last), self.at.norm == "post"
                 stack.callback(upper.register_forward_pre_hook(note(n, True)).remove)
                 hang: Any = last.register_forward_pre_hook if post else self.blocks[n].register_forward_hook
