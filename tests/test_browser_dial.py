@@ -130,6 +130,12 @@ def test_it_answers_a_question_of_ones_own(tmp_path):
         until(lambda: re.search(r"With scaling 0.8 …", said.inner_text()))
         output.get_by_role("button", name="Stop").click()
         until(lambda: "With scaling 0.8: stopped." in said.inner_text())
+        question.fill("why not " * 3000)  # read in pieces: it can be stopped before the first token
+        question.press("Enter")
+        until(lambda: output.get_by_role("button", name="Stop").is_enabled())
+        output.get_by_role("button", name="Stop").click()
+        until(lambda: "With scaling 0.8: stopped." in said.inner_text())
+        assert answer.inner_text() == ""
         for theme in ("Dark", "Light"):
             command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
             page.wait_for_selector("#jupyterlab-splash", state="detached")

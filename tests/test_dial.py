@@ -90,7 +90,7 @@ def test_it_ends_with_the_models_own_end(dial):
 def test_between_two_tokens_the_scaling_is_the_models_own(dial):
     seen = []
     dial.send = lambda message: seen.append(scalings(dial))
-    asyncio.run(dial._answer("why", 2.0, 0))
+    asyncio.run(dial._reply({"ask": "why", "scaling": 2.0, "run": 0}))
     assert len(seen) == 7
     assert all(one == {1.0} for one in seen)
 
@@ -113,10 +113,33 @@ def test_stop_and_another_question_end_an_answer(dial):
 
     dial.sent.clear()
     asyncio.run(at_once())
-    assert dial.sent[-1] == {"run": 3, "busy": False, "note": "Stopped."}
+    assert dial.sent[-1] == {"run": 3, "busy": False, "note": "With scaling 1.0: stopped."}
     dial.sent.clear()
     asyncio.run(two())
     assert [message["run"] for message in dial.sent if "note" in message] == [1, 2]
+
+
+def test_a_long_question_is_read_in_pieces_and_can_be_stopped_before_its_first_token(dial):
+    read = []
+    note = lambda _, __, given: read.append(given["input_ids"].shape[1])  # noqa: E731
+    dial.model.model.register_forward_pre_hook(note, with_kwargs=True)
+    long = "why " * 200
+    assert ask(dial, long)[-2]["text"] == by_generate(dial, long, 1.0)
+    assert read[:26] == [32] * 25 + [1]
+    read.clear()
+
+    async def stopped():
+        dial._told(None, {"ask": long, "scaling": 1.0, "run": 7}, None)
+        while len(read) < 3:
+            await asyncio.sleep(0)
+        dial._told(None, {"stop": True}, None)
+        await asyncio.wait([dial.answering])
+
+    dial.sent.clear()
+    asyncio.run(stopped())
+    assert read == [32] * 3
+    assert "".join(message.get("text", "") for message in dial.sent) == ""
+    assert dial.sent[-1] == {"run": 7, "busy": False, "note": "With scaling 1.0: stopped."}
 
 
 def test_what_goes_wrong_is_said(dial):

@@ -1,6 +1,7 @@
 """The dial of lesson 10: what a language model answers while its adapters' ``scaling`` is turned from 0 to 2."""
 
-import asyncio
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -10,15 +11,15 @@ import torch
 import traitlets
 
 from adapters_lesson.adapter import Adapter
-from adapters_lesson.course.explorers.frame import STILL, plain
+from adapters_lesson.course.explorers.frame import STILL
 from adapters_lesson.course.figures import Picture
 from adapters_lesson.course.figures.svg import WIDTH, Drawing
 from adapters_lesson.slots import slots_of
 
-from .smollm import chat_prompt
+from .writing import Answering, new_cache, prompt_ids, written
 
 
-class Dial(anywidget.AnyWidget):
+class Dial(Answering, anywidget.AnyWidget):
     """Answers at each position of the dial; with a ``model`` it also answers a question that is typed in.
 
     Args:
@@ -35,59 +36,40 @@ class Dial(anywidget.AnyWidget):
     def __init__(self, results: dict[str, Any], model: Any = None, tokenizer: Any = None, max_tokens: int = 64) -> None:
         super().__init__(results=results, live=model is not None)
         self.model, self.tokenizer, self.max_tokens = model, tokenizer, max_tokens
-        self.answering: asyncio.Task[None] | None = None
         self.on_msg(self._told)
 
-    def _told(self, _: Any, message: dict[str, Any], __: Any) -> None:
-        if self.answering is not None:
-            self.answering.cancel()  # Stop, or another question
-        if "ask" in message:
-            run = message["run"]
-            self.send({"run": run, "busy": True, "text": ""})  # from here on it can be stopped
-            self.answering = asyncio.ensure_future(self._answer(message["ask"], float(message["scaling"]), run))
-            self.answering.add_done_callback(lambda task: self._end(run, "stopped") if task.cancelled() else None)
+    def _pieces(self, message: dict[str, Any]) -> Iterator[dict[str, str] | str | None]:
+        """The answer, token by token; at last how it ended."""
+        if not message["ask"].strip():
+            raise ValueError("type a question first")
+        if not any(slot.active for slot in slots_of(self.model)):
+            raise ValueError("the model has no adapters that are on: run the cell that trains them")
+        given, said = prompt_ids(self.tokenizer, message["ask"]), list[int]()
+        step = partial(self._logits, new_cache(self.model), float(message["scaling"]))
+        for token in written(step, given, self.tokenizer.eos_token_id, self.max_tokens):
+            if token == self.tokenizer.eos_token_id:
+                yield "it ended by itself"
+                return
+            said += [] if token is None else [token]
+            yield {"text": self.tokenizer.decode(said)}
+        yield f"cut off after {self.max_tokens} tokens"
 
-    async def _answer(self, question: str, scaling: float, run: int) -> None:
-        """Send the answer token by token; between two tokens the kernel does what else there is to do."""
-        said = []
-        try:
-            if not question.strip():
-                raise ValueError("type a question first")
-            if not any(slot.active for slot in slots_of(self.model)):
-                raise ValueError("the model has no adapters that are on: run the cell that trains them")
-            prompt = chat_prompt(self.tokenizer, question)
-            given = self.tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]  # (1, tokens)
-            cache, note = None, f"cut off after {self.max_tokens} tokens"
-            for _ in range(self.max_tokens):
-                given, cache = self._next(given, cache, scaling)
-                if given.item() == self.tokenizer.eos_token_id:
-                    note = "it ended by itself"
-                    break
-                said.append(given.item())
-                self.send({"run": run, "busy": True, "text": self.tokenizer.decode(said)})
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            note = "stopped"
-        except Exception as error:  # raised in a task, nobody would see it
-            note = plain(error)
-        self._end(run, f"with scaling {scaling:.1f}: {note}")
-
-    def _end(self, run: int, note: str) -> None:
-        self.send({"run": run, "busy": False, "note": f"{note[0].upper()}{note[1:]}."})
+    def _end(self, message: dict[str, Any], note: str) -> None:
+        note = f"With scaling {float(message['scaling']):.1f}: {note}."
+        self.send({"run": message["run"], "busy": False, "note": note})
 
     @torch.inference_mode()
-    def _next(self, given: torch.Tensor, cache: Any, scaling: float) -> tuple[torch.Tensor, Any]:
-        """The likeliest next token (1, 1), and the cache; the adapters' own scaling is back before a cell can run."""
+    def _logits(self, cache: Any, scaling: float, given: torch.Tensor) -> torch.Tensor:
+        """Of the next token, (1, 1, vocabulary); the adapters' own scaling is back before a cell can run."""
         adapters = [module for module in self.model.modules() if isinstance(module, Adapter)]
         own = [adapter.scaling for adapter in adapters]
         try:
             for adapter in adapters:
                 adapter.scaling = scaling
-            out = self.model(input_ids=given, past_key_values=cache, use_cache=True)
+            return self.model(input_ids=given, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
         finally:
             for adapter, was in zip(adapters, own, strict=True):
                 adapter.scaling = was
-        return out.logits[:, -1:].argmax(-1), out.past_key_values  # (1, 1)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})

@@ -33,7 +33,7 @@ class Spot:
 class Seen:
     """What one pass has shown. Shapes: B variants of ``keep``, P spots, T tokens."""
 
-    probabilities: Tensor  # (B, labels)
+    probabilities: Tensor  # (B, labels); of a language model (B, places, vocabulary), of the token that comes next
     push: Tensor  # (B, P, T): |update| / |stream|, also of an update that is left out
     turn: Tensor  # (B, P, T): the angle between the stream with the update and without it, in degrees
     norms: dict[str, Tensor]  # (B, P, T) each: of h, down, act, update, stream; nan where there is no such thing
@@ -43,10 +43,10 @@ class Seen:
 class Lens:
     """One model to look into; of an ``AdapterBank``, one ``task``, whatever is switched on.
 
-    ``model`` maps ids and mask ``(batch, length)`` to logits ``(batch, labels)``. With ``base``, the model before
-    training, the difference of the two streams stands in for the update, at the same places: another quantity, for it
-    keeps what was changed further down. Raises ValueError for a model in which no adapters work, or whose blocks are no
-    row of one norm and one sub-layer, twice.
+    ``model`` maps ids and mask ``(batch, length)`` to logits ``(batch, labels)``, or as a language model does. With
+    ``base``, the model before training, the difference of the two streams stands in for the update, at the same places:
+    another quantity, for it keeps what was changed further down. Raises ValueError for a model in which no adapters
+    work, or whose blocks are no row of one norm and one sub-layer, twice.
     """
 
     def __init__(self, model: nn.Module, task: str | None = None, base: nn.Module | None = None) -> None:
@@ -86,11 +86,15 @@ class Lens:
                         yield Spot(number, "attention" if module in attention.modules() else "FFN", module)
 
     @torch.no_grad()
-    def look(self, input_ids: Tensor, attention_mask: Tensor, keep: Tensor | None = None) -> Seen:
+    def look(
+        self, input_ids: Tensor, attention_mask: Tensor, keep: Tensor | None = None, astray: bool = False, **how: Any
+    ) -> Seen:
         """One pass in evaluation mode; modes, hooks, gradients and random numbers stay as they were.
 
-        ``keep`` ``(B, P, T)`` is False where an update is left out; ids and mask are ``(1, T)`` or ``(B, T)``. Raises
-        ValueError for another shape, and with a ``base``: what differs from it is no update that could be left out.
+        ``keep`` ``(B, P, T)`` is False where an update is left out, or with ``astray`` replaced by one of the same
+        length in a random direction; ids and mask are ``(1, T)`` or ``(B, T)``, and ``how`` is passed on to the model,
+        such as a cache of the tokens before. Raises ValueError for another shape, and with a ``base``: what differs
+        from it is no update that could be left out.
         """
         shape = len(self.spots), input_ids.shape[1]
         keep = torch.ones(len(input_ids), *shape, dtype=torch.bool) if keep is None else keep
@@ -99,8 +103,8 @@ class Lens:
         ids, mask, keep = (
             x.expand(len(keep), *x.shape[1:]).to(input_ids.device) for x in (input_ids, attention_mask, keep)
         )
-        seen, logits = self._through(ids, mask, keep)
-        bare = self.base._through(ids, mask, keep)[0] if self.base else seen
+        seen, logits = self._through(ids, mask, keep, astray, how)
+        bare = self.base._through(ids, mask, keep, astray, how)[0] if self.base else seen
         stream = torch.stack([one["stream"] for one in bare], 1).float()  # (B, P, T, d)
         update = torch.stack([one["stream" if self.base else "update"] for one in seen], 1).float()
         update = update - stream if self.base else update
@@ -112,7 +116,7 @@ class Lens:
         units = [one.get("units") for one in seen]
         return Seen(logits.float().softmax(-1), norms["update"] / norms["stream"], turn, norms, units)
 
-    def _through(self, ids: Tensor, mask: Tensor, keep: Tensor) -> tuple[list[dict[str, Tensor]], Tensor]:
+    def _through(self, ids: Tensor, mask: Tensor, keep: Tensor, astray: bool, how: Any) -> tuple[list[dict], Tensor]:
         """What is noted at each spot, and the logits."""
         seen: list[dict[str, Tensor]] = [{} for _ in self.spots]
         sums: dict[tuple[int, bool], Tensor] = {}  # by block, and whether it is the attention's; (B, T, d)
@@ -121,17 +125,19 @@ class Lens:
             return lambda _, args, *out: sums.update({(number, of_attention): _first(out[0] if out else args)})
 
         with ExitStack() as stack:
-            stack.enter_context(kept_modes(self.model))
-            self.model.eval()
+            if any(module.training for module in self.model.modules()):  # or a token would wait for 600 modes to be set
+                stack.enter_context(kept_modes(self.model))
+                self.model.eval()
             for i, spot in enumerate(self.spots):
                 if spot.module is not None:
-                    _watch(stack, spot, keep[:, i], seen[i])
-            for n, (first, last) in enumerate(self.norms):  # a norm reads each sum, but the last of a pre-LN block
+                    _watch(stack, spot, keep[:, i], seen[i], i if astray else None)
+            norms = [] if all(spot.on_stream for spot in self.spots) else self.norms
+            for n, (first, last) in enumerate(norms):  # a norm reads each sum, but the last of a pre-LN block
                 upper, post = (first if self.at.norm == "post" else last), self.at.norm == "post"
                 stack.callback(upper.register_forward_pre_hook(note(n, True)).remove)
                 hang: Any = last.register_forward_pre_hook if post else self.blocks[n].register_forward_hook
                 stack.callback(hang(note(n, False)).remove)
-            answer = self.model(ids, mask, **({"adapters": [self.task] * len(ids)} if self.task else {}))
+            answer = self.model(ids, mask, **how, **({"adapters": [self.task] * len(ids)} if self.task else {}))
         for spot, one in zip(self.spots, seen, strict=True):
             if not spot.on_stream:
                 one["stream"] = sums[spot.block, spot.site == "attention"] - one.pop("applied", 0)
@@ -142,8 +148,14 @@ def _first(value: Any) -> Tensor:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _watch(stack: ExitStack, spot: Spot, keep: Tensor, one: dict[str, Tensor]) -> None:
-    """Note what an adapter computes, and leave out its update where ``keep`` (B, T) is False."""
+def _astray(update: Tensor, seed: int) -> Tensor:
+    """As long as ``update`` (B, T, d), in a random direction."""
+    drawn = torch.randn(update.shape, generator=torch.Generator().manual_seed(seed)).to(update)
+    return drawn * (update.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True))
+
+
+def _watch(stack: ExitStack, spot: Spot, keep: Tensor, one: dict[str, Tensor], seed: int | None) -> None:
+    """Note what an adapter computes; where ``keep`` (B, T) is False, no update, or with a ``seed`` a random one."""
     own, name = vars(spot.module), "update" if spot.in_slot else "forward"
     call = getattr(spot.module, name)
     shape = (*keep.shape, -1)  # OPT's FFN lays the rows end to end
@@ -151,7 +163,8 @@ def _watch(stack: ExitStack, spot: Spot, keep: Tensor, one: dict[str, Tensor]) -
     def noted(h: Tensor) -> Tensor:
         update = call(h) if spot.in_slot else call(h) - h
         one["h"], one["update"] = h.reshape(shape).norm(dim=-1), update.reshape(shape)
-        one["applied"] = one["update"].where(keep[..., None], 0)
+        other = 0 if seed is None else _astray(one["update"], seed)
+        one["applied"] = one["update"].where(keep[..., None], other)
         if spot.on_stream:
             one["stream"] = h.reshape(shape)
         applied = one["applied"].reshape(update.shape).clone()  # the slot adds h in place

@@ -3,6 +3,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDE = 900, LEFT = 156, ROW = 30, TOKENS = 62; // of a map, its row labels, a row, and the tokens below
+const NARROW = { left: 112, row: 17, step: 16, tokens: 84, turn: -60 }; // where a language model writes: many rows and columns
 const MEASURES = {
   push: { label: "push", title: "|update| / |stream|: how much it changes what flows on", legend: "numbers: % of the stream", show: v => `${Math.round(100 * v)}`, say: v => `${(100 * v).toFixed(v < 0.095 ? 1 : 0)} % of the stream` },
   turn: { label: "turn", title: "the angle between the stream with the update and without it", legend: "numbers: angle to the stream", show: v => `${Math.round(v)}°`, say: v => `turned by ${v.toFixed(1)}°` },
@@ -33,6 +34,9 @@ const STYLE = `
 .mic .details { border-top: 1px solid color-mix(in srgb, currentColor 20%, transparent); margin-top: 6px; padding-top: 8px; } .mic code { font-size: 12.5px; background: none; color: inherit; overflow-wrap: anywhere; }
 .mic .still { display: none; font-weight: 700; } .mic.jupyter-widgets-disconnected .still, .jupyter-widgets-disconnected .mic .still { display: block; }
 .mic .error { color: var(--jp-error-color1, #b00020); font-weight: 700; }
+.mic .said { white-space: pre-wrap; font-family: var(--jp-code-font-family, monospace); font-size: 13.5px; min-height: 5.6em; border-left: 3px solid var(--ink); padding: 2px 0 2px 12px; margin: 8px 0; }
+.mic .said span { cursor: pointer; border-radius: 3px; } .mic .said [aria-pressed=true] { outline: 2px solid var(--ink); } .mic .said .turned { background: color-mix(in srgb, var(--ink2) 30%, transparent); box-shadow: inset 0 -2px var(--ink2); }
+.mic .narrow text { font-size: 11.5px; } .mic .narrow .cell text { font-size: 9px; }
 @media (prefers-reduced-motion: reduce) { .mic .dot, .mic .bar i { transition: none; } }`;
 
 function make(parent, name, attributes = {}, text = "") {
@@ -44,17 +48,20 @@ function make(parent, name, attributes = {}, text = "") {
   return element;
 }
 
+/** A token as one can see it. */
+const word = token => token.replaceAll("\n", "⏎").trim() || "␣";
+
 /** What is switched off, as one of the clicks that make it, and in words; an empty key where it takes several clicks. */
 function described(off, rows, tokens) {
   const [P, T] = [rows.length, tokens.length], has = new Set(off.map(([r, t]) => r * T + t));
-  const name = i => `${rows[Math.floor(i / T)].label} on “${tokens[i % T]}”`;
+  const name = i => `${rows[Math.floor(i / T)].label} on “${word(tokens[i % T])}”`;
   const inRow = r => off.every(one => one[0] === r), inColumn = t => off.every(one => one[1] === t);
   if (!off.length) return { key: "on", words: "" };
   const [r, t] = off[0];
   if (has.size === P * T) return { key: "all", words: "everything" };
   if (has.size === 1) return { key: `cell ${r} ${t}`, words: name(r * T + t) };
   if (has.size === T && inRow(r)) return { key: `row ${r}`, words: `all of ${rows[r].label}` };
-  if (has.size === P && inColumn(t)) return { key: `column ${t}`, words: `everything on “${tokens[t]}”` };
+  if (has.size === P && inColumn(t)) return { key: `column ${t}`, words: `everything on “${word(tokens[t])}”` };
   const left = has.size === P * T - 1 ? [...Array(P * T).keys()].find(i => !has.has(i)) : -1;
   if (left >= 0) return { key: `only ${Math.floor(left / T)} ${left % T}`, words: `everything but ${name(left)}` };
   return { key: "", words: `${has.size} pushes` };
@@ -70,70 +77,88 @@ class Grid {
     this.svg.addEventListener("keydown", event => this.key(event));
   }
 
-  /** Draw `values[row][token]`; `off` has "row,token", `most` is the largest size that is shown, `say` words a value. */
-  paint({ rows, tokens, values, off, most, measure, name, fixed }) {
-    const shape = JSON.stringify([rows, tokens, fixed]);
-    if (shape !== this.shape) this.build(rows, tokens, fixed);
-    Object.assign(this, { shape, rows, tokens });
+  /** Draw `values[row][token]`; `off` has "row,token", `most` is the largest size that is shown, `say` words a value. With `room` for many, tokens are narrow. */
+  paint({ rows, tokens, values, off, most, measure, name, fixed, room = 0 }) {
+    const shape = JSON.stringify([rows, fixed, room || tokens.length]), grows = shape === this.shape && this.tokens.every((token, t) => token === tokens[t]);
+    Object.assign(this, { shape, rows, fixed, room });
+    if (!grows) this.build(rows, tokens.length);
+    while (this.tokens.length < tokens.length) this.add(tokens[this.tokens.length]);
     this.svg.setAttribute("aria-label", name);
     values.forEach((row, r) => row.forEach((value, t) => {
-      const { g, dot, text, hatch } = this.cells[r][t], size = Math.min(1, Math.abs(value) / most) ** 0.55, isOff = off.has(`${r},${t}`);
+      const cell = this.cells[r][t], { g, dot, text, hatch } = cell, isOff = off.has(`${r},${t}`), known = value !== null, look = `${value} ${isOff} ${most} ${measure.label}`;
+      if (cell.look === look) return;
+      cell.look = look;
+      const size = Math.min(1, Math.abs(value) / most) ** 0.55;
       dot.style.fill = value < 0 ? "var(--ink2)" : "var(--ink)";
       dot.style.fillOpacity = isOff ? 0.05 : (0.05 + 0.95 * size).toFixed(3);
       hatch.style.display = isOff ? "" : "none";
       text.textContent = size > 0.3 || isOff ? measure.show(value) : "";
+      if (room) { text.textContent = measure === MEASURES.units ? "" : text.textContent.replace("°", ""); text.style.fontSize = text.textContent.length > 2 ? "7px" : ""; }
       text.style.fill = size > 0.78 && !isOff ? "var(--on)" : "currentColor";
-      g.setAttribute("aria-label", `${tokens[t]}, ${rows[r]}: ${measure.say(value)}${isOff ? ", switched off" : ""}`);
+      g.setAttribute("aria-label", `${tokens[t]}, ${rows[r]}: ${known ? measure.say(value) : "not known yet"}${isOff ? ", switched off" : ""}`);
     }));
+    this.at = [Math.min(this.at[0], rows.length - 1), Math.min(this.at[1], tokens.length - 1)];
+    this.element(...this.at)?.setAttribute("tabindex", 0);
   }
 
-  build(rows, tokens, fixed) {
-    const [P, T] = [rows.length, tokens.length], step = (WIDE - LEFT) / T, foot = P * ROW;
+  /** The rows, still without tokens. */
+  build(rows, count) {
+    const P = rows.length, { room } = this, wide = room ? Math.max(WIDE, NARROW.left + room * NARROW.step) : WIDE;
+    this.size = room ? NARROW : { left: LEFT, row: ROW, step: (WIDE - LEFT) / count, tokens: TOKENS, turn: -34 };
+    const { left, row, tokens } = this.size;
     this.svg.replaceChildren();
-    this.svg.setAttribute("viewBox", `0 0 ${WIDE} ${foot + TOKENS}`);
+    this.svg.classList.toggle("narrow", room > 0);
+    this.svg.setAttribute("viewBox", `0 0 ${wide} ${P * row + tokens}`);
     const pattern = make(make(this.svg, "defs"), "pattern", { id: this.id, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" });
     make(pattern, "line", { x1: 0, y1: 0, x2: 0, y2: 6, stroke: "currentColor", "stroke-width": 1.6, "stroke-opacity": 0.55 });
-    const head = (line, r, t, role, label, draw) => {
-      const g = make(line, "g", { class: "head", tabindex: -1, role, "aria-label": label });
-      draw(g);
-      this.listen(g, r, t, fixed);
-      return g;
-    };
-    this.cells = [];
+    this.tokens = [];
+    this.cells = rows.map(() => []);
     this.heads = { row: [], column: [] };
+    this.lines = [];
     for (let r = P - 1; r >= 0; r--) {
-      const y = (P - 1 - r) * ROW, line = make(this.svg, "g", { role: "row" });
-      this.heads.row[r] = head(line, r, -1, "rowheader", `${rows[r]}: switch the row`, g => {
-        make(g, "rect", { class: "edge", x: 0, y: y + 1, width: LEFT - 8, height: ROW - 3, rx: 5, fill: "transparent" });
-        make(g, "text", { x: LEFT - 16, y: y + 20, "text-anchor": "end" }, rows[r]);
-      });
-      this.cells[r] = tokens.map((_, t) => {
-        const g = make(line, "g", { class: "cell", tabindex: -1, role: "gridcell" }), box = { x: LEFT + t * step, y: y + 1, width: step - 3, height: ROW - 3, rx: 5 };
-        const dot = make(g, "rect", { ...box, class: "dot" }), hatch = make(g, "rect", { ...box, fill: `url(#${this.id})` });
-        make(g, "rect", { ...box, class: "edge", fill: "transparent" });
-        const text = make(g, "text", { x: LEFT + (t + 0.5) * step - 1.5, y: y + 18.5, "text-anchor": "middle" });
-        this.listen(g, r, t, fixed);
-        return { g, dot, text, hatch };
+      const y = (P - 1 - r) * row;
+      this.lines[r] = make(this.svg, "g", { role: "row" });
+      this.heads.row[r] = this.head(this.lines[r], r, -1, "rowheader", `${rows[r]}: switch the row`, g => {
+        make(g, "rect", { class: "edge", x: 0, y: y + 1, width: left - 8, height: row - 3, rx: 5, fill: "transparent" });
+        make(g, "text", { x: left - 16, y: y + row * 0.5 + 5, "text-anchor": "end" }, rows[r]);
       });
     }
-    const line = make(this.svg, "g", { role: "row" });
-    this.heads.column = tokens.map((token, t) => head(line, -1, t, "columnheader", `${token}: switch the column`, g => {
-      const x = LEFT + (t + 0.5) * step;
-      make(g, "rect", { class: "edge", x: x - step / 2, y: foot + 2, width: step - 3, height: 24, rx: 5, fill: "transparent" });
-      make(g, "text", { x: x + 5, y: foot + 18, "text-anchor": "end", transform: `rotate(-34 ${x + 5} ${foot + 18})` }, token);
-    }));
-    this.at = [Math.min(this.at[0], P - 1), Math.min(this.at[1], T - 1)];
-    this.element(...this.at)?.setAttribute("tabindex", 0);
+    this.foot = make(this.svg, "g", { role: "row" });
+  }
+
+  head(line, r, t, role, label, draw) {
+    const g = make(line, "g", { class: "head", tabindex: -1, role, "aria-label": label });
+    draw(g);
+    this.listen(g, r, t);
+    return g;
+  }
+
+  /** One token more, on the right. */
+  add(token) {
+    const { left, row, step, turn } = this.size, t = this.tokens.push(token) - 1, P = this.rows.length, x = left + t * step, gap = this.room ? 1 : 3;
+    for (let r = P - 1; r >= 0; r--) {
+      const y = (P - 1 - r) * row, g = make(this.lines[r], "g", { class: "cell", tabindex: -1, role: "gridcell" }), box = { x, y: y + 1, width: step - gap, height: row - gap, rx: this.room ? 2 : 5 };
+      const dot = make(g, "rect", { ...box, class: "dot" }), hatch = make(g, "rect", { ...box, fill: `url(#${this.id})` });
+      make(g, "rect", { ...box, class: "edge", fill: "transparent" });
+      const text = make(g, "text", { x: x + (step - gap) / 2, y: y + row * 0.5 + 3.5, "text-anchor": "middle" });
+      this.listen(g, r, t);
+      this.cells[r][t] = { g, dot, text, hatch };
+    }
+    const middle = x + step / 2, foot = P * row;
+    this.heads.column[t] = this.head(this.foot, -1, t, "columnheader", `${token}: switch the column`, g => {
+      make(g, "rect", { class: "edge", x, y: foot + 2, width: step - gap, height: 24, rx: 5, fill: "transparent" });
+      make(g, "text", { x: middle + 5, y: foot + 14, "text-anchor": "end", transform: `rotate(${turn} ${middle + 5} ${foot + 14})` }, token.length > 12 ? `${token.slice(0, 11)}…` : token);
+    });
   }
 
   element(r, t) {
     return t < 0 ? this.heads.row[r] : r < 0 ? this.heads.column[t] : this.cells[r]?.[t].g;
   }
 
-  listen(g, r, t, fixed) {
+  listen(g, r, t) {
     g.addEventListener("pointerenter", () => r >= 0 && t >= 0 && this.on.pick(r, t));
-    g.addEventListener("focus", () => { this.move(r, t, false); if (r >= 0 && t >= 0) this.on.pick(r, t); });
-    g.addEventListener("click", event => !fixed && this.on.click(r, t, event.shiftKey));
+    g.addEventListener("focus", () => { this.move(r, t, false); if (r >= 0 && t >= 0) this.on.pick(r, t, true); });
+    g.addEventListener("click", event => !this.fixed && this.on.click(r, t, event.shiftKey));
   }
 
   move(r, t, focus = true) {
@@ -208,7 +233,8 @@ function initialize({ model }) {
 function render({ model, el }) {
   el.classList.add("mic");
   make(el, "style", {}, STYLE);
-  const state = { measure: "push", step: null, picked: null, difference: false, message: "", playing: 0 };
+  const state = { measure: "push", step: null, picked: null, difference: false, message: "", playing: 0, place: 0, live: null, asked: null, run: 0 };
+  const writes = model.get("room") > 0, busy = () => state.live !== null; // a language model, and whether it is writing
   make(el, "div", { class: "still" }, "Run this cell to move it.");
   const title = make(el, "div", { class: "line" });
   make(title, "h3", {}, "Microscope");
@@ -223,21 +249,67 @@ function render({ model, el }) {
     const aspect = make(asked, "input", { size: 11, "aria-label": `${label}: the aspect asked about` }), text = make(long, "input", { "aria-label": `${label}: the sentence`, spellcheck: false });
     const split = () => /^([^:]{1,24}): (.*)$/s.exec(model.get(name));
     const show = () => {
-      const parts = split();
+      const parts = writes ? null : split();
       asked.hidden = !parts;
       long.firstChild.textContent = parts ? "in" : label;
       if (document.activeElement !== aspect) aspect.value = parts ? parts[1] : "";
-      if (document.activeElement !== text) text.value = parts ? parts[2] : model.get(name);
+      if (document.activeElement !== text) text.value = parts ? parts[2] : state.asked ?? model.get(name);
     };
-    const typed = () => { state.step = null; send({ [name]: asked.hidden ? text.value : `${aspect.value}: ${text.value}`, ...(name === "text" ? { off: [] } : {}) }); };
+    const typed = () => {
+      if (writes) return; // it is asked when Write is pressed
+      state.step = null; send({ [name]: asked.hidden ? text.value : `${aspect.value}: ${text.value}`, ...(name === "text" ? { off: [] } : {}) }); };
     for (const input of [aspect, text]) {
       input.addEventListener("input", typed);
-      input.addEventListener("keydown", event => event.stopPropagation());
+      input.addEventListener("keydown", event => { event.stopPropagation(); if (writes && event.key === "Enter") write(); });
       input.disabled = model.baked;
     }
-    return { line, show };
+    return { line, show, text };
   }
   const first = sentence("text", "Ask");
+  const said = make(el, "div", { class: "said", role: "group", "aria-label": "the answer, token by token: the arrow keys choose a place" });
+  const start = make(first.line, "button", { type: "button" }, "Write"), end = make(first.line, "button", { type: "button" }, "Stop");
+  start.hidden = end.hidden = said.hidden = !writes;
+  start.addEventListener("click", () => write());
+  end.addEventListener("click", () => model.send({ stop: true }));
+  said.addEventListener("keydown", event => {
+    const to = { ArrowRight: state.place + 1, ArrowLeft: state.place - 1, Home: 0, End: Infinity }[event.key];
+    event.stopPropagation(); // JupyterLab would leave the cell
+    if (to === undefined) return;
+    event.preventDefault();
+    goTo(to, true);
+  });
+
+  /** Ask anew; the columns come one by one, and are kept here until the kernel has the whole. */
+  function write() {
+    if (busy()) return;
+    if (dead()) state.message = "Run this cell first: without a kernel nobody can write.";
+    else {
+      const none = () => rows().map(() => [null]);
+      Object.assign(state, { place: 0, message: "", asked: first.text.value });
+      state.live = { tokens: [model.get("now").tokens[0]], push: none(), turn: none(), norms: {}, places: [], off: [], before: [], after: [], words: "Reading the question …", unit_row: 0 };
+      if (state.measure === "units") state.measure = "push";
+      model.send({ ask: state.asked, run: ++state.run });
+    }
+    schedule();
+  }
+  function heard({ run, busy: still, token, place, column }) {
+    const { live } = state;
+    if (run !== state.run || !live) return; // what was asked before
+    if (!still) Object.assign(state, { live: null, asked: null });
+    else if (column) {
+      live.tokens.push(token);
+      live.places.push(place);
+      for (const [name, values] of Object.entries(column)) values.forEach((value, r) => ((name in live ? live : live.norms)[name] ??= rows().map(() => [null]))[r].push(value));
+      state.place = live.places.length - 1;
+      live.words = `Writing: ${live.places.length} tokens so far.`;
+    }
+    schedule();
+  }
+  function goTo(place, focus) {
+    state.place = Math.max(0, Math.min(frame().places.length - 1, place));
+    paint();
+    if (focus) said.children[state.place]?.focus();
+  }
 
   const choices = make(el, "div", { class: "line" }), group = make(choices, "span", { class: "choice", role: "group", "aria-label": "what is shown" });
   const measures = Object.entries(MEASURES).map(([name, { label, title }]) => {
@@ -249,7 +321,7 @@ function render({ model, el }) {
   const names = Object.keys(model.get("about")).filter(Boolean);
   for (const [value, label] of [["", "nothing"], ["another sentence", "another sentence"], ...names.map(name => [name, name])]) make(beside, "option", { value }, label);
   beside.addEventListener("change", () => { state.step = null; send({ beside: beside.value }); schedule(); });
-  besideLabel.hidden = Boolean(model.baked);
+  besideLabel.hidden = Boolean(model.baked) || writes;
   const differenceLabel = make(choices, "label"), difference = make(differenceLabel, "input", { type: "checkbox" });
   differenceLabel.append("as one difference");
   difference.addEventListener("change", () => { state.difference = difference.checked; schedule(); });
@@ -258,9 +330,13 @@ function render({ model, el }) {
   const legend = make(choices, "span", { class: "soft" });
   const second = sentence("other", "Beside it, ask");
 
-  const answers = make(el, "div", { class: "answers" });
+  const where = make(el, "div"), answers = make(el, "div", { class: "answers" });
+  if (writes) answers.after(choices);
   const main = new Grid(make(el, "div", { class: "wide" }), {
-    pick: (r, t) => { if (state.measure !== "units") { state.picked = [r, t]; details(); } },
+    pick: (r, t, focused) => {
+      if (state.measure !== "units") { state.picked = [r, t]; details(); }
+      if (writes && focused && t > 0) { state.place = t - 1; schedule(); }
+    },
     click: (r, t, only) => toggle(r, t, only),
   });
   const sideTitle = make(el, "div", { class: "line" }), sideHolder = make(el, "div", { class: "wide" }), side = new Grid(sideHolder, { pick: () => {}, click: () => {} });
@@ -276,20 +352,25 @@ function render({ model, el }) {
     state.step = state.step + 1 >= model.get("frames").length - 1 ? null : state.step + 1;
     schedule();
   }
-  const only = make(tools, "button", { type: "button", title: "switch off all others (Shift+Enter in the map)" }, "only this push"), all = make(tools, "button", { type: "button" }, "all on again");
+  const only = make(tools, "button", { type: "button", title: "switch off all others (Shift+Enter in the map)" }, "only this push"), none = make(tools, "button", { type: "button", title: "the model without its adapters" }, "all off"), all = make(tools, "button", { type: "button" }, "all on again");
+  const astrayLabel = make(tools, "label", {}, "what is off"), astray = make(astrayLabel, "select", { "aria-label": "what becomes of a push that is off" });
+  for (const [value, label] of [["", "is left out"], ["yes", "is as long, in a random direction"]]) make(astray, "option", { value }, label);
+  astray.addEventListener("change", () => { state.step = null; send({ astray: Boolean(astray.value) }); });
+  none.addEventListener("click", () => toggle(-1, -1, true));
   only.addEventListener("click", () => state.picked && toggle(...state.picked, true));
   all.addEventListener("click", () => ask([]));
   const panel = make(el, "div", { class: "details" }), words = make(panel, "div"), sketch = make(make(panel, "div", { class: "wide", tabindex: 0, role: "region", "aria-label": "where it sits, and its formula" }), "svg", { role: "img" }), code = make(panel, "div"), status = make(panel, "div", { role: "status", style: "margin-top: 6px" }), error = make(panel, "div", { class: "error", role: "alert" });
 
   const rows = () => model.get("about")[""].rows;
   /** The frame that is shown: a recorded step, or the model as it is. */
-  const frame = () => (state.step === null ? model.get("now") : model.get("frames")[state.step]);
+  const frame = () => state.live ?? (state.step === null ? model.get("now") : model.get("frames")[state.step]);
 
   function toggle(r, t, onlyThis) {
     const [P, T] = [rows().length, model.get("now").tokens.length], off = new Set(model.get("off").map(String));
     const cells = [];
     for (let i = 0; i < P; i++) for (let j = 0; j < T; j++) if ((r < 0 || i === r) && (t < 0 || j === t)) cells.push(`${i},${j}`);
-    if (state.measure === "units") return;
+    if (state.measure === "units" || busy()) return;
+    if (r < 0 && t < 0) return ask(cells.map(cell => cell.split(",").map(Number)));
     if (onlyThis) {
       off.clear();
       for (let i = 0; i < P; i++) for (let j = 0; j < T; j++) if (!cells.includes(`${i},${j}`)) off.add(`${i},${j}`);
@@ -316,7 +397,8 @@ function render({ model, el }) {
     main.pick(state.measure === "units" ? -1 : r, t);
     const number = Object.fromEntries(Object.entries(shown.norms).map(([name, values]) => [name, values[r][t]]));
     words.replaceChildren();
-    make(words, "b", {}, `${about.rows[r].label} on “${shown.tokens[t]}”`);
+    make(words, "b", {}, `${about.rows[r].label} ${!writes ? "on" : t ? "before" : "on"} “${word(shown.tokens[t])}”`);
+    if (number.update === undefined || number.update === null) return;
     words.append(about.compared
       ? `: the stream differs from the base's by ${MEASURES.push.say(shown.push[r][t])}, ${MEASURES.turn.say(shown.turn[r][t])}`
       : `: ${number.update.toPrecision(3)} / ${number.stream.toPrecision(3)} = ${MEASURES.push.say(shown.push[r][t])}, which is ${MEASURES.turn.say(shown.turn[r][t])}`);
@@ -329,26 +411,47 @@ function render({ model, el }) {
     const key = JSON.stringify([shown.before, shown.after, shown.off.length, labels]);
     if (answers.dataset.key === key) return;
     answers.dataset.key = key;
-    const order = shown.before.map((_, i) => i).sort((a, b) => shown.before[b] - shown.before[a]).slice(0, 4).sort((a, b) => a - b);
+    const order = writes ? shown.before.keys() : shown.before.map((_, i) => i).sort((a, b) => shown.before[b] - shown.before[a]).slice(0, 4).sort((a, b) => a - b);
     answers.replaceChildren();
     const percent = v => `${(100 * v).toFixed(1)} %`;
     for (const i of order) {
       const [before, after] = [shown.before[i], shown.after[i]], moved = shown.off.length > 0;
-      make(answers, "span", { style: after === Math.max(...shown.after) ? "font-weight: 700" : "" }, labels[i]);
-      const bar = make(answers, "span", { class: "bar", role: "img", "aria-label": `${labels[i]}: ${percent(before)}${moved ? ` with everything on, now ${percent(after)}` : ""}` });
+      make(answers, "span", { style: after === Math.max(...shown.after) ? "font-weight: 700" : "" }, word(labels[i]));
+      const bar = make(answers, "span", { class: "bar", role: "img", "aria-label": `${word(labels[i])}: ${percent(before)}${moved ? ` with everything on, now ${percent(after)}` : ""}` });
       make(bar, "i", { style: `width: ${100 * after}%` });
       if (moved) make(bar, "b", { style: `left: calc(${100 * before}% - 1.5px)`, title: "with everything on" });
       make(answers, "span", {}, moved ? `${percent(before)} → ${percent(after)}` : percent(before));
     }
   }
 
+  /** The answer, in which each place can be chosen; marked where another token would be likeliest. Returns at how many places. */
+  function paintSaid(shown) {
+    const turned = shown.places.map(({ after }) => after[0] < Math.max(...after)), key = JSON.stringify([shown.tokens, turned]);
+    if (said.dataset.key !== key) {
+      said.dataset.key = key;
+      said.replaceChildren(...shown.places.map(({ labels }, i) => {
+        const span = make(said, "span", { role: "button", class: turned[i] ? "turned" : "", "aria-label": `place ${i + 1}: ${word(labels[0])}${turned[i] ? ", would be another" : ""}` }, labels[0]);
+        span.addEventListener("click", () => goTo(i, true));
+        return span;
+      }));
+    }
+    state.place = Math.max(0, Math.min(shown.places.length - 1, state.place));
+    [...said.children].forEach((span, i) => { span.setAttribute("aria-pressed", i === state.place); span.tabIndex = i === state.place ? 0 : -1; });
+    const at = shown.places[state.place];
+    where.textContent = at ? `Place ${state.place + 1}, where it wrote “${word(at.labels[0])}”: how likely was which token?` : "";
+    paintAnswers(at ? { ...at, off: shown.off } : { before: [], after: [], off: [] }, at?.labels ?? []);
+    return turned.filter(Boolean).length;
+  }
+
   function paint() {
     const about = model.get("about"), { compared, labels } = about[""], frames = model.get("frames"), shown = frame(), other = state.step === null ? model.get("side") : {};
     const twin = model.get("beside") in about && model.get("beside") ? model.get("beside") : "", measure = MEASURES[state.measure], units = state.measure === "units";
-    subtitle.textContent = compared ? "Where does training change the stream? Difference to the frozen base, below and here." : "How far does each adapter push each word? Click a push, and it is switched off.";
+    subtitle.textContent = writes ? `Which pushes chose each token? ${model.get("of")}` : compared ? "Where does training change the stream? Difference to the frozen base, below and here." : "How far does each adapter push each word? Click a push, and it is switched off.";
     first.show(); second.show();
     second.line.hidden = !model.get("beside") || Boolean(twin);
-    measures.forEach(([name, button]) => { button.setAttribute("aria-pressed", name === state.measure); button.hidden = name === "units" && compared; });
+    measures.forEach(([name, button]) => { button.setAttribute("aria-pressed", name === state.measure); button.hidden = name === "units" && (compared || busy()); });
+    start.disabled = busy();
+    end.disabled = !busy();
     if (unit.options.length !== rows().length) { unit.replaceChildren(); rows().forEach((row, r) => make(unit, "option", { value: r }, row.label)); }
     unit.value = shown.unit_row;
     unitLabel.hidden = !units;
@@ -359,12 +462,12 @@ function render({ model, el }) {
     differenceLabel.hidden = !both;
     difference.disabled = !fits;
     const asDifference = both && fits && state.difference, off = new Set(units ? [] : shown.off.map(String));
-    const scale = [...frames.filter(one => !units || one.unit_row === shown.unit_row), shown, ...(both ? [other] : [])];
-    const most = Math.max(1e-6, ...scale.flatMap(one => values(one).flat().map(Math.abs)));
+    const scale = writes ? [shown] : [...frames.filter(one => !units || one.unit_row === shown.unit_row), shown, ...(both ? [other] : [])];
+    const most = Math.max(1e-6, ...scale.flatMap(one => values(one).flat().map(Math.abs))); // unknown is 0
     const apart = values(shown).map((row, r) => row.map((value, t) => value - (fits ? values(other)[r][t] : 0)));
-    const tokens = one => one.tokens, name = `${measure.title}; rows: adapters, columns: tokens; Enter switches a push off`;
+    const tokens = one => (writes ? one.tokens.map(word) : one.tokens), room = writes ? model.get("room") + 1 : 0, name = `${measure.title}; rows: adapters, columns: tokens; Enter switches a push off`;
     const mixed = asDifference ? shown.tokens.map((token, t) => (token === other.tokens[t] ? token : `${token} − ${other.tokens[t]}`)) : tokens(shown);
-    main.paint({ rows: label("", shown), tokens: mixed, values: asDifference ? apart : values(shown), off, most, measure, name, fixed: units });
+    main.paint({ rows: label("", shown), tokens: mixed, values: asDifference ? apart : values(shown), off, most, measure, name, fixed: units, room });
     sideTitle.hidden = sideHolder.hidden = !both || asDifference;
     if (both && !asDifference) {
       const its = about[twin].labels, best = other.before.indexOf(Math.max(...other.before));
@@ -377,15 +480,19 @@ function render({ model, el }) {
     slider.setAttribute("aria-valuetext", `step ${shown.step}`);
     at.textContent = `step ${shown.step}`;
     play.textContent = state.playing ? "❚❚" : "▶";
-    only.hidden = all.hidden = compared || units;
+    only.hidden = all.hidden = none.hidden = compared || units;
+    astrayLabel.hidden = compared || units || Boolean(model.baked);
+    astray.value = model.get("astray") ? "yes" : "";
     all.disabled = !model.get("off").length;
     if (!state.picked || state.picked[1] >= shown.tokens.length) {
       const flat = shown.push.flat(), i = flat.indexOf(Math.max(...flat));
       state.picked = [Math.floor(i / shown.tokens.length), i % shown.tokens.length];
     }
-    paintAnswers(shown, labels);
+    let turned = "", told = "";
+    if (writes) turned = ` At ${paintSaid(shown)} of ${shown.places.length} places another token would be the likeliest.`;
+    else paintAnswers(shown, labels);
     const without = described(shown.off, rows(), shown.tokens).words, best = shown.before.indexOf(Math.max(...shown.before));
-    const told = without ? ` Without ${without}: ${labels[best]} ${(100 * shown.after[best]).toFixed(1)} %.` : "";
+    if (without) told = ` ${model.get("astray") ? `With ${without} in a random direction` : `Without ${without}`}: ${writes ? turned : `${labels[best]} ${(100 * shown.after[best]).toFixed(1)} %.`}`;
     status.textContent = `${frames.length > 1 ? `Step ${shown.step}. ` : ""}${shown.words}${told}${both && !fits && !asDifference ? " Different numbers of tokens or adapters: no difference can be formed." : ""} ${state.message}`;
     error.textContent = model.get("error");
     details();
@@ -395,10 +502,11 @@ function render({ model, el }) {
   function schedule() {
     if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; paint(); });
   }
-  const followed = ["now", "side", "frames", "about", "text", "other", "off", "error", "beside"].map(name => `change:${name}`);
+  if (writes) model.on("msg:custom", heard);
+  const followed = ["astray", "now", "side", "frames", "about", "text", "other", "off", "error", "beside"].map(name => `change:${name}`);
   followed.forEach(name => model.on(name, schedule));
   paint();
-  return () => { clearInterval(state.playing); cancelAnimationFrame(waiting); followed.forEach(name => model.off(name, schedule)); };
+  return () => { clearInterval(state.playing); cancelAnimationFrame(waiting); followed.forEach(name => model.off(name, schedule)); model.off("msg:custom", heard); };
 }
 
 /** Show what `Microscope.baked()` has returned, in an element of any page. */

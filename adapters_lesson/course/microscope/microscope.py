@@ -11,13 +11,13 @@ from typing import Any
 import anywidget
 import torch
 from torch import Tensor, nn
-from traitlets import Dict, Int, List, Unicode
+from traitlets import Bool, Dict, Int, List, Unicode
 
 from adapters_lesson.course.explorers.frame import STILL, plain
 from adapters_lesson.course.figures import Picture
 from adapters_lesson.history import History
 
-from .lens import Lens
+from .lens import Lens, Seen
 from .sketch import map_of_pushes, sketch_of
 
 _LONGEST, _MOST_FRAMES = 40, 120  # tokens that can be read side by side; steps that are kept
@@ -42,8 +42,9 @@ class Microscope(anywidget.AnyWidget):
     about = Dict().tag(sync=True)  # what stands still, for each model by its name; "" is the first
     frames: Any = List().tag(sync=True)  # the recorded steps
     now, side = Dict().tag(sync=True), Dict().tag(sync=True)  # the model as it is, and what stands beside it
-    text, other, beside, error = (Unicode().tag(sync=True) for _ in range(4))
+    text, other, beside, error, of = (Unicode().tag(sync=True) for _ in range(5))  # ``of``: whose pushes these are
     off: Any = List().tag(sync=True)  # [row, token] of the pushes that are switched off
+    astray = Bool(False).tag(sync=True)  # they are not left out, but point in a random direction, as long as before
     unit_row = Int().tag(sync=True)  # the row whose bottleneck is shown
 
     def __init__(
@@ -76,7 +77,7 @@ class Microscope(anywidget.AnyWidget):
         }
         self.now = self._frame("", text)
         self.frames = [self.now]
-        self.observe(self._asked, ["text", "other", "beside", "off", "unit_row"])
+        self.observe(self._asked, ["text", "other", "beside", "off", "astray", "unit_row"])
 
     def record(self, history: History) -> None:
         """Look at the model in training: ``train(…, on_step=microscope.record)``."""
@@ -103,13 +104,13 @@ class Microscope(anywidget.AnyWidget):
         keys = [*off, *(key.replace("cell", "only") for key in off if "cell" in key)]
         keep = torch.cat([keep, ~keep[-rows * tokens :]])
         seen = self.lenses[""].look(**self._encoded(self.text), keep=keep)
-        answers = dict(zip(keys, _numbers(seen.probabilities), strict=True))
+        answers = dict(zip(keys, numbers(seen.probabilities), strict=True))
         still = {key: getattr(self, key) for key in ("about", "frames", "now", "text", "unit_row")}
         return {**still, "answers": answers}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        still, more = Picture(map_of_pushes(self.now, self.about[""]), self.now["words"]).bundle(STILL)
+        still, more = Picture(map_of_pushes(self.now, self.about[""], self.of), self.now["words"]).bundle(STILL)
         return {**data, **still}, {**about, **more}
 
     def _encoded(self, text: str) -> dict[str, Tensor]:
@@ -122,27 +123,43 @@ class Microscope(anywidget.AnyWidget):
 
     def _frame(self, name: str, text: str) -> dict[str, Any]:
         """The numbers of one picture: with all pushes on, and with those ``off`` switched off."""
-        batch, lens, about = self._encoded(text), self.lenses[name], self.about[name]
+        batch, lens = self._encoded(text), self.lenses[name]
         tokens = self.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist())
-        rows, row = len(lens.spots), min(self.unit_row, len(lens.spots) - 1)
-        off = [(r, t) for r, t in self.off if name == "" and r < rows and t < len(tokens)]
-        keep = torch.ones(1 + bool(off), rows, len(tokens), dtype=torch.bool)
+        off, keep = self._switched(name, len(lens.spots), len(tokens))
+        seen = lens.look(**batch, keep=keep, astray=self.astray)
+        before, after = numbers(seen.probabilities[[0, -1]])
+        best = before.index(max(before))
+        answer = f" The answer with everything on: {self.about[name]['labels'][best]}, {100 * max(before):.1f} %."
+        words = self._largest(name, seen.push[0], tokens) + answer
+        return self._shown(name, seen, tokens) | {"off": off, "before": before, "after": after, "words": words}
+
+    def _switched(self, name: str, rows: int, tokens: int) -> tuple[list[tuple[int, int]], Tensor]:
+        """What is off, and what ``look`` keeps: everything, and what is then left, (1 or 2, rows, tokens)."""
+        off = [(r, t) for r, t in self.off if name == "" and r < rows and t < tokens]
+        keep = torch.ones(1 + bool(off), rows, tokens, dtype=torch.bool)
         for place in off:
             keep[(-1, *place)] = False
-        seen = lens.look(**batch, keep=keep)
-        shown = {"push": seen.push, "turn": seen.turn, **seen.norms}
-        numbers = {key: _numbers(values[-1]) for key, values in shown.items()}
-        before, after = _numbers(seen.probabilities[[0, -1]])
-        top, best = int(seen.push[0].argmax()), before.index(max(before))
-        what, where = "difference" if lens.base else "push", about["rows"][top // len(tokens)]["label"]
-        words = (
-            f"The largest {what} is that of {where} on “{tokens[top % len(tokens)]}”: {100 * seen.push[0].max():.0f} % "
-            f"of the stream. The answer with everything on: {about['labels'][best]}, {100 * max(before):.1f} %."
-        )
-        units = _numbers(one[-1].T) if (one := seen.units[row]) is not None else None
-        frame = {"step": self._step, "text": text, "tokens": tokens, "norms": numbers, "units": units, "unit_row": row}
-        return frame | {"push": numbers.pop("push"), "turn": numbers.pop("turn"), "off": off, "before": before,
-                        "after": after, "words": words}  # fmt: skip
+        return off, keep
+
+    def _shown(self, name: str, seen: Seen, tokens: list[str]) -> dict[str, Any]:
+        """The numbers of a picture: those of the last variant in ``seen``."""
+        row = min(self.unit_row, len(seen.units) - 1)
+        one = seen.units[row]
+        frame = {
+            "step": self._step,
+            "text": self.text,
+            "tokens": tokens,
+            "unit_row": row,
+            "push": numbers(seen.push[-1]),
+        }
+        frame |= {"turn": numbers(seen.turn[-1]), "norms": {key: numbers(of[-1]) for key, of in seen.norms.items()}}
+        return frame | {"units": None if one is None else numbers(one[-1].T), "before": [], "after": []}
+
+    def _largest(self, name: str, push: Tensor, tokens: list[str], at: str = "on") -> str:
+        """Where the largest ``push`` (P, T) is, in a sentence."""
+        top, what = int(push.argmax()), "difference" if self.lenses[name].base else "push"
+        where, token = self.about[name]["rows"][top // len(tokens)]["label"], tokens[top % len(tokens)].strip() or "⏎"
+        return f"The largest {what} is that of {where} {at} “{token}”: {100 * push.max():.0f} % of the stream."
 
     def _asked(self, _: Any) -> None:
         if not self._scheduled:
@@ -163,10 +180,10 @@ class Microscope(anywidget.AnyWidget):
                 self.error = plain(error)
 
 
-def _numbers(values: Any) -> Any:
+def numbers(values: Any) -> Any:
     """Lists of numbers with three digits; None for nan, which JSON has not."""
     if isinstance(values, (Tensor, list)):
-        return [_numbers(value) for value in (values.tolist() if isinstance(values, Tensor) else values)]
+        return [numbers(value) for value in (values.tolist() if isinstance(values, Tensor) else values)]
     return None if math.isnan(values) else float(f"{values:.3g}")
 
 

@@ -32,22 +32,28 @@ def sketch_of(lens: Lens, spot: Spot) -> dict[str, Any]:
     return {"parts": labels, "skips": wires.skips, "part_beside": beside, "mark": mark}
 
 
-def map_of_pushes(frame: dict[str, Any], about: dict[str, Any]) -> Drawing:
+def map_of_pushes(frame: dict[str, Any], about: dict[str, Any], of: str = "") -> Drawing:
     """A row for each adapter, the upper block above, a column for each token; the darker, the farther it is pushed."""
     rows, tokens = about["rows"], frame["tokens"]
-    on, step = Drawing(WIDTH, 28 * len(rows) + 125), (WIDTH - 160) / len(tokens)
+    row, turned = (28, "") if len(rows) <= 12 else (15, "transform: rotate(-60deg); transform-origin: ")
+    on, step, foot = Drawing(WIDTH, row * len(rows) + 125), (WIDTH - 160) / len(tokens), 52 + row * len(rows)
     most = max(max(map(max, frame["push"])), 1e-9)
-    on.text(10, 18, "difference to the base" if about["compared"] else "push: |update| / |stream|", 15, bold=True)
-    for r, (row, values) in enumerate(zip(rows, frame["push"], strict=True)):
-        y = 40 + 28 * (len(rows) - 1 - r)
-        on.text(140, y + 13, row["label"], 13, "end")
+    what = "difference to the base" if about["compared"] else "push: |update| / |stream|"
+    on.text(10, 18, f"{what}. {of}" if of else what, 15, bold=True)
+    for r, (one, values) in enumerate(zip(rows, frame["push"], strict=True)):
+        y = 40 + row * (len(rows) - 1 - r)
+        on.text(140, y + row / 2 - 1, one["label"], min(13, row - 3), "end")
         for t, value in enumerate(values):
             look = f"fill: #0072B2; fill-opacity: {0.04 + 0.96 * (value / most) ** 0.5:.2f}"
-            on.box(150 + t * step, y, step - 3, 25, look, f"{tokens[t]}, {row['label']}: {100 * value:.0f} %", round=4)
-    for t, token in enumerate(tokens):  # every other token stands a line lower, so that long ones have room
-        size = min(13, int(3.4 * step / max(len(token), 1)))
-        on.text(150 + (t + 0.5) * step, 52 + 28 * len(rows) + 15 * (t % 2), token, size, "middle")
+            title = f"{tokens[t]}, {one['label']}: {100 * value:.0f} %"
+            on.box(150 + t * step, y, step - row / 9, row - 3, look, title, round=row // 7)
+    for t, token in enumerate(tokens):
+        x, word = 150 + (t + 0.5) * step, token.strip() or "⏎"
+        if turned:
+            on.text(x, foot, word, 12, "end", f"{turned}{x:.0f}px {foot}px")
+        else:  # every other token stands a line lower, so that long ones have room
+            on.text(x, foot + 15 * (t % 2), word, min(13, int(3.4 * step / len(word))), "middle")
     for label, share in zip(about["labels"], frame["after"], strict=True):
         x = 150 + 200 * about["labels"].index(label)
-        on.text(x, 99 + 28 * len(rows), f"{label} {100 * share:.1f} %", 14, bold=share == max(frame["after"]))
+        on.text(x, foot + 47, f"{label} {100 * share:.1f} %", 14, bold=share == max(frame["after"]))
     return on
