@@ -83,6 +83,7 @@ prediction("6d", "How far below m = 64 does m = 4 end, with seed 0?", within=5, 
 # %%
 if laboratory.job:  # an experiment may still go on
     await laboratory.job
+laboratory.reset()  # the knobs as at the start: an experiment has turned them
 for m in (4, 64):
     await laboratory.run(seeds=[0], bottleneck_dim=m)
 *_, narrow, wide = laboratory.book.runs.values()

@@ -47,7 +47,7 @@ def button(label: str, tooltip: str, on_click: Callable[[], object], **look: Any
 
 def option_button(label: str, on_click: Callable[[], object]) -> widgets.Button:
     """An answer to choose: as wide as the page, its text on the left."""
-    left = {"width": "auto", "height": "auto", "display": "flex", "align_items": "center"}
+    left = {"width": "auto", "height": "auto", "min_height": "28px", "display": "flex", "align_items": "center"}
     return button(label, label, on_click, layout=left).add_class("lesson-option")
 
 

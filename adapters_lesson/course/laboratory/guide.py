@@ -43,19 +43,17 @@ class GuidedExperiment(Panel):
         self.beforehand = Beforehand(SWEEPS[name], committed_runs(name))
         self.revealed: Beforehand | None = None
         self.predicted: int | None = None
-        lettered = enumerate(f"{LETTERS[i]}. {option.text}" for i, option in enumerate(question.options))
-        self.options = [option_button(text, partial(self.predict, i)) for i, text in lettered]
-        self.because = widgets.Text(
-            description="because", placeholder="write down why, for yourself", layout={"width": "auto"},
-            style={"description_width": "initial"},
-        )  # fmt: skip
+        lettered = enumerate(zip(LETTERS, question.options, strict=False))
+        self.options = [option_button(f"{letter}. {o.text}", partial(self.predict, i)) for i, (letter, o) in lettered]
+        look: Any = {"layout": {"width": "auto"}, "style": {"description_width": "initial"}}
+        self.because = widgets.Text(description="because", placeholder="write down why, for yourself", **look)
         self.run_button = button("Run it", f"{len(SWEEPS[name].values)} runs, whose curves grow beside", self.run)
         self.reveal_button = button("Reveal", "Show what came out beforehand, with three seeds", self.reveal)
         self.run_button.disabled = self.reveal_button.disabled = True
         self.verdict = widgets.HTML()
         text = widgets.HTML(f'<div style="line-height: 1.4">{html.escape(question.text)}</div>')
-        buttons = row(self.run_button, self.reveal_button)
-        self.children = [text, *self.options, self.because, buttons, self.status, self.verdict]
+        below = [self.because, row(self.run_button, self.reveal_button), self.status, self.verdict]
+        self.children = [text, *self.options, *below]
         self.say("Choose what you expect; then you can run it.")
 
     def predict(self, number: int) -> None:
@@ -110,9 +108,9 @@ class Guide(Panel):
         self.picture = Questions(self.title, questions)
         named = zip(TITLES, questions, strict=True)
         self.experiments = {name: GuidedExperiment(laboratory, name, question) for name, question in named}
-        titles = [title.split()[-1] for title in TITLES.values()]
+        titles = [*(title.split()[-1] for title in TITLES.values()), "your own"]
         pages = [*self.experiments.values(), laboratory.controls]
-        self.tabs = widgets.Tab(pages, titles=[*titles, "your own"], selected_index=0, layout=LEFT)
+        self.tabs = widgets.Tab(pages, titles=titles, selected_index=0, layout=LEFT)
 
         def turned(change: Any) -> None:  # each tab has its own reveal, the last one none
             laboratory.hold_against(getattr(pages[change["new"] or 0], "revealed", None))

@@ -53,14 +53,13 @@ class Laboratory(Explorer):
         self.stop_button = self._button("Stop", "End the run now, and keep it as it is", self.stop, icon="stop")
         self.pause_button.disabled = self.stop_button.disabled = True
         self.swept = choice("vary", "bottleneck_dim", knobs.SUGGESTED)
+        self.swept.layout.width, self.swept.style.description_width = "180px", "initial"
         self.over = widgets.Text(description="over", layout={"flex": "1 1 150px", "width": "auto"}, **short)
 
         def sweep() -> None:
             self.sweep(self.swept.value, knobs.read_values(self.swept.value, self.over.value))
 
         self.sweep_button = self._button("Run sweep", "One run for each value and seed", sweep)
-        self.axis.layout.width, self.swept.layout.width = "400px", "180px"
-        self.swept.style.description_width = "initial"
         self.bar, self.extra = widgets.FloatProgress(min=0, max=1, layout={"width": "100px"}), widgets.HTML()
         self._asked_about: list[int] = []  # the runs that a second press deletes
         tools: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -161,22 +160,18 @@ class Laboratory(Explorer):
         return self.job.start()
 
     def _train(self, settings: list[Settings], knob: str, job: Job) -> list[Run]:
-        """A run for each of the ``settings``; one that is stopped is kept if it has taken a step.
-
-        Meanwhile the ``knob`` that is swept shows the value that runs; afterwards it stands as before.
-        """
+        """A run for each of the ``settings``, which the swept ``knob`` follows; one that is stopped is kept, too."""
         runs: list[Run] = []
         ends = [0, *accumulate(one.steps or 0 for one in settings)]
         began, reported, before = time.monotonic(), 0.0, self.values.get(knob)
+        name = knobs.LABELS.get(knob, knob).split(", ")[-1]
 
-        def turn(value: Any) -> None:
-            with suppress(ValueError):  # of a value that the knob does not have, the message below tells
-                self._set_knobs({knob: value})
-
-        def which(one: Settings) -> str:
-            name, value = knobs.LABELS.get(knob, knob).split(", ")[-1], knobs.value_text(knob, getattr(one, knob))
-            said = "" if knob == "seed" else f"{name} = {value}, "
-            return f"run {len(runs) + 1} of {len(settings)}: {said}seed {one.seed}"
+        def tell(one: Settings, how: str, done: int) -> None:
+            swept = "" if knob == "seed" else f"{name} = {knobs.value_text(knob, getattr(one, knob))}, "
+            with suppress(ValueError):  # the knob need not have the value
+                self._set_knobs({knob: getattr(one, knob)})
+            self.bar.value = done / ends[-1]
+            self._tell(f"run {len(runs) + 1} of {len(settings)}: {swept}seed {one.seed}, {how}")
 
         def on_step(history: History) -> None:
             nonlocal reported
@@ -184,16 +179,15 @@ class Laboratory(Explorer):
                 return
             one, done = settings[len(runs)], ends[len(runs)] + history.steps
             left = (now - began - job.rested) / done * (ends[-1] - done)
-            at = f"{which(one)}, step {history.steps} of {one.steps}"
-            self._progress(f"{at}, loss {history.loss[-1]:.3f}, about {left:.0f} s left", done / ends[-1])
+            at = f"step {history.steps} of {one.steps}, loss {history.loss[-1]:.3f}, about {left:.0f} s left"
+            tell(one, at, done)
             self._live = Run(one, history, history.trainable)
             self.refresh()
             reported = time.monotonic()  # after the picture, so that a slow one does not crowd out the training
 
         try:
             for one, done in zip(settings, ends, strict=False):
-                turn(getattr(one, knob))
-                self._progress(f"{which(one)}, getting ready", done / ends[-1])
+                tell(one, "getting ready", done)
                 run = run_experiment(one, on_step, job.check)
                 self._live = None
                 if run.history.steps:
@@ -201,7 +195,8 @@ class Laboratory(Explorer):
                 job.check()
         finally:
             self._live = None
-            turn(before)
+            if knob in self.knobs:
+                self.knobs[knob].value = before
         return runs
 
     def keep(self, run: Run) -> Run:
@@ -281,7 +276,3 @@ class Laboratory(Explorer):
         if len(chosen) != 1:
             raise ValueError(f"tick one run for that; {len(chosen)} are ticked")
         return self.book.runs[chosen[0]]
-
-    def _progress(self, text: str, share: float) -> None:
-        self.bar.value = share
-        self._tell(text)

@@ -75,10 +75,10 @@ def runs_figure(
 
     With runs made ``beforehand`` the last of the three shows them, and those of ``runs`` that belong to them as rings.
     """
-    figure = Figure(figsize=(8.6, 6.4))
+    figure = Figure(figsize=(8.6, 6.0))
     panels = figure.subplot_mosaic([["loss", "accuracy"], ["against", "against"]])
     loss, accuracy, against = (panels[name] for name in ("loss", "accuracy", "against"))
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.945, bottom=0.115, wspace=0.2, hspace=0.5)
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.945, bottom=0.12, wspace=0.2, hspace=0.5)
     ends = []
     for run in runs:
         style, validation = styles[run.settings], list(run.history.validation)  # it may grow meanwhile
@@ -175,8 +175,7 @@ def _against(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style], x: 
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if places[-1] < 20 * places[0] else (1,)))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         else:
-            room = axes.get_position().width > 0.5 or len(places) < 5
-            axes.set_xticks(places, [f"{place:g}" for place in places], rotation=0 if room else 30)
+            axes.set_xticks(places, [f"{place:g}" for place in places])
 
 
 def _others(run: Run, x: str) -> Settings | None:
