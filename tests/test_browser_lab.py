@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from browser import (
     NEEDED,
+    VISIBLE,
     Shown,
     begin,
     browser_page,
@@ -224,20 +226,6 @@ def test_a_quiz_is_answered_by_keyboard(page, photograph):
     shown.output.get_by_text("2 of 5.").wait_for()
 
 
-def test_a_guided_experiment_takes_a_prediction_and_reveals(page, photograph):
-    shown = show(page, "guided_experiments(")
-    assert not shown.button("Reveal").is_enabled()
-    shown.output.get_by_placeholder("write down why").first.focus()
-    page.keyboard.press("Shift+Tab")  # to the last option
-    page.keyboard.press("Space")
-    until(shown.button("Reveal").is_enabled)
-    shown.button("Reveal").focus()
-    page.keyboard.press("Enter")
-    until(lambda: "You predicted" in shown.text and "by bottleneck_dim" in shown.text)
-    assert shown.picture
-    photograph(shown, "guide")
-
-
 # --- The laboratory -------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +263,61 @@ def stop(shown):
     until(shown.button("Run").is_enabled, what="Stop")
     assert time.monotonic() - began < SOON
     until(lambda: "stopped" in shown.text and shown.boxes().count() == count + 1)
+
+
+def in_sight(page, *locators):
+    """Whether all of them are within the window at once."""
+    boxes, window = [locator.bounding_box() for locator in locators], page.viewport_size
+    return all(
+        box
+        and box["y"] >= 0
+        and box["y"] + box["height"] <= window["height"]
+        and box["x"] + box["width"] <= window["width"]
+        for box in boxes
+    )
+
+
+def test_a_guided_experiment_is_predicted_run_and_revealed_in_one_view(page, runs, photograph):
+    shown = show(page, "guided_experiments(")
+    run_it, reveal = shown.button("Run it"), shown.button("Reveal")
+    assert not run_it.is_enabled() and not reveal.is_enabled()
+    shown.output.get_by_role("tab", name="m?").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    shown.output.get_by_text("We take the lowest block").wait_for()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    because = shown.output.get_by_placeholder("write down why").first
+    because.fill("it is narrow")
+    page.keyboard.press("Shift+Tab")  # to the last option
+    page.keyboard.press("Space")
+    until(reveal.is_enabled)
+    run_it.focus()
+    page.keyboard.press("Enter")
+    for _ in range(4):  # pressed in haste
+        page.keyboard.press("Enter")
+    until(lambda: "another run goes on" in shown.text, what="the refusal of a second run")
+    until(lambda: re.search(r"run 1 of 2: m = 4, seed 0, step \d+ of 200", shown.text), 120, "the first step")
+    assert in_sight(
+        page, shown.output.get_by_role("tab", name="m?"), because, run_it, reveal, shown.image, shown.button("Stop")
+    )
+    reveal.focus()
+    page.keyboard.press("Enter")
+    until(lambda: "You predicted" in shown.text and "by bottleneck_dim" in shown.text)
+    assert "because it is narrow." in shown.text
+    assert shown.output.locator(".lesson-option:visible .fa-check").count() == 1  # a sign, not the colour alone
+    photograph(shown, "guide")
+    found = Axe().run(page, context=f"{VISIBLE} .lesson-panel").response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")] == []
+    shown.button("Stop").focus()
+    page.keyboard.press("Enter")
+    until(lambda: "stopped" in shown.text, what="Stop")
+    assert len(list(runs.glob("*.json"))) == 1
+    shown.output.get_by_role("tab", name="your own").click()
+    until(shown.button("Run").is_enabled)
+    page.set_viewport_size({"width": 700, "height": 720})
+    until(lambda: shown.image.bounding_box()["y"] > shown.button("Run").bounding_box()["y"] + 300, what="one column")
+    page.set_viewport_size({"width": 1280, "height": 720})
 
 
 def test_the_laboratory_runs_stops_overlays_exports_and_finds_its_runs_again(page, runs, photograph):

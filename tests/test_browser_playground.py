@@ -5,6 +5,7 @@ Screenshots go to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise t
 
 import functools
 import http.server
+import math
 import os
 import re
 import subprocess
@@ -202,13 +203,36 @@ def test_a_state_is_pasted_and_a_bad_one_changes_nothing(address):
         shown.button("Step").click()
         border = shown.border
         shown.paste("m2-relu-std7-lr0.1-res0-circles-s3")
-        assert shown.error == "“std7” is no start: expected one of zero, std0.01, std1."
+        taken, field = "m2-relu-std1-lr0.1-res0-x2-circles-s3-hide.rate.seed", shown.root.locator(".state")
+        still = f"The run is still {taken}; Escape brings that back."
+        assert shown.error == f"“std7” is no start: expected one of zero, std0.01, std1. {still}"
         assert shown.step == 1 and shown.border == border
+        assert shown.state == "m2-relu-std7-lr0.1-res0-circles-s3" and field.get_attribute("aria-invalid") == "true"
+        field.press("Escape")
+        assert (shown.state, shown.error, field.get_attribute("aria-invalid")) == (taken, "", None)
+        shown.paste("m2-relu-std7-lr0.1-res0-circles-s3")
+        shown.button("Step").click()  # what is done next says that the string was not taken, too
+        assert "The run is still" in shown.error and shown.step == 2
         shown.paste("m2-relu-std1-lr0.1-res0-x2-circles-s3")
         assert shown.error == "" and shown.slider("seed").is_visible() and shown.step == 0
         shown = opened(page, address, "nonsense")
         assert "“nonsense” is no bottleneck m" in shown.error and shown.state == DEFAULT
     assert seen == []
+
+
+def test_a_loss_above_ten_has_its_place_on_the_axis(address):
+    with browser_page([], 1280, 720) as page:
+        for state, top in ((DEFAULT, "10"), ("m8-identity-std1-lr1-res1-x4-spirals-s2", "100")):
+            shown = opened(page, address, state)
+            curve = shown.root.locator("svg[aria-label^='Loss against']")
+            assert curve.locator("text").first.text_content() == "0.001"
+            labels = [text for text in curve.locator("text").all_text_contents() if re.fullmatch(r"[\d.]+", text)]
+            assert max(labels, key=float) == top
+            at, highest = float(curve.locator("circle").get_attribute("cy")), 8
+            assert at > highest + 1  # below the upper edge: 71.6 lies between 10 and 100
+        losses = float(shown.loss)
+        assert 71 < losses < 73
+        assert at == pytest.approx(84 - 76 * (math.log10(losses) + 3) / 5, abs=0.2)
 
 
 def test_who_wants_little_motion_sees_little(address):
@@ -261,7 +285,15 @@ playground"""
 def course(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     path = copy_of_the_course(home / "course") / "notebooks" / "playground.ipynb"
-    write_notebook(path, [MAKE, "print(playground.state)", 'playground.state = "m1-tanh-zero-lr0.1-res1-moons-s2"'])
+    write_notebook(
+        path,
+        [
+            MAKE,
+            "print(playground.state)",
+            'playground.state = "m1-tanh-zero-lr0.1-res1-moons-s2"',
+            "playground.state = 'nonsense'",
+        ],
+    )
     with make_lab(home) as address:
         yield address
 
@@ -285,6 +317,12 @@ def test_in_jupyterlab_with_a_kernel_and_without(course, tmp_path):
         until(lambda: output.inner_text().strip() == "m5-gelu-zero-lr0.03-res1-spirals-s0")
         run_cell(page, 'playground.state = "')
         until(lambda: shown.state == "m1-tanh-zero-lr0.1-res1-moons-s2")
+        run_cell(page, "playground.state = 'nonsense'")
+        until(lambda: "The run is still m1-tanh-zero-lr0.1-res1-moons-s2" in shown.error)
+        taken = "m1-tanh-zero-lr0.1-res1-moons-s2"  # which the kernel is told
+        until(lambda: run_cell(page, "print(playground.state)").inner_text().strip() == taken)
+        shown.root.locator(".state").press("Escape")
+        assert shown.error == "" and shown.state == taken
         command(page, "apputils:change-theme", {"theme": "JupyterLab Dark"})
         until(
             lambda: (

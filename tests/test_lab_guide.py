@@ -1,14 +1,18 @@
 """The guided experiments: a prediction first, then the run, then the reveal."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import lab_stand_ins
 import pytest
+from matplotlib.figure import Figure
 
+from adapters_lesson.course.laboratory import laboratory as laboratory_module
 from adapters_lesson.course.laboratory.experiments import SWEEPS, Settings
-from adapters_lesson.course.laboratory.guide import TITLES, Guide, committed_runs, draw_reveal, own_runs
+from adapters_lesson.course.laboratory.guide import TITLES, Guide, committed_runs
 from adapters_lesson.course.laboratory.laboratory import Laboratory
+from adapters_lesson.course.laboratory.run_figures import Beforehand, runs_figure
 from adapters_lesson.course.quiz import load_quiz
 from adapters_lesson.history import load_results
 
@@ -33,7 +37,25 @@ def text(widget):
 def test_there_are_four_and_each_has_its_sweep(guide):
     assert list(guide.experiments) == list(TITLES)
     assert set(TITLES) < set(SWEEPS)
-    assert [guide.tabs.get_title(i) for i in range(4)] == list(TITLES.values())
+    assert [guide.tabs.get_title(i) for i in range(5)] == ["m?", "blocks?", "activation?", "steps?", "your own"]
+
+
+def everything(widget):
+    """A widget with all that stands in it."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from everything(child)
+
+
+def test_the_whole_laboratory_stands_in_the_same_view(guide):
+    laboratory = guide.experiments["depth"].laboratory
+    shown = list(everything(guide))
+    buttons = ("run_button", "reset_button", "pause_button", "stop_button", "sweep_button")
+    others = ("seeds", "swept", "over", "bar", "message", "image", "axis", "status", "table", "extra")
+    parts = [getattr(laboratory, name) for name in buttons + others]
+    for part in (*laboratory.knobs.values(), *parts, *laboratory.tools.values()):
+        assert shown.count(part) == 1
+    assert all(part in list(everything(laboratory)) for part in parts)
 
 
 @pytest.mark.parametrize("name", list(TITLES))
@@ -42,7 +64,7 @@ def test_without_a_prediction_there_is_no_run_and_no_reveal(guide, name):
     assert experiment.run_button.disabled
     assert experiment.reveal_button.disabled
     experiment.reveal()
-    assert experiment.picture is None
+    assert experiment.laboratory.picture.alt == "0 runs are drawn."
     assert experiment.verdict.value == ""
     experiment.options[1].click()
     assert not experiment.run_button.disabled
@@ -63,50 +85,111 @@ def test_the_reveal_says_what_was_predicted_and_what_came_out(guide, name, numbe
     assert f"You predicted: {escaped}." in said
     assert f"What came out: {right.text}." in said
     assert (chosen.reason[:30].replace("'", "&#x27;") in said) or chosen.right
-    assert experiment.error is None
-    assert experiment.image.layout.display == ""
+    assert ", because" not in said
+    assert experiment.laboratory.error is None
     assert all(option.disabled for option in experiment.options)
-    assert experiment.picture.alt.startswith(f"Mean over three seeds, by {SWEEPS[name].knob}: ")
+    assert experiment.laboratory.axis.value == SWEEPS[name].knob
+    assert experiment.laboratory.picture.alt.startswith(f"Mean over three seeds, by {SWEEPS[name].knob}: ")
 
 
-def test_it_runs_in_the_laboratory_and_the_reveal_has_rings(guide):
+@pytest.mark.parametrize("number", range(3))
+def test_after_the_reveal_the_right_option_and_the_chosen_one_are_marked(guide, number):
+    experiment = guide.experiments["depth"]
+    experiment.because.value = " <b>it sees & compares</b> "
+    experiment.predict(number)
+    assert [option.icon for option in experiment.options] == ["hand-o-right" * (i == number) for i in range(3)]
+    experiment.reveal()
+    for i, (option, asked) in enumerate(zip(experiment.options, experiment.question.options, strict=True)):
+        mark, colour = {(True, True): ("check", "success"), (False, True): ("times", "error")}.get(
+            (asked.right, asked.right or i == number), ("", "")
+        )
+        assert option.icon == mark
+        assert (colour in (option.layout.border_left or "")) and bool(option.layout.border_left) == bool(mark)
+    right = experiment.question.options[number].right
+    assert text(experiment.status) == ("Right." if right else "Not quite.")
+    assert "because &lt;b&gt;it sees &amp; compares&lt;/b&gt;." in experiment.verdict.value
+
+
+def test_each_tab_has_its_own_reveal(guide):
+    laboratory = guide.experiments["depth"].laboratory
+    for number, name in enumerate(TITLES):
+        guide.tabs.selected_index = number
+        assert laboratory.picture.alt == "0 runs are drawn."
+        guide.experiments[name].predict(0)
+        guide.experiments[name].reveal()
+    guide.tabs.selected_index = 1
+    assert laboratory.picture.alt.startswith("Mean over three seeds, by base_layers")
+    laboratory.axis.value = "trainable"
+    assert laboratory.picture.alt == "0 runs are drawn."
+    guide.tabs.selected_index = 0
+    assert laboratory.picture.alt.startswith("Mean over three seeds, by bottleneck_dim")
+    guide.tabs.selected_index = 4
+    assert laboratory.picture.alt == "0 runs are drawn."
+
+
+def test_it_runs_beside_and_the_reveal_has_rings(guide):
     experiment = guide.experiments["no activation"]
     laboratory = experiment.laboratory
-    laboratory.knobs["bottleneck_dim"].value = 2  # what was set before must not matter
+    laboratory.run(steps=25, bottleneck_dim=2).wait(60)  # what was set and run before must not matter
     experiment.predict(0)
     experiment.run_button.click()
-    assert "runs in the laboratory below" in text(experiment.status)
-    assert not experiment.run_button.disabled
+    assert "Watch the curves beside" in text(experiment.status)
     laboratory.job.wait(60)
-    runs = list(laboratory.book.runs.values())
+    before, *runs = laboratory.book.runs.values()
     assert [run.settings for run in runs] == SWEEPS["no activation"].settings()
-    assert laboratory.axis.value == "activation"
-    assert own_runs(SWEEPS["no activation"], runs) == runs
+    assert laboratory.table.chosen == [run.number for run in runs]
+    assert (laboratory.axis.value, laboratory.swept.value, laboratory.over.value) == (
+        "activation", "activation", "gelu, identity",
+    )  # fmt: skip
+    beforehand = experiment.beforehand
+    assert beforehand.own([before, *runs]) == runs
     experiment.reveal()
-    assert "Rings: your own 2 runs." in experiment.picture.alt
-    rings = [line for line in experiment.picture.figure.axes[0].lines if line.get_markersize() == 14]
+    assert "Rings: 2 of your own." in laboratory.picture.alt
+    against = laboratory.picture.figure.axes[2]
+    rings = [line for line in against.lines if line.get_markersize() == 14]
     assert [line.get_ydata()[0] for line in rings] == [100 * run.accuracy for run in runs]
 
 
-def test_while_another_run_goes_on_it_says_so(guide):
+def test_it_says_which_value_runs_and_the_knob_shows_it(guide, monkeypatch):
+    experiment, told = guide.experiments["agreement"], []
+    laboratory = experiment.laboratory
+    monkeypatch.setattr(laboratory_module, "runs_figure", lambda *_: Figure())
+    monkeypatch.setattr(laboratory_module, "EVERY", 0)
+    knob, message = laboratory.knobs["bottleneck_dim"], laboratory.message
+    message.observe(lambda _: told.append((text(message), knob.value)), "value")
+    experiment.predict(0)
+    experiment.run()
+    laboratory.job.wait(60)
+    for number, width in ((1, 4), (2, 16)):
+        beginning = f"run {number} of 2: m = {width}, seed 0, "
+        said = {line.removeprefix(beginning): shown for line, shown in told if line.startswith(beginning)}
+        assert set(said.values()) == {width}
+        assert {"getting ready", "step 37 of 200"} <= {line.split(", loss")[0] for line in said}
+
+
+def test_while_another_run_goes_on_it_says_so_and_turns_nothing(guide):
     experiment = guide.experiments["depth"]
-    experiment.laboratory.run(steps=800)
+    experiment.laboratory.run(steps=800, bottleneck_dim=2)
     experiment.predict(1)
     experiment.run_button.click()
     assert "another run goes on" in text(experiment.status)
     assert "error-color" in experiment.status.value
+    assert experiment.laboratory.knobs["bottleneck_dim"].value == 2
 
 
 def test_runs_with_other_settings_get_no_ring():
-    same, other = Settings(bottleneck_dim=4, seed=3), Settings(bottleneck_dim=4, learning_rate=1e-2)
-    runs = [run for run in committed_runs("width") if run.settings == Settings(bottleneck_dim=4)]
-    changed = [type(runs[0])(other, runs[0].history, 1), type(runs[0])(same, runs[0].history, 1)]
-    assert own_runs(SWEEPS["width"], runs + changed) == [runs[0], changed[1]]
+    runs = [replace(run, number=1) for run in committed_runs("width") if run.settings == Settings(bottleneck_dim=4)]
+    (same,) = runs
+    other = replace(same, settings=Settings(bottleneck_dim=4, learning_rate=1e-2))
+    seed = replace(same, settings=Settings(bottleneck_dim=4, seed=3))
+    live, stopped = replace(same, number=0), replace(same, history=replace(same.history, stopped="interrupted"))
+    assert Beforehand(SWEEPS["width"], []).own([same, other, seed, live, stopped]) == [same, seed]
 
 
 @pytest.mark.parametrize("name", list(TITLES))
 def test_the_figure_has_the_committed_runs(name):
-    axes = draw_reveal(name).figure.axes[0]
+    beforehand = Beforehand(SWEEPS[name], committed_runs(name))
+    axes = runs_figure([], {}, SWEEPS[name].knob, beforehand).axes[2]
     points = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 1]
     assert points == [100 * run["accuracy"] for run in load_results("laboratory")["rows"][name]["runs"]]
 

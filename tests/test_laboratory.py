@@ -107,7 +107,7 @@ def test_the_curves_grow_and_the_time_left_is_said(lab, monkeypatch):
         said.add(text(lab.message))
         time.sleep(0.01)
     assert lab.frames > frames + 2
-    assert any(re.search(r"run 1 of 1, step \d+ of 50, loss \d\.\d+, about \d+ s left", line) for line in said)
+    assert any(re.search(r"run 1 of 1: seed 0, step \d+ of 50, loss \d\.\d+, about \d+ s left", line) for line in said)
 
 
 def test_stop_keeps_what_was_learnt_and_the_next_run_works(lab, monkeypatch):
@@ -193,6 +193,20 @@ def test_a_sweep_runs_each_value_and_draws_accuracy_against_it(lab):
     ]
     assert lab.axis.value == "placement"
     assert "6 runs are drawn" in text(lab.status)
+
+
+def test_after_a_sweep_its_knob_stands_as_before(lab):
+    shown = []
+    lab.knobs["bottleneck_dim"].observe(lambda change: shown.append(change["new"]), "value")
+    lab.sweep("bottleneck_dim", [1, 5, 2], steps=25, bottleneck_dim=8).wait(120)
+    assert shown == [8, 1, 2, 8]  # the slider has no 5
+    assert lab.over.value == "1, 5, 2"
+
+
+@pytest.mark.parametrize("knob", list(knobs.SUGGESTED))
+def test_values_are_written_as_they_are_read(knob):
+    values = knobs.read_values(knob, knobs.SUGGESTED[knob])
+    assert knobs.read_values(knob, ", ".join(knobs.value_text(knob, value) for value in values)) == values
 
 
 def test_a_stopped_sweep_begins_no_further_run(lab, monkeypatch):

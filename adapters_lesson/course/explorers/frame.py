@@ -19,7 +19,8 @@ STILL = "Run this cell to move it."  # beside a picture that no kernel answers f
 _WHERE_DISCONNECTED = (
     "<style>.still { display: none } .jupyter-widgets-disconnected .still { display: block; font-weight: bold }"
     ".lesson-panel.jupyter-widgets-disconnected::before, .lesson-panel .jupyter-widgets-disconnected::before"
-    " { display: none }</style>"
+    " { display: none } .lesson-panel .lm-TabBar-tab { flex: 1 1 auto !important; padding: 0 6px }"
+    ".lesson-option { justify-content: flex-start; white-space: normal; text-align: left; line-height: 1.4 }</style>"
     f'<div class="still">{STILL}</div>'
 )
 UNMEASURED = "Not measured with these settings yet: press Measure."
@@ -46,13 +47,13 @@ def button(label: str, tooltip: str, on_click: Callable[[], object], **look: Any
 
 def option_button(label: str, on_click: Callable[[], object]) -> widgets.Button:
     """An answer to choose: as wide as the page, its text on the left."""
-    left = {"width": "auto", "display": "flex", "justify_content": "flex-start", "align_items": "center"}
-    return button(label, label, on_click, layout=left)
+    left = {"width": "auto", "height": "auto", "min_height": "28px", "display": "flex", "align_items": "center"}
+    return button(label, label, on_click, layout=left).add_class("lesson-option")
 
 
 def grid(*children: Any) -> widgets.GridBox:
     """Knobs in columns, as many as the page has room for."""
-    layout = {"grid_template_columns": "repeat(auto-fill, minmax(330px, 1fr))", "grid_gap": "0 14px"}
+    layout = {"grid_template_columns": "repeat(auto-fill, minmax(min(330px, 100%), 1fr))", "grid_gap": "0 14px"}
     return widgets.GridBox(children, layout={**layout, "max_width": "1200px"})
 
 

@@ -73,6 +73,11 @@ def layers_text(layers: Any) -> str:
     return "all" if layers is None else layers if isinstance(layers, str) else " ".join(map(str, layers))
 
 
+def value_text(knob: str, value: Any) -> str:
+    """What ``read_values`` reads as this value."""
+    return {"True": "yes", "False": "no"}.get(str(value), layers_text(value) if knob == "layers" else str(value))
+
+
 def read_values(knob: str, text: str) -> tuple[Any, ...]:
     """Values of a knob, or seeds, from a list such as "1, 4, 16"; ValueError where they cannot be read."""
     suggested, values = {"seed": "0, 1, 2", **SUGGESTED}[knob], []

@@ -16,7 +16,7 @@ from adapters_lesson.course.explorers.frame import button
 from adapters_lesson.course.figures.curves import moving_mean
 from adapters_lesson.course.figures.style import INK, PALETTE, course_style, label_ends, new_figure
 
-from .experiments import KNOBS, Run, Settings
+from .experiments import KNOBS, Run, Settings, Sweep
 from .knobs import LABELS
 
 # Here most runs are adapters, so colours tell settings apart, not methods.
@@ -34,6 +34,29 @@ class Style(NamedTuple):
     line: str
 
 
+class Beforehand(NamedTuple):
+    """What came out when a sweep was run with three seeds, to hold the learner's own runs against."""
+
+    sweep: Sweep
+    runs: Sequence[Run]
+
+    def own(self, runs: Sequence[Run]) -> list[Run]:
+        """Those of ``runs`` that went to their end and differ from the sweep's base in its knob and seed alone."""
+        base, knob = self.sweep.base, self.sweep.knob
+        same = {knob: getattr(base, knob), "seed": 0}
+        ended = (run for run in runs if run.number and not run.history.stopped)
+        return [run for run in ended if replace(run.settings, **same) == base]
+
+    def told(self, runs: Sequence[Run]) -> str:
+        """The means in a sentence, and how many of ``runs`` are rings."""
+        accuracies: dict[Any, list[float]] = {}
+        for run in self.runs:
+            accuracies.setdefault(value_of(run, self.sweep.knob), []).append(100 * run.accuracy)
+        means = ", ".join(f"{value}: {mean(of):.1f} %" for value, of in accuracies.items())
+        rings = f" Rings: {len(own)} of your own." if (own := self.own(runs)) else ""
+        return f"Mean over three seeds, by {self.sweep.knob}: {means}.{rings}"
+
+
 def run_styles(runs: Sequence[Run], x: str = "seed") -> dict[Settings, Style]:
     """The look of every run's settings: the same where they differ in the seed alone, or in ``x`` as well."""
     looks: dict[Settings | None, Style] = {}
@@ -45,11 +68,17 @@ def run_styles(runs: Sequence[Run], x: str = "seed") -> dict[Settings, Style]:
 
 
 @course_style
-def runs_figure(runs: Sequence[Run], styles: dict[Settings, Style], x: str = "trainable") -> Figure:
-    """Training loss, validation accuracy, and the last one against ``x``, of ``AXES``. Run number 0 still goes on."""
-    figure = Figure(figsize=(12.5, 4.3))
-    loss, accuracy, against = figure.subplots(ncols=3, gridspec_kw={"width_ratios": (1, 1, 1.15)})
-    figure.subplots_adjust(left=0.05, right=0.985, top=0.9, bottom=0.215, wspace=0.3)
+def runs_figure(
+    runs: Sequence[Run], styles: dict[Settings, Style], x: str = "trainable", beforehand: Beforehand | None = None
+) -> Figure:
+    """Training loss, validation accuracy, and the last one against ``x``, of ``AXES``. Run number 0 still goes on.
+
+    With runs made ``beforehand`` the last of the three shows them, and those of ``runs`` that belong to them as rings.
+    """
+    figure = Figure(figsize=(8.6, 6.0))
+    panels = figure.subplot_mosaic([["loss", "accuracy"], ["against", "against"]])
+    loss, accuracy, against = (panels[name] for name in ("loss", "accuracy", "against"))
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.945, bottom=0.12, wspace=0.2, hspace=0.5)
     ends = []
     for run in runs:
         style, validation = styles[run.settings], list(run.history.validation)  # it may grow meanwhile
@@ -68,7 +97,13 @@ def runs_figure(runs: Sequence[Run], styles: dict[Settings, Style], x: str = "tr
     longest = max([run.settings.steps or 0 for run in runs], default=200)
     loss.set(title="Training loss", xlabel="step", xlim=(0, 1.02 * longest), ylim=(0, None))
     accuracy.set(title="Validation accuracy", xlabel="step", ylabel="%", xlim=(0, 1.17 * longest), ylim=(45, 102))
-    _against(against, [run for run in runs if run.history.validation], styles, x)
+    if beforehand is None:
+        _against(against, [run for run in runs if run.history.validation], styles, x)
+    else:
+        _against(against, beforehand.runs, run_styles(beforehand.runs, x), x)
+        against.set_title("What came out beforehand, with three seeds (rings: your own runs)")
+        for run in beforehand.own(runs):
+            against.plot(value_of(run, x), 100 * run.accuracy, "o", markersize=14, mfc="none", mec=INK, mew=2)
     return figure
 
 
@@ -86,8 +121,8 @@ def summary(runs: Sequence[Run]) -> str:
 
 
 @course_style
-def sweep_figure(runs: Sequence[Run], x: str, own: Sequence[Run] = ()) -> Figure:
-    """Accuracy against ``x``, of ``AXES``, the ``own`` runs as rings; other settings have each a colour."""
+def sweep_figure(runs: Sequence[Run], x: str) -> Figure:
+    """Accuracy against ``x``, of ``AXES``; other settings have each a colour."""
     figure, axes = new_figure(7.5, 3.4)
     styles = run_styles(runs, x)
     _against(axes, runs, styles, x)
@@ -99,8 +134,6 @@ def sweep_figure(runs: Sequence[Run], x: str, own: Sequence[Run] = ()) -> Figure
             label = ", ".join(f"{name} {getattr(group, name)}" for name in varying)
             axes.plot([], [], color=style.colour, marker=style.marker, ls="none", label=label)
         axes.legend(loc="lower right")
-    for run in own:
-        axes.plot(value_of(run, x), 100 * run.accuracy, marker="o", markersize=14, mfc="none", mec=INK, mew=2)
     return figure
 
 
@@ -142,8 +175,7 @@ def _against(axes: Axes, runs: Sequence[Run], styles: dict[Settings, Style], x: 
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if places[-1] < 20 * places[0] else (1,)))
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         else:
-            room = axes.get_position().width > 0.5 or len(places) < 5
-            axes.set_xticks(places, [f"{place:g}" for place in places], rotation=0 if room else 30)
+            axes.set_xticks(places, [f"{place:g}" for place in places])
 
 
 def _others(run: Run, x: str) -> Settings | None:

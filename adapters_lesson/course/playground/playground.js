@@ -381,10 +381,13 @@ function drawWiring(svg, settings, trained) {
 function drawLoss(svg, losses, before) {
   svg.replaceChildren();
   const [left, right, top, bottom] = [34, 432, 8, 84], steps = Math.max(200, losses.length - 1, Math.min(before.length - 1, 2 * losses.length));
-  const y = loss => top + (bottom - top) * (1 - Math.log10(Math.max(1e-3, Math.min(10, loss)) / 1e-3) / 4), x = step => left + (right - left) * step / steps;
-  for (const [loss, label] of [[10, "10"], [1, "1"], [0.1, "0.1"], [0.01, "0.01"], [0.001, "0.001"]]) {
+  const pale = before.slice(0, steps + 1), highest = Math.max(...losses, ...pale);
+  const powers = Math.max(4, Math.min(9, Math.ceil(Math.log10(highest) + 3))); // of ten: from 0.001 to 10, or as high as the loss has been
+  const y = loss => top + (bottom - top) * (1 - Math.log10(Math.max(1e-3, Math.min(10 ** (powers - 3), loss)) / 1e-3) / powers), x = step => left + (right - left) * step / steps;
+  for (let power = 0; power <= powers; power++) {
+    const loss = 10 ** (power - 3);
     make(svg, "path", { d: `M${left} ${y(loss)}H${right}`, class: "wire", style: "stroke-width: 1; stroke-opacity: .18" });
-    make(svg, "text", { x: left - 5, y: y(loss) + 4, "text-anchor": "end", style: "font-size: 11px" }, label);
+    if (powers < 6 || (powers - power) % 2 === 0) make(svg, "text", { x: left - 5, y: y(loss) + 4, "text-anchor": "end", style: "font-size: 11px" }, `${Number(loss.toPrecision(1))}`);
   }
   make(svg, "text", { x: right, y: top + 11, "text-anchor": "end", style: "font-size: 11px; opacity: .8" }, "loss, logarithmic");
   make(svg, "text", { x: left, y: bottom + 15, style: "font-size: 11px" }, "0"); make(svg, "text", { x: right, y: bottom + 15, "text-anchor": "end", style: "font-size: 11px" }, `${steps} steps`);
@@ -394,7 +397,7 @@ function drawLoss(svg, losses, before) {
     return `M${corners.join("L")}`;
   };
   if (before.length > 1) {
-    make(svg, "path", { d: path(before.slice(0, steps + 1)), class: "wire", style: "stroke-opacity: .35" });
+    make(svg, "path", { d: path(pale), class: "wire", style: "stroke-opacity: .35" });
     make(svg, "text", { x: (left + right) / 2, y: bottom + 15, "text-anchor": "middle", style: "font-size: 11px; opacity: .8" }, "pale: the run before");
   }
   make(svg, "path", { d: path(losses), class: "thin", style: "stroke-width: 2.4" });
@@ -480,35 +483,39 @@ function render({ model, el }) {
   }
   const showKnobs = () => { for (const [key, control] of Object.entries(controls)) { control.show(settings[key]); control.holder.hidden = settings.hidden.includes(key); } };
 
-  const share = make(right, "div", { class: "line" }), stateLabel = make(share, "label", { class: "line", style: "margin: 0; flex: 1 1 300px; flex-wrap: nowrap" }, "state");
+  const shareLine = make(right, "div", { class: "line" }), stateLabel = make(shareLine, "label", { class: "line", style: "margin: 0; flex: 1 1 300px; flex-wrap: nowrap" }, "state");
   const stateField = make(stateLabel, "input", { class: "state", spellcheck: "false", autocomplete: "off", "aria-label": "state: copy it, or paste another and press Enter", title: "Copy it, or paste another and press Enter. For teachers: with -hide.rate.seed at the end these two knobs are not shown." });
-  const copy = button(share, "Copy", "Copy the state", async () => {
+  const copy = button(shareLine, "Copy", "Copy the state", async () => {
     try { await navigator.clipboard.writeText(format(settings)); } catch { stateField.select(); document.execCommand("copy"); }
     copy.textContent = "Copied";
     setTimeout(() => { copy.textContent = "Copy"; }, 1500);
   });
-  const error = make(share, "div", { class: "error", role: "alert" });
+  const error = make(shareLine, "div", { class: "error", role: "alert" });
+  const restore = () => { error.textContent = ""; stateField.value = format(settings); stateField.removeAttribute("aria-invalid"); };
   const take = text => {
     try {
       const asked = parse(text);
-      error.textContent = "";
-      if (format(asked) === format(settings)) return;
+      if (format(asked) === format(settings)) return restore();
       settings = asked;
       restart(true);
       showKnobs();
-    } catch (wrong) { error.textContent = wrong.message; }
+    } catch (wrong) {
+      error.textContent = `${wrong.message} The run is still ${format(settings)}; Escape brings that back.`;
+      stateField.value = text;
+      stateField.setAttribute("aria-invalid", "true");
+    }
+    return undefined;
   };
   stateField.addEventListener("change", () => take(stateField.value));
-  stateField.addEventListener("keydown", event => { event.stopPropagation(); if (event.key === "Enter") { event.preventDefault(); take(stateField.value); } }); // else JupyterLab would act
+  stateField.addEventListener("keydown", event => { event.stopPropagation(); if (event.key === "Enter") { event.preventDefault(); take(stateField.value); } else if (event.key === "Escape") restore(); }); // else JupyterLab would act
 
-  /** Let the field and the kernel know, where there is one. */
-  function tell() {
-    error.textContent = "";
-    stateField.value = format(settings);
-    if (model.get("state") === stateField.value) return;
-    model.set("state", stateField.value);
+  /** Let the kernel know, where there is one. */
+  function share() {
+    if (model.get("state") === format(settings)) return;
+    model.set("state", format(settings));
     try { model.save_changes(); } catch { /* no kernel: the page goes on alone */ }
   }
+  const tell = () => { restore(); share(); };
 
   /** A new run, with the settings as they are; one that is played is played on. */
   function restart(other = false) {
@@ -597,7 +604,7 @@ function render({ model, el }) {
     return undefined;
   }
 
-  const follow = () => { if (model.get("state") !== format(settings)) take(model.get("state")); };
+  const follow = () => { if (model.get("state") !== format(settings)) { take(model.get("state")); queueMicrotask(share); } }; // within this change it would be none
   model.on("change:state", follow);
   restart();
   showKnobs();
