@@ -28,8 +28,8 @@ SEEDS, ASKED = (0,), (16, 3)  # the second: of the test questions
 
 def turned(scope: WritingMicroscope, rows: range, columns: range) -> list[int]:
     """The places at which another token becomes the likeliest without the pushes of ``rows`` in ``columns``."""
-    scope.off = [[r, t] for r in rows for t in columns]
-    return [t for t, place in enumerate(scope.now["places"]) if place["after"][0] < max(place["after"])]
+    places = scope.switch([[r, t] for r in rows for t in columns])
+    return [t for t, place in enumerate(places) if place["after"][0] < max(place["after"])]
 
 
 def without(scope: WritingMicroscope) -> dict[str, Any]:

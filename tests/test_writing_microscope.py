@@ -126,6 +126,22 @@ def test_what_is_off_is_off_at_its_position_and_changes_what_comes_later(scope):
     assert scope.now == on
 
 
+def test_in_a_notebook_a_switch_is_at_once_and_what_the_page_sends_is_answered_together(scope):
+    every = [[r, t] for r in range(3) for t in range(7)]
+
+    async def cell():
+        scope.off = every
+        waiting = [one["after"] == one["before"] for one in scope.now["places"]]
+        places = scope.switch(every)
+        return waiting, [one["after"] == one["before"] for one in places], scope.switch([])
+
+    waiting, switched, back = asyncio.run(cell())
+    assert all(waiting)
+    assert not any(switched)
+    assert back == scope.now["places"]
+    assert all(one["after"] == one["before"] for one in back)
+
+
 def test_off_can_be_in_a_random_direction_as_long_as_before(scope):
     scope.off = [[r, t] for r in range(3) for t in range(7)]
     left_out = scope.now

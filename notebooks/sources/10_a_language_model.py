@@ -650,8 +650,8 @@ prediction(
 # %%
 def turned(rows: range, columns: range) -> int:
     """At how many places another token becomes the likeliest without these pushes."""
-    scope.off = [[row, column] for row in rows for column in columns]
-    return sum(place["after"][0] < max(place["after"]) for place in scope.now["places"])
+    places = scope.switch([[row, column] for row in rows for column in columns])
+    return sum(place["after"][0] < max(place["after"]) for place in places)
 
 
 PARTS = ("block 29", "any other", "blocks 0–14", "blocks 15–29", "the question's", "the answer's", "all")
@@ -662,7 +662,7 @@ if live:
     parts = [turned(half, columns) for half in (rows[:15], rows[15:])]
     parts += [turned(rows, part) for part in (columns[:1], columns[1:], columns)]
     table[f"here, of {len(columns) - 1}"] = (top, f"{min(others)} to {max(others)}", *parts)
-    scope.off = []
+    scope.switch([])
 kept = load_results("writing")
 for n, answer in enumerate(kept["answers"]):
     *others, top = map(len, answer["each"])
@@ -684,6 +684,7 @@ compare("10i", "a tenth or fewer" if share < 0.2 else "two thirds or more" if sh
 # <!-- claim: all(a["largest"][0] == 29 and not {a["tokens"][t] for t in a["each"][-1]} & {"Log", "First", "Then", "All"} for a in load_results("writing")["answers"]) -->
 # Any other adapter is missed as little. <!-- claim: all(max(map(len, a["each"])) <= 0.1 * len(a["tokens"]) for a in load_results("writing")["answers"]) -->
 # Without all of them more than half turn. <!-- claim: all(len(a["all"]) > 0.5 * len(a["tokens"]) for a in load_results("writing")["answers"]) -->
+# <!-- claim: out(r"^here, of \d+ .* (\d+)$") > 10 -->
 # **Thirty small pushes share the work, and none of them holds it alone.**
 #
 # Nor is it their size: as long ones in random directions turn as many places as none, or more.

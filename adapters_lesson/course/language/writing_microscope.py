@@ -67,10 +67,18 @@ class WritingMicroscope(Answering, Microscope):
             column = {name: numbers(values[0, :, -1]) for name, values in shown.items()}
             yield {"token": self._word(token), "place": self._place(len(ids) - 1, likely[-1]), "column": column}
 
-    def _end(self, message: dict[str, Any], note: str) -> None:
+    def switch(self, off: list[list[int]], text: str = "") -> list[dict[str, Any]]:
+        """Switch off the pushes ``[[row, column], …]``; what is likely at each place then.
+
+        A change of ``off`` alone is drawn when the cell has ended, since a page sends many. This one is at once.
+        """
         self._scheduled = True  # one look for both
-        self.off, self.text = [], self.question
+        self.off, self.text = off, text or self.text
         self._answer()
+        return self.now["places"]
+
+    def _end(self, message: dict[str, Any], note: str) -> None:
+        self.switch([], self.question)
         self.error = self.error if note == "stopped" else note
         self.send({"run": message["run"], "busy": False})
 

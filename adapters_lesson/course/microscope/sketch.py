@@ -45,7 +45,7 @@ def map_of_pushes(frame: dict[str, Any], about: dict[str, Any], of: str = "") ->
         on.text(140, y + row / 2 - 1, one["label"], min(13, row - 3), "end")
         for t, value in enumerate(values):
             look = f"fill: #0072B2; fill-opacity: {0.04 + 0.96 * (value / most) ** 0.5:.2f}"
-            title = f"{tokens[t]}, {one['label']}: {100 * value:.0f} %"
+            title = "" if turned else f"{tokens[t]}, {one['label']}: {100 * value:.0f} %"  # or the file would double
             on.box(150 + t * step, y, step - row / 9, row - 3, look, title, round=row // 7)
     for t, token in enumerate(tokens):
         x, word = 150 + (t + 0.5) * step, token.strip() or "⏎"
