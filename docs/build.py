@@ -40,6 +40,7 @@ PAGES = {  # a text of the repository → the name of its page
     "docs/index.md": "index",
     "docs/glossary.md": "glossary",
     "docs/bibliography.md": "bibliography",
+    "docs/accessibility.md": "accessibility",
     "TEACHING.md": "teaching",
     "classroom/GRADING.md": "grading",
     "classroom/hub/README.md": "hub",
