@@ -211,7 +211,7 @@ def _build(
             raise StorageError(f"the weights at {at} are of several types: {', '.join(sorted(map(str, types)))}")
         if settings.composition is None:
             with torch.no_grad(), kept_modes(module):
-                x = torch.ones(1, settings.model_dim, dtype=next(iter(own.values())).dtype)
+                x = torch.ones(1, getattr(module, "in_features", settings.model_dim), dtype=own[min(own)].dtype)
                 if not functional_call(module.eval(), own, x).isfinite().all():
                     raise StorageError(f"the module at {at} makes values that are not finite, with {config}")
     return modules, insert

@@ -55,7 +55,8 @@ class SavedAdapter:
         if self.settings is None:
             return f"{self.name}: cannot be read: {self.problem}"
         members = ", ".join(name for name, _ in self.settings.members)
-        what = f"made of {members}" if members else self.settings.config.get("placement")
+        config = self.settings.config
+        what = f"made of {members}" if members else config.get("placement", f"LoRA on {config.get('targets')}")
         size = f"{self.parameters:,} parameters, {self.bytes:,} bytes"
         return f"{self.name}: {what}, {size}, for {self.settings.architecture}"
 

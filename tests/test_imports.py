@@ -80,7 +80,7 @@ BELOW = {"guards": 0, "runs": 4}
 LAYERS = [
     {"architectures", "slots", "data"},
     {"placements", "transformer", "history"},
-    {"adapter"},
+    {"adapter", "lora"},
     {"insertion", "modes", "batches"},
     {"composition", "methods", "memory_tricks", "evaluation"},
     {"bank", "training"},
