@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .adapter import Adapter, AdapterConfig, LoRAConfig
+from .adapter import Adapter, AdapterConfig, AnyConfig
 from .architectures import Architecture, architecture_of, base_model_of, blocks_of, find, find_all, model_dim_of
 from .guards import bank_guard, base_guard, config_guard, merge_guard
 from .guards.bank_guard import adapter_names, check_new_name, users_of  # noqa: F401  names are known from here, too
@@ -22,11 +22,7 @@ from .slots import AdapterSlot, NormSlot, slots_of
 
 
 def insert_adapters(
-    model: nn.Module,
-    config: AdapterConfig | LoRAConfig,
-    name: str = "default",
-    *,
-    architecture: Architecture | None = None,
+    model: nn.Module, config: AnyConfig, name: str = "default", *, architecture: Architecture | None = None
 ) -> list[Adapter]:
     """Put adapters into ``model``, in place, and make them the active ones. Nothing is frozen: see ``set_trainable``.
 

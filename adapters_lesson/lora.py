@@ -1,8 +1,7 @@
 """LoRA, low-rank adaptation (Hu et al. 2021, arXiv 2106.09685, section 4.1), and the settings for putting it in.
 
-Beside a frozen linear layer W two thin matrices are trained: ``W x + (alpha / r) · B A x``. Each pair hangs in a slot
-below its linear layer, as an adapter does, and is switched, routed and saved as one. The update is linear, so it can
-also be multiplied into W: ``merge``.
+Beside a frozen linear layer W two thin matrices are trained: ``W x + (alpha / r) · B A x``. They hang in a slot below
+the layer, as an adapter does. The update is linear, so it can also be multiplied into W: ``merge``.
 """
 
 import math
@@ -107,45 +106,37 @@ class LoRAConfig:
 
     def build(self, in_features: int, out_features: int) -> LoRA:
         """A new LoRA with these settings for a linear layer of these widths."""
-        settings = {"alpha": self.alpha, "use_rslora": self.use_rslora, "dropout": self.dropout}
-        return LoRA(in_features, out_features, self.rank, **settings)  # type: ignore[arg-type]
+        settings: Any = {key: getattr(self, key) for key in ("rank", "alpha", "use_rslora", "dropout")}
+        return LoRA(in_features, out_features, **settings)
 
 
+@torch.inference_mode(False)  # what is made inside could never be trained around
 @torch.no_grad()
 def merge(model: nn.Module, name: str = "default") -> None:
     """Multiply the LoRA called ``name`` into the weights, ``W + scaling · B A``, so that it costs no time any more.
 
-    The model answers as before, up to rounding in W's own type. The old weights are kept beside the new ones, and
-    nothing else can be switched on, trained, added or saved until ``unmerge`` brings them back, byte for byte. To keep
-    a merged model for good, save its weights: ``from_pretrained`` reads them without the slots.
-
-    Raises ValueError when there is no LoRA of that name, one is merged already, for a bank, and for weights that are
-    quantised or tied to others. The model is then as it was.
+    The model answers as before, up to rounding in W's own type. The old weights are kept, and nothing else can be
+    switched on, trained, added or saved until ``unmerge`` brings them back. To keep a merged model for good,
+    ``save_pretrained``: ``from_pretrained`` leaves the slots out. Raises ValueError when there is no LoRA of that name,
+    one is merged already, for a bank, and for weights that are quantised or tied; the model is then as it was.
     """
     hosts = [(host, slot) for host, slot in _hosts(model) if name in slot]
     check_can_merge(model, name, [host for host, _ in hosts])
-    merged = []
-    for host, slot in hosts:
-        W, delta = host.weight, slot[name].delta()
-        W = W.to(delta.dtype) + (delta if isinstance(host, nn.Linear) else delta.T)  # GPT-2 has it the other way
-        merged.append(W.to(host.weight.dtype))
     for place in slots_of(model):
         place.active = name if name in place else None
-    for (host, slot), W in zip(hosts, merged, strict=True):
-        slot._merged, host.weight.data = (name, host.weight.data), W
+    for host, slot in hosts:
+        W, delta = host.weight.data, slot[name].delta()
+        exact = W.to(delta.dtype) + (delta if isinstance(host, nn.Linear) else delta.T)  # GPT-2 has it the other way
+        slot._merged, host.weight.data = (name, W), exact.to(W.dtype)
 
 
 def unmerge(model: nn.Module) -> None:
-    """Bring back the weights as they were before ``merge``, byte for byte; the LoRA stays switched on beside them.
-
-    Raises ValueError when nothing is merged.
-    """
-    merged = [(host, slot) for host, slot in _hosts(model) if slot._merged]
-    if not merged:
+    """Bring back the weights that ``merge`` has kept, byte for byte; LoRA stays on. Raises ValueError without any."""
+    if not (merged := [(host, slot) for host, slot in _hosts(model) if slot._merged]):
         raise ValueError("nothing is merged into the weights: lora.merge(model) first")
     for host, slot in merged:
-        host.weight.data = slot._merged[1].to(host.weight)  # the very same, unless the model was moved or cast
-        slot._merged = None
+        (_, W), slot._merged = slot._merged, None
+        host.weight.data = W.to(host.weight)  # the very same, unless the model was moved or cast meanwhile
 
 
 def _hosts(model: nn.Module) -> Iterator[tuple[Any, Any]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .adapter import AdapterConfig, LoRAConfig
+from .adapter import AdapterConfig, AnyConfig, LoRAConfig
 from .architectures import Architecture, base_model_of
 from .guards.bank_guard import check_no_bank
 from .guards.base_guard import check_head
@@ -38,7 +38,7 @@ class Trainable:
 def prepare(
     model: nn.Module,
     method: str,
-    config: AdapterConfig | LoRAConfig | None = None,
+    config: AnyConfig | None = None,
     *,
     lora_rank: int = 8,
     lora_alpha: float = 16.0,

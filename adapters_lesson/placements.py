@@ -24,7 +24,7 @@ class Site:
 
     host: str  # what it works on: a field of ``Architecture``, "last_norm", "block", or linear layers in ``TARGETS``
     slot: type[AdapterSlot]  # how it is called there
-    words: str  # where that is, as the explorers say it: "attention" (after it), "FFN" (after it) or "beside" (the FFN)
+    words: str  # where that is, as the explorers say it: "attention", "FFN", "beside" (the FFN), all of the "block"
 
     def find_hosts(self, block: nn.Module, at: Architecture) -> list[nn.Module]:
         """The modules in ``block`` on which the slot hangs. Raises ValueError when there are none."""
@@ -69,11 +69,9 @@ PLACEMENTS: dict[str, Placement] = {  # by the name that AdapterConfig(placement
         adapterhub="par_bn",
     ),
 }
-
-_BESIDE_LINEAR = {"query_value": "query, value", "attention": "attention", "all-linear": "all"}
 TARGETS: dict[str, Placement] = {  # by the name that LoRAConfig(targets=…) takes
     name: Placement(dict.fromkeys(("post", "pre"), (Site(name, LinearSlot, words),)), BARE_FORMULA)
-    for name, words in _BESIDE_LINEAR.items()
+    for name, words in (("query_value", "attention"), ("attention", "attention"), ("all-linear", "block"))
 }
 
 
@@ -90,7 +88,5 @@ def linear_layers(block: nn.Module, at: Architecture, targets: str) -> list[nn.M
     named = ((path, module) for path, module in block.named_modules() if module not in added and features_of(module))
     if found := [module for path, module in named if re.fullmatch(rf"(.*\.)?({names})", path)]:
         return found
-    mend = (
-        "give Architecture(lora_targets=…) the query and value projections, and attention_sublayer=… what they are in"
-    )
+    mend = "Architecture(lora_targets=…) names query and value, and attention_sublayer=… what they are in"
     raise ValueError(f"targets={targets!r} finds no linear layer in a {type(block).__name__}: {mend}")

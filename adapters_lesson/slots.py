@@ -78,8 +78,8 @@ class AdapterSlot(nn.ModuleDict):
             rows = sum(count for _, count in routing)
             each = len(h) // rows if h.ndim == 2 else 1
             if len(h) != rows * each:  # DeBERTa projects positions, too
-                where = f"{type(host).__name__} is given {tuple(x.shape)}, which is not {rows} rows"
-                raise ValueError(f"a {where}: adapters there cannot be mixed in one batch, switch them instead")
+                what = f"a {type(host).__name__} is given {tuple(x.shape)}, which is not {rows} rows"
+                raise ValueError(f"{what}: adapters there cannot be mixed in one batch, switch them instead")
             counts = [count * each for _, count in routing]
             groups = zip(routing, h.split(counts), x.split(counts), strict=True)
             adapted = torch.cat([self.adapt(n, host, h, x) if n and n in self else h for (n, _), h, x in groups])

@@ -84,7 +84,7 @@ LAYERS = [
     {"insertion", "modes", "batches"},
     {"composition", "methods", "memory_tricks", "evaluation"},
     {"bank", "training"},
-    {"storage_file", "storage"},
+    {"storage"},
 ]
 
 

@@ -33,8 +33,9 @@ def check_can_merge(model: nn.Module, name: str, hosts: Collection[Any]) -> None
         raise ValueError(f"{name!r} is no LoRA: only a linear update can be multiplied into weights")
     for host in hosts:
         at, W = paths[id(host)], host.weight
-        if not isinstance(W, nn.Parameter) or type(W.data) is not torch.Tensor or W.dtype not in REAL:
-            raise ValueError(f"{at} is quantised ({type(getattr(W, 'data', W)).__name__}): merge before that")
+        if type(W.data) is not torch.Tensor or W.dtype not in REAL:
+            what = f"{type(W.data).__name__} of {str(W.dtype).removeprefix('torch.')}"
+            raise ValueError(f"{at} is quantised ({what}): merge before that")
         if len(tied := [key for key, parameter in named if parameter is W]) > 1:
             raise ValueError(
                 f"{' and '.join(tied)} are one tied weight, and LoRA is beside {at} only: untie them first"
