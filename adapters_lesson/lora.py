@@ -126,8 +126,8 @@ def merge(model: nn.Module, name: str = "default") -> None:
         place.active = name if name in place else None
     for host, slot in hosts:
         W, delta = host.weight.data, slot[name].delta()
-        exact = W.to(delta.dtype) + (delta if isinstance(host, nn.Linear) else delta.T)  # GPT-2 has it the other way
-        slot._merged, host.weight.data = (name, W), exact.to(W.dtype)
+        merged = W + (delta if isinstance(host, nn.Linear) else delta.T)  # GPT-2 has it the other way
+        slot._merged, host.weight.data = (name, W), merged.to(W.dtype)
 
 
 def unmerge(model: nn.Module) -> None:
