@@ -9,6 +9,7 @@ from typing import Any
 
 _MODULES = {
     "adapter": "Adapter AdapterConfig",
+    "lora": "LoRA LoRAConfig",
     "transformer": "SmallTransformer SmallTransformerConfig Classifier",
     "architectures": "Architecture",
     "insertion": "insert_adapters remove_adapters set_active_adapter drop_adapters set_trainable freeze",

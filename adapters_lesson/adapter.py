@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .guards import config_guard as guard
+from .lora import LoRAConfig
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -146,7 +147,9 @@ class AdapterConfig:
         return Adapter(model_dim, width, activation, **more)
 
 
+AnyConfig = AdapterConfig | LoRAConfig
 # A new kind of module is one entry here: a frozen dataclass with ``kind``, ``placement``, ``layers``,
 # ``train_layer_norms`` (see ``check_sites`` in guards/config_guard.py) and ``build(model_dim)``; its fields are saved.
 # The module that it builds has ``update(h)``, what it adds to hidden states ``(..., model_dim)``, and ``forward(h)``.
-KINDS: dict[str, Any] = {AdapterConfig.kind: AdapterConfig}
+# One for linear layers has ``targets`` for a placement, ``build(in_features, out_features)``, and ``update(x)``.
+KINDS: dict[str, Any] = {one.kind: one for one in (AdapterConfig, LoRAConfig)}

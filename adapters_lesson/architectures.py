@@ -23,8 +23,9 @@ class Architecture:
     ffn_input: str  # the first module that the residual stream meets on its way into the FFN
     norms: tuple[str, ...]  # the block's LayerNorms, the one after (post-LN) or before (pre-LN) the FFN last
     norm: str  # "post" (LayerNorm after each residual sum, as in BERT) or "pre" (before each sub-layer, as in GPT-2)
-    lora_targets: tuple[str, ...] = ()  # the projections that LoRA changes (query, value: Hu et al. 2021, section 4.2)
+    lora_targets: tuple[str, ...] = ()  # the query and value projections (Hu et al. 2021, section 4.2), by their ends
     model_dim: int | None = None  # width d of the hidden states; None to read it off ``ffn_output``
+    attention_sublayer: str | None = None  # that ``attention_output`` is in; None: its path up to the first dot
 
     def __post_init__(self) -> None:
         check_names(self)
@@ -40,7 +41,8 @@ _LLAMA = Architecture("layers", "self_attn.o_proj", "mlp.down_proj", "post_atten
                       ("input_layernorm", "post_attention_layernorm"), "pre", ("q_proj", "v_proj"))
 _GEMMA2 = Architecture(  # a sub-layer ends with a norm of its own
     "layers", "post_attention_layernorm", "post_feedforward_layernorm", "pre_feedforward_layernorm",
-    (r"(input|post_attention|post_feedforward)_layernorm", "pre_feedforward_layernorm"), "pre", ("q_proj", "v_proj"))
+    (r"(input|post_attention|post_feedforward)_layernorm", "pre_feedforward_layernorm"), "pre", ("q_proj", "v_proj"),
+    attention_sublayer="self_attn")
 _OPT = Architecture(r"(decoder\.)?layers", "self_attn.out_proj", "fc2", "final_layer_norm",
                     ("self_attn_layer_norm", "final_layer_norm"), "pre", ("q_proj", "v_proj"))
 
@@ -71,9 +73,11 @@ ARCHITECTURES: dict[str, Architecture] = {
     "phi3": replace(_LLAMA, lora_targets=("qkv_proj",)),
     "t5": Architecture(
         r"((encoder|decoder)\.)?block", "layer.0.SelfAttention.o", r"layer\.\d\.DenseReluDense\.wo",
-        r"layer\.\d\.layer_norm", (r"layer\.\d\.layer_norm",), "pre", ("q", "v")),
+        r"layer\.\d\.layer_norm", (r"layer\.\d\.layer_norm",), "pre", ("q", "v"),
+        attention_sublayer=r"layer\.\d\.(Self|EncDec)Attention"),
     "bart": Architecture(r"((encoder|decoder)\.)?layers", "self_attn.out_proj", "fc2", "fc1",
-                         (r"(self_attn|encoder_attn|final)_layer_norm",), "post", ("q_proj", "v_proj")),
+                         (r"(self_attn|encoder_attn|final)_layer_norm",), "post", ("q_proj", "v_proj"),
+                         attention_sublayer="(self|encoder)_attn"),
     "vit": Architecture("layers", "attention.o_proj", "mlp.fc2", "layernorm_after",
                         ("layernorm_before", "layernorm_after"), "pre", ("q_proj", "v_proj")),
 }
@@ -148,6 +152,13 @@ def model_dim_of(block: nn.Module, at: Architecture, hosts: Iterable[str] = ()) 
         said = ", ".join(f"{name} says {width}" for name, width in widths.items())
         raise ValueError(f"hidden states of {type(block).__name__} have one width, but {said}: mend the Architecture")
     return next(iter(widths.values()))
+
+
+def features_of(module: Any) -> tuple[int, int] | None:
+    """The widths in and out of a linear layer, GPT-2's Conv1D among them; None for any other module."""
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    return (module.nx, module.nf) if type(module).__name__ == "Conv1D" else None
 
 
 def find(module: nn.Module, name: str) -> nn.Module:

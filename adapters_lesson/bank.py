@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .adapter import AdapterConfig
+from .adapter import AnyConfig
 from .architectures import Architecture, blocks_of
 from .composition import average_adapters, fuse_adapters, stack_adapters
 from .guards import bank_guard as guard
@@ -68,7 +68,7 @@ class AdapterBank(nn.Module):
         self._found: tuple[object, list[AdapterSlot]] = (None, [])
         self._turn = object()  # another one before and after every switch
 
-    def add(self, name: str, config: AdapterConfig, labels: int | Sequence[str]) -> None:
+    def add(self, name: str, config: AnyConfig, labels: int | Sequence[str]) -> None:
         """Add a task with adapters as ``config`` says and switch it on; ``labels``: how many it has, or their names.
 
         Raises ValueError as ``insert_adapters``, and for fewer than 2 labels. The bank is then as it was.

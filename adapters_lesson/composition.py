@@ -16,7 +16,7 @@ from .architectures import base_model_of
 from .guards.bank_guard import check_members, check_new_name, check_shares, is_bank
 from .insertion import set_active_adapter, slots_with
 from .modes import kept_modes
-from .slots import _PASS, NormSlot, routed
+from .slots import _PASS, LinearSlot, NormSlot, routed
 from .transformer import text_features
 
 
@@ -171,6 +171,8 @@ def _compose(how: str, model: nn.Module, given: Sequence[str], name: str, build:
     names = check_members(model, given, f"bank.{how}({given!r}, {name!r}, 2)")
     places = {member: slots_with(model, member) for member in names}
     for member, slots in places.items():
+        if any(isinstance(slot, LinearSlot) for slot in slots.values()):
+            raise ValueError(f"{how} takes adapters, and {member!r} is LoRA: a bank switches or mixes those")
         if how != "average" and any(isinstance(slot, NormSlot) for slot in slots.values()):
             raise ValueError(
                 f"{member!r} brings trained LayerNorms, and a block has one place for them only: for a stack or a "

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from .adapter import Adapter, AdapterConfig
+from .adapter import Adapter, AdapterConfig, AnyConfig
 from .architectures import Architecture, architecture_of, base_model_of, blocks_of, find, find_all, model_dim_of
-from .guards import bank_guard, base_guard, config_guard
+from .guards import bank_guard, base_guard, config_guard, merge_guard
 from .guards.bank_guard import adapter_names, check_new_name, users_of  # noqa: F401  names are known from here, too
-from .placements import PLACEMENTS
+from .placements import placement_of
 from .slots import AdapterSlot, NormSlot, slots_of
 
 
 def insert_adapters(
-    model: nn.Module, config: AdapterConfig, name: str = "default", *, architecture: Architecture | None = None
+    model: nn.Module, config: AnyConfig, name: str = "default", *, architecture: Architecture | None = None
 ) -> list[Adapter]:
     """Put adapters into ``model``, in place, and make them the active ones. Nothing is frozen: see ``set_trainable``.
 
@@ -60,19 +60,19 @@ def build_places(
     model: nn.Module, config: Any, architecture: Architecture | None = None, *, outline: bool = False
 ) -> list[Place]:
     """Everything that ``config`` puts into ``model``, from the bottom block up; ``outline``: on the meta device."""
+    merge_guard.check_not_merged(model)
     at, places = architecture_of(model, architecture), []
     blocks = _chosen(blocks_of(model, at), config.layers)
     base_guard.check_weights(blocks, trained=not outline)
     for block in blocks:
         ffn_input, ffn_output = find(block, at.ffn_input), find(block, at.ffn_output)
         like = ffn_output if any(True for _ in ffn_output.parameters()) else block
-        sites = PLACEMENTS[config.placement].sites[at.norm]
+        sites = placement_of(config).sites[at.norm]
         model_dim = model_dim_of(block, at, [site.host for site in sites])
-        for site in sites:
-            host = site.find_host(block, at)
+        for site, host in [(one, host) for one in sites for host in one.find_hosts(block, at)]:
             base_guard.check_is_called(block, host, site.host)
             with torch.device("meta") if outline else _device(like):
-                adapter = config.build(model_dim).train(block.training)
+                adapter = config.build(*site.widths(host, model_dim)).train(block.training)
             own = {key: p.to(next(like.parameters()).dtype) for key, p in adapter.named_parameters()}
             adapter.load_state_dict(own, strict=False, assign=True)  # as adapter.to(dtype), also under FakeTensorMode
             places.append(Place(host, site.slot, ffn_input, adapter))
@@ -104,6 +104,7 @@ def remove_adapters(model: nn.Module, name: str | None = None) -> None:
 
     Raises ValueError when there are none of that name, a stack or a fusion is made of them, or the model is a bank.
     """
+    merge_guard.check_not_merged(model)
     if name is not None:
         bank_guard.check_known(model, name)
         bank_guard.check_unused(model, name)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .adapter import AdapterConfig
-from .architectures import Architecture, architecture_of, base_model_of
+from .adapter import AdapterConfig, AnyConfig, LoRAConfig
+from .architectures import Architecture, base_model_of
 from .guards.bank_guard import check_no_bank
 from .guards.base_guard import check_head
 from .guards.config_guard import check_choice
@@ -38,7 +38,7 @@ class Trainable:
 def prepare(
     model: nn.Module,
     method: str,
-    config: AdapterConfig | None = None,
+    config: AnyConfig | None = None,
     *,
     lora_rank: int = 8,
     lora_alpha: float = 16.0,
@@ -50,28 +50,28 @@ def prepare(
     Args:
         model: as for ``insert_adapters``.
         method: "full" (every parameter), "head" (only the head), "layer_norm" (the LayerNorms: Houlsby et al. 2019,
-            section 3.5), "bitfit" (the biases: Ben Zaken et al. 2021, arXiv 2106.10199), "adapter" or "lora" (on query
-            and value: Hu et al. 2021, arXiv 2106.09685, by the library peft).
-        config: the adapters, for "adapter" only; m = 16 in Houlsby's places by default.
-        lora_rank, lora_alpha: for "lora" only.
+            section 3.5), "bitfit" (the biases: Ben Zaken et al. 2021, arXiv 2106.10199), "adapter" or "lora" (Hu et al.
+            2021, arXiv 2106.09685).
+        config: an ``AdapterConfig`` for "adapter", by default m = 16 in Houlsby's places; a ``LoRAConfig`` for "lora",
+            by default with ``lora_rank`` and ``lora_alpha`` on query and value.
         head: train the head as well; None: yes, but of a language model's ``lm_head`` with "full" and "head" only.
 
     Raises ValueError for an unknown method, a config that the method does not take, or a model prepared before.
     """
     check_choice("method", method, METHODS)
     check_no_bank(model, "bank.add(name, config, 2) adds a task, and train(bank, data) trains it alone")
-    if config is not None and method != "adapter":
-        raise ValueError(f'an AdapterConfig belongs to method="adapter", not {method!r}')
+    whose, which = ("lora", "a LoRAConfig") if isinstance(config, LoRAConfig) else ("adapter", "an AdapterConfig")
+    if config is not None and method != whose:
+        raise ValueError(f'{which} belongs to method="{whose}", not {method!r}')
     base = base_model_of(model)
     if adapter_names(model) or any("lora_" in name for name, _ in base.named_parameters()):
         raise ValueError("the model has adapters or LoRA already: prepare a fresh one, or remove_adapters(model) first")
     if method != "full":
         check_head(model, bool(head_parameters(model)), True if method == "head" else head)
-    if method == "adapter":
-        insert_adapters(model, config or AdapterConfig(bottleneck_dim=16), architecture=architecture)
+    if method in ("adapter", "lora"):
+        default = AdapterConfig(bottleneck_dim=16) if method == "adapter" else LoRAConfig(lora_rank, lora_alpha)
+        insert_adapters(model, config or default, architecture=architecture)
         set_trainable(model, head=False)
-    elif method == "lora":
-        _add_lora(base, architecture_of(model, architecture), lora_rank, lora_alpha)
     else:
         freeze(model)
         for name, parameter in base.named_parameters():
@@ -105,16 +105,3 @@ def trainable(model: nn.Module, method: str = "") -> Trainable:
 def print_trainable_parameters(model: nn.Module) -> None:
     """Print the counts in the form that peft made customary."""
     print(trainable(model))
-
-
-def _add_lora(base: nn.Module, at: Architecture, rank: int, alpha: float) -> None:
-    from peft import LoraConfig, inject_adapter_in_model
-
-    targets = list(at.lora_targets)
-    if not targets:
-        raise ValueError("this Architecture names no lora_targets (the attention's query and value projections)")
-    transposed = any(type(m).__name__ == "Conv1D" for m in base.modules())  # GPT-2 keeps its matrices the other way
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, fan_in_fan_out=transposed)
-    inject_adapter_in_model(config, base)
-    for name, parameter in base.named_parameters():
-        parameter.requires_grad_("lora_" in name)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 # Groups of rows that follow one another in a batch: the name of their adapter, or None, and how many they are.
 Routing = Sequence[tuple[str | None, int]]
 # For peft: LoraConfig(target_modules="all-linear", exclude_modules=PEFT_EXCLUDE) takes no adapters' projections.
-PEFT_EXCLUDE = r".*\.(adapters_(after|beside|before_norm)|trained_norms)\..*"
+PEFT_EXCLUDE = r".*\.(adapters_(after|beside|beside_linear|before_norm)|trained_norms)\..*"
 
 
 class _Pass(threading.local):
@@ -75,7 +75,11 @@ class AdapterSlot(nn.ModuleDict):
             adapted = self.adapt(self.active, host, h, x)
         else:
             # OPT's FFN lays the rows end to end, (rows · tokens, d).
-            each = len(h) // sum(count for _, count in routing) if h.ndim == 2 else 1
+            rows = sum(count for _, count in routing)
+            each = len(h) // rows if h.ndim == 2 else 1
+            if len(h) != rows * each:  # DeBERTa projects positions, too
+                what = f"a {type(host).__name__} is given {tuple(x.shape)}, which is not {rows} rows"
+                raise ValueError(f"{what}: adapters there cannot be mixed in one batch, switch them instead")
             counts = [count * each for _, count in routing]
             groups = zip(routing, h.split(counts), x.split(counts), strict=True)
             adapted = torch.cat([self.adapt(n, host, h, x) if n and n in self else h for (n, _), h, x in groups])
@@ -124,6 +128,24 @@ class ParallelSlot(AdapterSlot):
 
     def adapt(self, name: str | None, host: nn.Module, h: Tensor, x: Tensor) -> Tensor:
         return h + self[name].update(x)
+
+
+class LinearSlot(AdapterSlot):
+    """Beside a linear layer of a block, for LoRA: the host was given x and returned W x."""
+
+    attribute = "adapters_beside_linear"
+    _merged: tuple[str, Tensor] | None = None  # what is multiplied into the host's weight now, and the weight before
+
+    def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
+        if self._merged is None:
+            return super().after(host, args, output)
+        name, _ = self._merged
+        if _PASS.routing is not None or self.active != name or (self[name].training and torch.is_grad_enabled()):
+            raise ValueError(f"{name!r} is merged, so nothing else works or is trained: lora.unmerge(model) first")
+        return None
+
+    def adapt(self, name: str | None, host: nn.Module, h: Tensor, x: Tensor) -> Tensor:
+        return h + self[name].update(x).to(h.dtype)
 
 
 class NormSlot(AdapterSlot):

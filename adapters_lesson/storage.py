@@ -1,6 +1,6 @@
 """Adapters saved and loaded: one safetensors file for each, tied to the base model that it was trained on.
 
-The settings travel in the file's own header (see ``storage_file``), so one rename commits everything. All that a file
+The settings travel in the file's own header (see ``stored_file``), so one rename commits everything. All that a file
 says is checked before the model is touched. To rename or delete a saved adapter, rename or delete its file.
 """
 
@@ -16,18 +16,19 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from . import storage_file as files
+from .adapter import KINDS
 from .architectures import Architecture, architecture_of, base_model_of, blocks_of, model_dim_of, width_of
 from .bank import AdapterBank
 from .composition import Composed, Fusion, Stack, fuse_adapters, stack_adapters
+from .guards import stored_file as files
 from .guards.bank_guard import check_made_of, warn_of_another_head
 from .guards.base_parts import base_tensors, check_same_base, head_class, parts_of, unwrapped, warn_of_unsaved_head
 from .guards.foreign import check_tensors, decoded, explained, place, what_is_there
 from .guards.label_names import labels_of, set_labels
 from .guards.safe_files import StorageError
+from .guards.stored_file import Settings, list_adapters
 from .insertion import build_places, check_new_name, head_parameters, put_in, slots_with
 from .modes import kept_modes
-from .storage_file import Settings, list_adapters
 from .transformer import Classifier
 
 __all__ = ["StorageError", "fingerprint", "list_adapters", "load_adapter", "save_adapter"]
@@ -64,8 +65,8 @@ def save_adapter(
     tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
     try:
         back = decoded(Settings, json.loads(json.dumps(asdict(settings))), "the header")
-        if back.build_config() != config or back.labels != settings.labels:
-            raise StorageError(f"{config} would come back as {back.build_config()}")
+        if (again := back.build_config(KINDS)) != config or back.labels != settings.labels:
+            raise StorageError(f"{config} would come back as {again}")
         modules, _ = _build(model, back, tensors, architecture)
         for at, slot in slots.items():
             if repr(slot[name]) != repr(modules[at]):
@@ -189,7 +190,7 @@ def _build(
     model: nn.Module, settings: Settings, tensors: dict[str, torch.Tensor], architecture: Architecture | None
 ) -> tuple[dict[str, nn.Module], Callable[[str], object]]:
     """Outlines of the modules by the paths of their slots, and what puts them in. The tensors are checked for them."""
-    config = settings.build_config()
+    config = settings.build_config(KINDS)
     if settings.composition is None:
         try:
             places = build_places(model, config, architecture, outline=True)
@@ -211,7 +212,7 @@ def _build(
             raise StorageError(f"the weights at {at} are of several types: {', '.join(sorted(map(str, types)))}")
         if settings.composition is None:
             with torch.no_grad(), kept_modes(module):
-                x = torch.ones(1, settings.model_dim, dtype=next(iter(own.values())).dtype)
+                x = torch.ones(1, getattr(module, "in_features", settings.model_dim), dtype=own[min(own)].dtype)
                 if not functional_call(module.eval(), own, x).isfinite().all():
                     raise StorageError(f"the module at {at} makes values that are not finite, with {config}")
     return modules, insert

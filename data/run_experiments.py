@@ -224,14 +224,8 @@ class OldTask:
         """Accuracy of the old head before and after, and with the method's change switched off where it can be."""
         model.head.load_state_dict(self.head)
         result = {"old_before": self.accuracy(self.before), "old_after": self.accuracy(predict(model, self.test))}
-        if method == "adapter":
+        if method in ("adapter", "lora"):
             set_active_adapter(model, None)
-        elif method == "lora":
-            from peft.tuners.tuners_utils import BaseTunerLayer
-
-            for module in model.modules():
-                if isinstance(module, BaseTunerLayer):
-                    module.enable_adapters(False)
         else:  # what was there has been overwritten
             return {**result, "old_switched_off": None, "identical": None}
         off = predict(model, self.test)

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from adapters_lesson import AdapterBank, AdapterConfig, insert_adapters
+from adapters_lesson.guards.stored_file import HEADER, _checksum
 from adapters_lesson.storage import StorageError, load_adapter
-from adapters_lesson.storage_file import HEADER, _checksum
 
 PLAIN = AdapterConfig(4)
 RICH = AdapterConfig(

@@ -149,7 +149,7 @@ def test_lora_finds_its_projections(name):
     model = Classifier(make(name), 2)
     at, named = architecture_of(model), prepare(model, "lora").names
     changed = [n for n in named if "lora_B" in n]
-    assert {n.rpartition(".lora_B")[0].rpartition(".")[2] for n in changed} == set(at.lora_targets)
+    assert {n.partition(".adapters_")[0].rpartition(".")[2] for n in changed} == set(at.lora_targets)
 
 
 def test_albert_shares_one_adapter_among_its_layers():

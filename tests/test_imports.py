@@ -80,11 +80,11 @@ BELOW = {"guards": 0, "runs": 4}
 LAYERS = [
     {"architectures", "slots", "data"},
     {"placements", "transformer", "history"},
-    {"adapter"},
+    {"adapter", "lora"},
     {"insertion", "modes", "batches"},
     {"composition", "methods", "memory_tricks", "evaluation"},
     {"bank", "training"},
-    {"storage_file", "storage"},
+    {"storage"},
 ]
 
 

@@ -7,7 +7,7 @@ import torch
 from models import ALL, BASES, WIDTH, make, output, small, snapshot, train_steps
 from torch import nn
 
-from adapters_lesson import Adapter, AdapterConfig, prepare, print_trainable_parameters
+from adapters_lesson import Adapter, AdapterConfig, LoRA, LoRAConfig, prepare, print_trainable_parameters
 from adapters_lesson.methods import METHODS, Trainable, trainable
 from adapters_lesson.placements import PLACEMENTS
 
@@ -36,7 +36,7 @@ def expected_names(model, method):
             for tail in adapter_tails
         },
         "lora": {
-            f"{blocks}.{i}.{attention}.{target}.lora_{ab}.default.weight"
+            f"{blocks}.{i}.{attention}.{target}.adapters_beside_linear.default.lora_{ab}.weight"
             for i in range(3)
             for target in ("query", "value")
             for ab in "AB"
@@ -103,24 +103,25 @@ def test_adapter_has_sixteen_wide_houlsby_adapters_by_default():
 
 @pytest.mark.parametrize("name", ["small_post", "small_pre", "bert", "roberta", "distilbert", "gpt2", "llama", "vit"])
 @pytest.mark.parametrize("rank", [1, 4])
-def test_lora_is_pefts_on_query_and_value(name, rank):
-    from peft.tuners.lora import LoraLayer
-
+def test_lora_is_on_query_and_value(name, rank):
     model = make(name)
     before = output(model)
     result = prepare(model, "lora", lora_rank=rank, lora_alpha=3.0)
-    layers = {path: m for path, m in model.named_modules() if isinstance(m, LoraLayer)}
-    last_names = {path.rpartition(".")[2] for path in layers}
-    names = ({"query", "value"}, {"q_lin", "v_lin"}, {"q_proj", "v_proj"}, {"c_attn"})
-    assert last_names in names
+    layers = {path: m for path, m in model.named_modules() if isinstance(m, LoRA)}
+    last_names = {path.split(".adapters_")[0].rpartition(".")[2] for path in layers}
+    assert last_names in ({"query", "value"}, {"q_lin", "v_lin"}, {"q_proj", "v_proj"}, {"c_attn"})
     assert len(layers) == 3 * len(last_names)
-    assert all(layer.r["default"] == rank and layer.scaling["default"] == 3.0 / rank for layer in layers.values())
+    assert all(layer.lora_A.out_features == rank and layer.scaling == 3.0 / rank for layer in layers.values())
     assert all(".lora_" in path for path in result.names)
-    expected = sum(rank * (layer.in_features + layer.out_features) for layer in layers.values())
-    assert result.trainable == expected
+    assert result.trainable == sum(LoRA.count(m.in_features, m.out_features, rank) for m in layers.values())
     assert torch.equal(output(model), before)
     train_steps(model, 2)
     assert not torch.equal(output(model), before)
+
+
+def test_lora_takes_a_config():
+    config = LoRAConfig(3, targets="all-linear", layers=(0, 2))
+    assert prepare(make("bert"), "lora", config).trainable == 2 * 3 * (4 * 2 * WIDTH + 2 * 3 * WIDTH)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -168,6 +169,7 @@ def test_refuses_a_model_that_has_adapters_or_lora_already(first, second):
         (("prefix",), "method must be one of 'full', 'head', 'layer_norm', 'bitfit', 'adapter', 'lora', not 'prefix'"),
         (("full", AdapterConfig(4)), "an AdapterConfig belongs to method=\"adapter\", not 'full'"),
         (("lora", AdapterConfig(4)), "an AdapterConfig belongs to method=\"adapter\", not 'lora'"),
+        (("adapter", LoRAConfig(4)), "a LoRAConfig belongs to method=\"lora\", not 'adapter'"),
         (("adapter", AdapterConfig(4, layers=(3,))), "the model has 3 blocks"),
     ],
 )

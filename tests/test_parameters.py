@@ -154,7 +154,7 @@ def test_trained_copies_count_as_layer_norms_and_adapters_below_a_layer_norm_as_
 def test_lora_beside_adapters():
     model = make("small_classifier")
     prepare(model, "lora", lora_rank=2)
-    insert_adapters(model, AdapterConfig(4))
+    insert_adapters(model, AdapterConfig(4), "beside")
     parts = count_parameters(model).by_part
     assert parts["LoRA"].total == DEPTH * 2 * 2 * 2 * WIDTH
     assert parts["adapters"].total == 2 * DEPTH * Adapter.count(WIDTH, 4)

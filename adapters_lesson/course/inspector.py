@@ -15,6 +15,7 @@ from adapters_lesson.architectures import base_model_of
 from adapters_lesson.bank import AdapterBank
 from adapters_lesson.composition import Composed, Stack
 from adapters_lesson.insertion import adapter_names, head_parameters, users_of
+from adapters_lesson.lora import LoRA
 from adapters_lesson.slots import NormSlot, slots_of
 from adapters_lesson.storage import list_adapters
 
@@ -25,7 +26,7 @@ _WIDTH, _NAME_WIDTH = 112, 16  # of the table, so that JupyterLab breaks no line
 class Row:
     """What is known of one adapter, head or other part; "" where there is nothing to know."""
 
-    what: str  # "adapter", "stack", "fusion", "LayerNorms" (an adapter's), "head", "base model" or "optimiser"
+    what: str  # "adapter", "LoRA", "stack", "fusion", "LayerNorms" (an adapter's), "head", "base model" or "optimiser"
     name: str = ""  # of the adapters or the task
     parameters: int = 0  # a stack's are those of its last member, which is trained with it
     active: str = ""  # "yes", "no", "some" (of its places), or "within" a stack or fusion that is active
@@ -97,7 +98,8 @@ class _Inspector:
             slots = [slot for slot in self.slots if name in slot and isinstance(slot, NormSlot) is is_norm]
             if slots:
                 module = slots[0][name]
-                what = type(module).__name__.lower() if isinstance(module, Composed) else "adapter"
+                what = "LoRA" if isinstance(module, LoRA) else "adapter"
+                what = type(module).__name__.lower() if isinstance(module, Composed) else what
                 active = _share(slot.active == name for slot in slots)
                 active = "within" if active == "no" and self.user(name) else active
                 parameters = [p for slot in slots for p in _trained_in(slot[name])]
@@ -129,7 +131,7 @@ class _Inspector:
         some, none, under = row.gradient == "some", row.gradient == "none", "under torch.no_grad()"
         if row.what == "base model":
             how = (f'set_trainable(model, "{name}") freezes it' for name in adapter_names(self.model))
-            freeze = "fine for BitFit or LoRA, else set_trainable(model, name) freezes it"
+            freeze = "fine for BitFit, else set_trainable(model, name) freezes it"
             yield row.trainable == "no", "nothing: it stays frozen"
             yield row.trainable == "some", f"a part of it is trained: {freeze}"
             yield none and self.any_gradient, f"it is not frozen, but has no gradient: does it run {under}?"

@@ -56,11 +56,12 @@ def export_adapterhub(model: Any, folder: str | Path, name: str = "default", *, 
     config, model_dim = adapter_config(model, name), base.config.hidden_size
     adapters = [slot[name] for slot in slots_of(model) if name in slot and not isinstance(slot, NormSlot)]
     with torch.device("meta"):
-        as_inserted = config.build(model_dim)
-    for adapter in adapters:
-        if not isinstance(adapter, Adapter) or repr(adapter) != repr(as_inserted):
-            what = f"{name!r} is a {type(adapter).__name__}, and a folder of AdapterHub's holds one bottleneck adapter"
-            raise ValueError(f"{what} as it was inserted, with {config}")
+        for adapter in adapters:
+            if not isinstance(adapter, Adapter) or repr(adapter) != repr(config.build(model_dim)):
+                what = (
+                    f"{name!r} is a {type(adapter).__name__}, and a folder of AdapterHub's holds one bottleneck adapter"
+                )
+                raise ValueError(f"{what} as it was inserted, with {config}")
     theirs = files.to_adapterhub(config, model_dim, len(blocks_of(model)))
     names = [f"{prefix}.{key}" if head else key for key in _names(base, model_type, config, name)]
     parameters = [adapter.get_parameter(ours) for adapter in adapters for ours in _PARTS.values()]

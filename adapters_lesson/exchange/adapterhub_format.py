@@ -23,8 +23,8 @@ from adapters_lesson.guards.safe_files import (
     read_safetensors,
     write_atomically,
 )
+from adapters_lesson.guards.stored_file import list_adapters
 from adapters_lesson.placements import PLACEMENTS
-from adapters_lesson.storage_file import list_adapters
 
 WEIGHTS = "adapter.safetensors"
 HEAD_CONFIG, HEAD_WEIGHTS = "head_config.json", "model_head.safetensors"

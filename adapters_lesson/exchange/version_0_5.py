@@ -15,11 +15,11 @@ from adapters_lesson.guards.bank_guard import check_made_of
 from adapters_lesson.guards.base_parts import sha256_of
 from adapters_lesson.guards.foreign import CONFIG, decoded, explained, place, unlinked, what_is_there
 from adapters_lesson.guards.safe_files import StorageError, read_json, read_safetensors
+from adapters_lesson.guards.stored_file import FORMAT, Settings, write
 from adapters_lesson.insertion import slots_with
 from adapters_lesson.placements import PLACEMENTS
 from adapters_lesson.slots import NormSlot
 from adapters_lesson.storage import digest
-from adapters_lesson.storage_file import FORMAT, Settings, write
 
 
 def upgrade_folder(

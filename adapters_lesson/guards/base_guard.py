@@ -28,7 +28,8 @@ def check_names(architecture: Any) -> None:
     for field in ("norms", "lora_targets"):
         value = () if own[field] is None else own[field]
         own[field] = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    for field in ("layers", "attention_output", "ffn_output", "ffn_input", "norms", "lora_targets"):
+    sublayer = ("attention_sublayer",) if own["attention_sublayer"] is not None else ()
+    for field in ("layers", "attention_output", "ffn_output", "ffn_input", "norms", "lora_targets", *sublayer):
         names = own[field] if isinstance(own[field], tuple) else (own[field],)
         for name in names:
             with suppress(re.error, TypeError):

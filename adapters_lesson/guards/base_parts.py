@@ -13,6 +13,7 @@ from adapters_lesson.architectures import base_model_of
 from adapters_lesson.slots import AdapterSlot
 
 from .base_guard import beside_blocks
+from .merge_guard import check_not_merged
 from .safe_files import StorageError
 
 _HALF = {"bfloat16": 3, "float16": 4}  # where each stands in a ``Part``
@@ -31,6 +32,7 @@ def sha256_of(named: dict[str, torch.Tensor]) -> str:
 
 def base_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """The base model's own tensors, without adapters. Raises StorageError for an outline on the meta device."""
+    check_not_merged(model)
     base = base_model_of(model)
     slots = tuple(f"{path}." for path, module in base.named_modules() if isinstance(module, AdapterSlot))
     own = {key: tensor for key, tensor in base.state_dict().items() if not key.startswith(slots)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from adapters_lesson.placements import PLACEMENTS
+from adapters_lesson.placements import PLACEMENTS, TARGETS
 
 from .plain_values import check_choice, check_number, check_whole, listed, shown, truth, whole_number
 
@@ -18,6 +18,9 @@ INITS = ("zero", "bert", "houlsby")
 check_dropout = partial(check_number, "dropout", wanted="is a probability in [0, 1)", fits=lambda x: 0 <= x < 1)
 check_scaling = partial(
     check_number, "scaling", wanted="must be a finite number other than 0", fits=lambda x: x and math.isfinite(x)
+)
+check_alpha = partial(
+    check_number, "alpha", wanted="must be a finite number other than 0, say 16", fits=lambda x: x and math.isfinite(x)
 )
 check_factor = partial(  # d/m
     check_number, "reduction_factor", wanted="must be above 0 and finite, say 16", fits=lambda x: 1e-6 < x < math.inf
@@ -45,15 +48,36 @@ def check_adapter_config(config: Any, activations: Collection[str]) -> None:
     check_sites(config)
 
 
+def check_lora_config(config: Any) -> None:
+    """Make the settings of a ``LoRAConfig`` plain. Raises ValueError for one that makes no sense."""
+    vars(config).update(
+        rank=check_whole("rank", config.rank),
+        alpha=check_alpha(config.alpha),
+        targets=check_choice("targets", config.targets, TARGETS),
+        use_rslora=_check_truth("use_rslora", config.use_rslora),
+        dropout=check_dropout(config.dropout),
+        layers=_check_chosen(config.layers),
+    )
+
+
 def check_sites(config: Any) -> None:
     """Make ``placement``, ``layers`` and ``train_layer_norms`` of any kind of config plain, or raise ValueError."""
-    if (norms := truth(config.train_layer_norms)) is None:
-        raise ValueError(f"train_layer_norms must be True or False, not {shown(config.train_layer_norms)}")
-    layers = None if config.layers is None else check_layers(config.layers)
+    norms = _check_truth("train_layer_norms", config.train_layer_norms)
+    layers, placement = _check_chosen(config.layers), check_choice("placement", config.placement, PLACEMENTS)
+    vars(config).update(train_layer_norms=norms, layers=layers, placement=placement)
+
+
+def _check_truth(name: str, value: Any) -> bool:
+    if (plain := truth(value)) is None:
+        raise ValueError(f"{name} must be True or False, not {shown(value)}")
+    return plain
+
+
+def _check_chosen(given: Any) -> tuple[int, ...] | None:
+    layers = None if given is None else check_layers(given)
     if layers is not None and (not layers or len(set(layers)) < len(layers) or min(layers) < 0):
         raise ValueError(f"layers must name different blocks, counted from 0, or be None for all; not {layers}")
-    placement = check_choice("placement", config.placement, PLACEMENTS)
-    vars(config).update(train_layer_norms=norms, layers=layers, placement=placement)
+    return layers
 
 
 def check_layers(layers: Any) -> tuple[int, ...]:

@@ -189,7 +189,7 @@ print(f"\n{history.steps} steps: the learning rate is {rates[0]:.1e} at step 1, 
 # - **LayerNorms**: their scales and shifts, which Houlsby et al. tried as well;
 # - **BitFit** (Ben Zaken et al. 2021): all biases;
 # - **adapters**, Houlsby's places, m = 16;
-# - **LoRA** (lesson 04), rank 8: a product of two thin matrices added to query and value, by the library peft;
+# - **LoRA** (lesson 04), rank 8: a product of two thin matrices added to query and value;
 # - **full fine-tuning**: every weight.
 #
 # One thing must *not* be the same: the learning rate. A step that suits 770 parameters is too long for 17 million.

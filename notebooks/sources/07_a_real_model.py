@@ -79,9 +79,9 @@ compare("7a", labels_of_four[3])
 # because the table of architectures knows BERT's names.
 #
 # Beside adapters we put **LoRA** (Hu et al. 2021), the other well-known method of this kind. To a frozen weight matrix W
-# it adds a product of two thin ones: W + B A, with A of r × in and B of out × r, and no biases. r is the **rank**. We use
-# the library peft for it, on query and value in every layer. LoRA's update is linear, so it can be multiplied into the
-# weights after training; an adapter has a non-linearity and stays a module of its own.
+# it adds a product of two thin ones: W + B A, with A of r × in and B of out × r, and no biases. r is the **rank**.
+# Here it is on query and value in every layer. LoRA's update is linear, so it can be multiplied into the weights after
+# training; an adapter has a non-linearity and stays a module of its own.
 #
 # What does it cost?
 #

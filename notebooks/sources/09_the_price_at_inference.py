@@ -16,7 +16,6 @@ from statistics import mean, median
 from time import perf_counter
 
 import torch
-from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +30,7 @@ from adapters_lesson import (
     insert_adapters,
     load_task,
     load_tokenizer,
+    lora,
     predict,
     prepare,
     set_active_adapter,
@@ -282,19 +282,7 @@ assert abs(extra_share(100, 10, 2, 50) - 4000 / 130_000) < 1e-9, "d = 100, m = 1
 # %%
 kinds = ("bare", "Houlsby", "Pfeiffer", "parallel", "LoRA", "LoRA merged")
 models = {kind: served(kind) for kind in kinds}
-
-
-def merge_lora(model: Classifier) -> Classifier:
-    """Multiply LoRA's update into the weights, and put the bare layers back in place of peft's."""
-    for parent in list(model.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, LoraLayer):
-                layer.merge()
-                setattr(parent, name, layer.get_base_layer())
-    return model
-
-
-merge_lora(models["LoRA merged"])
+lora.merge(models["LoRA merged"])
 
 
 class Operations(TorchDispatchMode):
@@ -350,7 +338,8 @@ for name, parameter in trained.named_parameters():
         nn.init.normal_(parameter, std=0.5)
 with torch.inference_mode():
     unmerged = trained(*x)
-    merged = merge_lora(trained)(*x)
+    lora.merge(trained)
+    merged = trained(*x)
     changed = (unmerged - models["bare"](*x)).abs().max()
 print(
     f"LoRA changes the logits by up to {changed:.2f}, merging changes them by up to {(merged - unmerged).abs().max():.1e}"

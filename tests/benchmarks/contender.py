@@ -48,8 +48,16 @@ def build_ours(name: str) -> Any:
     model = Classifier(load_minilm(), LABELS)
     if name == "bare":
         return model.requires_grad_(False).eval()
-    method = name if name in ("full", "lora") else "adapter"
-    prepare(model, method, AdapterConfig(BOTTLENECK_DIM) if method == "adapter" else None)
+    if name == "lora":
+        from peft import LoraConfig, inject_adapter_in_model
+
+        inject_adapter_in_model(LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"]), model.base_model)
+        for path, parameter in model.base_model.named_parameters():
+            parameter.requires_grad_("lora_" in path)
+    elif name == "full":
+        prepare(model, "full")
+    else:
+        prepare(model, "adapter", AdapterConfig(BOTTLENECK_DIM))
     if name == "ours_bf16":
         CASTS.append(cast_frozen(model, torch.bfloat16))  # kept: the cast ends with its context
         CASTS[-1].__enter__()

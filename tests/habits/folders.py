@@ -18,8 +18,8 @@ from adapters_lesson import AdapterBank, AdapterConfig, Classifier, insert_adapt
 from adapters_lesson import save_adapter  # isort: skip
 from adapters_lesson.exchange.adapterhub import export_adapterhub, import_adapterhub
 from adapters_lesson.exchange.version_0_5 import upgrade_folder
+from adapters_lesson.guards.stored_file import read, write
 from adapters_lesson.insertion import adapter_config, adapter_names
-from adapters_lesson.storage_file import read, write
 from habits import Habit, gives, holds, refuses, warns
 
 CONFIG = AdapterConfig(4, placement="pfeiffer")

@@ -57,9 +57,8 @@ def cost_explorer(yours: Callable[[int, int, int], float] | None = None) -> Expl
 
     ``yours`` is a formula for the bytes of weights, gradients and Adam's state, as exercise 4.2 asks for.
     """
-    for architecture in ARCHITECTURES:  # transformers and peft load what they need now, not when a knob is turned
+    for architecture in ARCHITECTURES:  # transformers loads what it needs now, not when a knob is turned
         longest_text(architecture)
-    prepared_outline("ours-3", "lora", None, 1)
     powers = [2**k for k in range(10)]
     return Explorer(
         "What a training step needs, where it fits, and what is stored",

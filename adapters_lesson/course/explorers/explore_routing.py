@@ -17,7 +17,7 @@ from adapters_lesson.course.figures.style import PALETTE
 from adapters_lesson.course.figures.svg import LOOKS, WIDTH, Drawing
 from adapters_lesson.data import load_tokenizer
 from adapters_lesson.modes import kept_modes
-from adapters_lesson.placements import PLACEMENTS
+from adapters_lesson.placements import placement_of
 from adapters_lesson.slots import NormSlot, slots_of
 
 from .frame import Explorer, button, choice, row
@@ -26,7 +26,7 @@ MAX_ROWS = 8
 # Each task has a colour and a line of its own. Tasks beyond six begin them again.
 _LINES = ("none", "10 3", "3 2", "11 3 3 3", "17 4", "6 2 2 2 2 2")
 _BASE, _BASE_WIDTH, _HEADS, _HEAD_WIDTH, _ANSWERS = 384, 205, 623, 116, 798
-_STANDS = {"attention": (0.36, 0.11), "FFN": (0.84, 0.11), "beside": (0.6, 0.14)}  # adapters: from, width in a block
+_STANDS = {"attention": (0.36, 0.11), "FFN": (0.84, 0.11), "beside": (0.6, 0.14), "block": (0.36, 0.59)}  # from, width
 
 
 def routing_explorer(bank: AdapterBank, texts: Sequence[str]) -> Explorer:
@@ -133,8 +133,8 @@ def adapter_places(bank: AdapterBank) -> list[dict[str, list[str]]]:
     places = []
     for block in blocks_of(bank.base_model):
         slots = [slot for slot in slots_of(block) if not isinstance(slot, NormSlot)]
-        named = {name: config.placement for slot in slots for name, config in slot.configs.items()}
-        places.append({name: [site.words for site in PLACEMENTS[of].sites[norm]] for name, of in named.items()})
+        named = {name: placement_of(config) for slot in slots for name, config in slot.configs.items()}
+        places.append({name: [site.words for site in of.sites[norm]] for name, of in named.items()})
     return places
 
 

@@ -10,7 +10,15 @@ from adapters_lesson.adapter import Adapter
 from adapters_lesson.architectures import architecture_of, blocks_of, find, find_all
 from adapters_lesson.course.lesson_source import course
 from adapters_lesson.placements import BARE_FORMULA, PLACEMENTS
-from adapters_lesson.slots import AdapterSlot, BeforeNormSlot, NormSlot, ParallelSlot, SequentialSlot, slots_of
+from adapters_lesson.slots import (
+    AdapterSlot,
+    BeforeNormSlot,
+    LinearSlot,
+    NormSlot,
+    ParallelSlot,
+    SequentialSlot,
+    slots_of,
+)
 
 from .picture import Picture
 from .svg import WIDTH, Drawing
@@ -69,9 +77,10 @@ def wiring_of(model: nn.Module, layer: int = 0) -> Wiring:
     path = at.attention_output.split(".")
     above = (".".join(path[:i]) for i in range(1, len(path) + 1))  # the highest module without the FFN in it
     attention = next(name for name in above if ends[1] not in find(block, name).modules())
-    missing: dict[int, Any] = {id(slot): slot for slot in slots_of(block) if slot.current is not None}  # not drawn yet
+    outside = [slot for slot in slots_of(block) if not isinstance(slot, LinearSlot)]  # LoRA is inside the sub-layers
+    missing: dict[int, Any] = {id(slot): slot for slot in outside if slot.current is not None}  # not drawn yet
     configs = [slot.configs[slot.active] for slot in missing.values() if not isinstance(slot, NormSlot)]
-    put_in = {id(p) for module in (*slots_of(block), *norms) for p in module.parameters()}
+    put_in = {id(p) for module in (*outside, *norms) for p in module.parameters()}
     own: dict[bool, list[nn.Parameter]] = {True: [], False: []}  # by whether they are the attention's
     for name, parameter in block.named_parameters():
         if id(parameter) not in put_in:

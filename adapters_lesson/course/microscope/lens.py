@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from adapters_lesson.architectures import architecture_of, blocks_of, find, find_all
+from adapters_lesson.lora import LoRA
 from adapters_lesson.modes import kept_modes
 from adapters_lesson.placements import PLACEMENTS
-from adapters_lesson.slots import NormSlot, slots_of
+from adapters_lesson.slots import LinearSlot, NormSlot, slots_of
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Lens:
         for number, block in enumerate(self.blocks):
             for slot in slots_of(block):
                 name = self.task or slot.active
-                if name is not None and name in slot and not isinstance(slot, NormSlot):
+                if name is not None and name in slot and not isinstance(slot, (NormSlot, LinearSlot)):
                     sites = PLACEMENTS[slot.configs[name].placement].sites[self.at.norm]
-                    hosts = ((getattr(s.find_host(block, self.at), s.slot.attribute, None), s) for s in sites)
+                    hosts = ((getattr(s.find_hosts(block, self.at)[0], s.slot.attribute, None), s) for s in sites)
                     site = next(site for there, site in hosts if there is slot)
                     yield Spot(number, site.words, slot[name], True, site.host in ("block", "last_norm"))
 
@@ -82,7 +83,7 @@ class Lens:
                 flags = [p.requires_grad for p in module.parameters()]
                 if flags and all(flags) and module not in inside:
                     inside |= set(module.modules())
-                    if not isinstance(module, (nn.Linear, nn.ModuleDict)):  # such as LoRA's
+                    if not isinstance(module, (nn.Linear, nn.ModuleDict, LoRA)):
                         yield Spot(number, "attention" if module in attention.modules() else "FFN", module)
 
     @torch.no_grad()

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 
-from .adapter import KINDS
-from .guards.base_parts import Part, sha256_of
-from .guards.foreign import CONFIG, HEADER, NAME, decoded, explained, foreign, may_be_ours, place, what_is_there
-from .guards.safe_files import StorageError, read_safetensors, write_atomically
+from .base_parts import Part, sha256_of
+from .foreign import CONFIG, HEADER, NAME, decoded, explained, foreign, may_be_ours, place, what_is_there
+from .safe_files import StorageError, read_safetensors, write_atomically
 
 FORMAT = 2  # 1 is the folder that version 0.5.0 wrote
 
@@ -33,11 +32,11 @@ class Settings:
     head_of: str | None = None  # transformers' class of models with such heads
     base_parts: dict[str, Part] | None = None  # of the base model, for those that have it in another dress
 
-    def build_config(self) -> Any:
+    def build_config(self, kinds: dict[str, Any]) -> Any:
         """The config as an object. Raises StorageError for a kind or a setting that this version does not know."""
-        if self.kind not in KINDS:
-            raise StorageError(f"there is no kind of module called {self.kind!r:.40}, only {', '.join(KINDS)}: upgrade")
-        return decoded(KINDS[self.kind], self.config, "the config")
+        if self.kind not in kinds:
+            raise StorageError(f"there is no kind of module called {self.kind!r:.40}, only {', '.join(kinds)}: upgrade")
+        return decoded(kinds[self.kind], self.config, "the config")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,8 @@ class SavedAdapter:
         if self.settings is None:
             return f"{self.name}: cannot be read: {self.problem}"
         members = ", ".join(name for name, _ in self.settings.members)
-        what = f"made of {members}" if members else self.settings.config.get("placement")
+        config = self.settings.config
+        what = f"made of {members}" if members else config.get("placement", f"LoRA on {config.get('targets')}")
         size = f"{self.parameters:,} parameters, {self.bytes:,} bytes"
         return f"{self.name}: {what}, {size}, for {self.settings.architecture}"
 
