@@ -208,7 +208,7 @@ def _in_our_file(file: Path, base: nn.Module | None) -> Iterator[Finding]:
         settings, tensors = read(file)
         if base is not None:
             check_same_base(base, settings.base_sha256, fingerprint(base), settings.base_parts, pools=False)
-    except StorageError as error:
+    except ValueError as error:
         other = "trained on another base" in str(error)
         remedy = _ITS_BASE if other else "take it from a backup, or save it again with save_adapter"
         yield Finding("base" if other else "empty", str(error), str(file), remedy)

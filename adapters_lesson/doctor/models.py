@@ -107,7 +107,9 @@ def _merged(case: Case) -> Iterator[Finding]:
         yield Finding("merged", what, where, "load it on the base model as it was before merging, or not at all")
     elif case.optimizer and (merged := [part for part in case.on if part.merged]):
         what = f"{merged[0].name!r} is merged: a forward pass uses the base's weights alone, so it learns nothing"
-        yield Finding("merged", what, where, "model.unmerge_adapter() before it is trained")
+        yield Finding(
+            "merged", what, where, "in peft model.unmerge_adapter(), else lora.unmerge(model), before it is trained"
+        )
 
 
 def _times_contained(part: Part) -> float | None:
@@ -115,14 +117,13 @@ def _times_contained(part: Part) -> float | None:
 
     It is about 0 for a base model that never met it. None where that cannot be computed: quantised, not finite.
     """
-    weight = getattr(getattr(part.layer, "base_layer", None), "weight", None)
-    if not hasattr(part.layer, "get_delta_weight") or weight is None or not weight.is_floating_point():
+    if part.delta is None or part.beside is None or not part.beside.is_floating_point():
         return None
     with torch.no_grad():
-        update = part.layer.get_delta_weight(part.name).float()
+        update, weight = part.delta().float(), part.beside.float()
         if update.shape != weight.shape or not update.isfinite().all():
             return None
-        return float((weight.float() * update).sum() / update.square().sum().clamp_min(1e-30))
+        return float((weight * update).sum() / update.square().sum().clamp_min(1e-30))
 
 
 def _not_finite(case: Case) -> Iterator[Finding]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ class Part:
     adds: list[nn.Parameter]  # of these: as long as all are zero, it adds nothing
     on: bool  # whether a forward pass uses it, by its switches
     within: bool = False  # used by a stack or a fusion, which may leave it frozen
-    layer: Any = None  # of peft
+    merged: bool = False  # whether it is multiplied into the weight beside it now
+    beside: Any = None  # that weight, of a linear layer
+    delta: Callable[[], torch.Tensor] | None = None  # what it adds to that weight, as one matrix
 
     @property
     def trained(self) -> bool:
@@ -34,10 +37,6 @@ class Part:
     @property
     def adds_nothing(self) -> bool:
         return bool(self.adds) and not any(bool(w.any()) for w in self.adds)
-
-    @property
-    def merged(self) -> bool:
-        return self.layer is not None and self.name in self.layer.merged_adapters
 
 
 def parts_of_model(model: nn.Module) -> list[Part]:
@@ -52,12 +51,20 @@ def parts_of_model(model: nn.Module) -> list[Part]:
 
 
 def _of_slot(model: nn.Module, path: str, slot: AdapterSlot) -> Iterator[Part]:
+    host = model.get_submodule(path.rpartition(".")[0])
+    merged, _ = getattr(slot, "_merged", None) or (None, None)
     for name, module in slot.items():
         within = slot.active != name and slot.active in users_of(model, name)
         trained: Any = module.members[-1] if isinstance(module, Stack) else module
-        up = None if isinstance(module, Composed) else getattr(module, "up_project", None)
+        up = None if isinstance(module, Composed) else getattr(module, "up_project", getattr(module, "lora_B", None))
         adds = list(up.parameters()) if isinstance(up, nn.Module) else []
-        yield Part(name, path, list(trained.parameters()), adds, within or slot.active == name, within)
+        on, beside = within or slot.active == name, getattr(host, "weight", None)
+        delta = partial(_delta, module, host) if hasattr(module, "delta") else None
+        yield Part(name, path, list(trained.parameters()), adds, on, within, merged == name, beside, delta)
+
+
+def _delta(module: Any, host: nn.Module) -> torch.Tensor:
+    return module.delta() if isinstance(host, nn.Linear) else module.delta().T  # GPT-2 has it the other way
 
 
 def _of_peft(path: str, layer: Any) -> Iterator[Part]:
@@ -68,7 +75,10 @@ def _of_peft(path: str, layer: Any) -> Iterator[Part]:
         own = {key: list(one.parameters()) if isinstance(one, nn.Module) else [one] for key, one in own.items()}
         adds = [w for key in ("lora_B", "lora_embedding_B") for w in own.get(key, [])]
         on = not layer.disable_adapters and name in layer.active_adapters
-        yield Part(name, path, [w for weights in own.values() for w in weights], adds, on, layer=layer)
+        weights, merged = [w for one in own.values() for w in one], name in layer.merged_adapters
+        beside = getattr(getattr(layer, "base_layer", None), "weight", None)
+        delta = partial(layer.get_delta_weight, name) if hasattr(layer, "get_delta_weight") else None
+        yield Part(name, path, weights, adds, on, False, merged, beside, delta)
 
 
 def fresh_heads(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
