@@ -383,6 +383,18 @@ def test_other_methods_of_peft_are_sound():
     assert troubles(trained(model), optimizer_of(model), batch_of(model)) == []
 
 
+def test_a_model_of_our_own_with_lora_of_peft_is_sound(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(make("small_classifier"), LoraConfig(r=2, target_modules=["query", "value"]))
+    assert (
+        troubles(model, optimizer_of(model), {"input_ids": torch.ones(2, 3).long(), "attention_mask": torch.ones(2, 3)})
+        == []
+    )
+    randomise(model.base_model.model.base_model.blocks)
+    assert troubles(saved(model, tmp_path), base=make("small_classifier")) == []
+
+
 @pytest.mark.parametrize("kind", ["gpt2_head", "vit_head", "bert_head"])
 def test_other_architectures_are_sound(kind):
     from models import inputs

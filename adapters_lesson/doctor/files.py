@@ -52,8 +52,9 @@ class Saved:
         return "peft_type" in self.config
 
     def targets(self) -> dict[str, str]:
-        """The paths in a model of transformers to which the file's LoRA or bottleneck tensors belong."""
-        if self.base is None or isinstance(base_model_of(self.base), SmallTransformer):
+        """The paths in the base model to which the file's LoRA or bottleneck tensors belong."""
+        small = isinstance(base_model_of(self.base), SmallTransformer) if self.base is not None else False
+        if self.base is None or (small and not self.peft):  # AdapterHub has other names for its parts
             return {}
         pattern = r"(.+?)\.lora_" if self.peft else r"(.+?)(?:\.(?:output|attention)_adapters)?\.adapters\."
         found = {key: re.match(pattern, key.removeprefix(_PREFIX)) for key in self.tensors}
@@ -116,7 +117,7 @@ def _names(saved: Saved) -> Iterator[Finding]:
     """Names that peft's loader, or AdapterHub's, leaves aside with a warning at most."""
     keys, targets = [key for key in saved.tensors if saved.peft and "lora_" in key], saved.targets()
     known = {path for path, _ in _plain(saved.base).named_modules()} if targets else set()
-    again = re.compile(rf"(?!{re.escape(_PREFIX)})|{re.escape(_PREFIX)}(base_model|module|_orig_mod)\.")
+    again = re.compile(rf"(?!{re.escape(_PREFIX)})|{re.escape(_PREFIX)}(base_model\.model|module|_orig_mod)\.")
     lost = [key for key, path in targets.items() if path not in known]
     if wrong := [key for key in keys if again.match(key) or re.search(r"lora_[AB]\.[^.]+\.weight$", key)]:
         what = (
