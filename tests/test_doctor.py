@@ -149,6 +149,10 @@ def test_another_base_of_the_same_shape(tmp_path):
     assert finding.trouble == "base"
     base.config._name_or_path = base.name_or_path = "mirror/llama-one"
     assert troubles(folder, base=base) == []
+    change_config(folder, base_model_name_or_path="bert-base-uncased")  # whose vocabulary is known
+    assert troubles(folder) == []
+    (finding,) = diagnose(folder, base=llama())
+    assert finding.trouble == "base" and "knows 40 tokens, not 30522" in finding.what
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 443, None])
@@ -365,18 +369,21 @@ def test_new_tokens_that_nothing_trains_or_saves():
         assert troubles(lora(model, **settings), base=base) == []
 
 
-def test_other_methods_of_peft_are_sound():
-    from peft import IA3Config, LoHaConfig, PromptTuningConfig, get_peft_model
+def test_other_methods_of_peft_are_sound(tmp_path):
+    from peft import HRAConfig, IA3Config, LNTuningConfig, LoHaConfig, PromptTuningConfig, get_peft_model
 
     targets = {"target_modules": ["q_proj", "v_proj"]}
     for config in (
         IA3Config(**targets, feedforward_modules=[]),
         LoHaConfig(r=2, **targets),
+        HRAConfig(r=2, **targets),
+        LNTuningConfig(target_modules=["input_layernorm"]),
         PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
     ):
         model = get_peft_model(llama(), config)
         assert troubles(model, optimizer_of(model), batch_of(model)) == []
-        # LoRA-FA: A stays as it was drawn (arXiv 2308.03303)
+        assert troubles(saved(trained(model), tmp_path / type(config).__name__), base=llama()) == []
+    # LoRA-FA: A stays as it was drawn (arXiv 2308.03303)
     model = lora(llama())
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_B" in name)

@@ -18,11 +18,11 @@ _WEIGHTS = "adapter_model.safetensors"
 
 @dataclass(frozen=True)
 class Patient:
-    """What its owner says, what ``diagnose`` is given, and the one trouble that it has; "" for a sound one."""
+    """What its owner says, what ``diagnose`` is given, and the one trouble that it has."""
 
     complaint: str
     given: dict[str, Any]  # the arguments of ``diagnose``, by name
-    trouble: str = ""
+    trouble: str
 
 
 def patient(number: int, seed: int, folder: str | Path) -> Patient:
@@ -70,10 +70,10 @@ def load(model: Any, folder: Path) -> Any:
     return PeftModel.from_pretrained(model, str(folder))
 
 
-def batch_of(model: nn.Module) -> dict[str, torch.Tensor]:
+def batch_of(model: Any) -> dict[str, torch.Tensor]:
     """Four texts with labels for a model of transformers."""
     ids = torch.randint(2, 40, (4, 6))
-    labels = torch.tensor([0, 1, 0, 1]) if "Sequence" in type(_plain(model)).__name__ else ids
+    labels = torch.tensor([0, 1, 0, 1]) if model.config.model_type == "bert" else ids
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
@@ -96,16 +96,9 @@ def saved(model: Any, folder: Path) -> Path:
     return folder
 
 
-def _plain(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _rename(folder: Path, old: str, new: str) -> None:
     tensors = {key.replace(old, new, 1): tensor for key, tensor in load_file(folder / _WEIGHTS).items()}
     save_file(tensors, folder / _WEIGHTS, {"format": "pt"})
-
-
-# --- The patients ---------------------------------------------------------------------------------------------------
 
 
 def _zero(folder: Path) -> Patient:

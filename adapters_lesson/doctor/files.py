@@ -29,7 +29,7 @@ _MODELS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.js
 _HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
 _ADDED = re.compile(r"lora_|adapter|ia3_|hada_|lokr_|oft_|vera_|prompt|tokens_delta")  # to a base model
 _UP = re.compile(r".*\b(lora_(embedding_)?B|up_project|adapter_up)\b")
-_EMBEDDINGS = re.compile(r"embed|lm_head|wte")
+_EMBEDDINGS = re.compile(r"embed_tokens|word_embeddings|embed_in|tok_embeddings|wte|lm_head|embed_out")
 _PREFIX = "base_model.model."  # of every name in a file of peft
 _ITS_BASE = "load the base model on which the adapter was trained: its settings name it"
 _SAVE_AGAIN = (
@@ -106,6 +106,8 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _whole_model(saved: Saved) -> Iterator[Finding]:
+    if saved.config.get("peft_type", "LORA") != "LORA":  # others of its methods have names of their own
+        return
     added = [key for key in saved.tensors if _ADDED.search(key)]
     others = saved.tensors.keys() - {*added, *filter(saved.is_kept, saved.tensors)}
     if (of_base := sorted(key for key in others if saved.tensors[key].ndim == 2)) and 2 * len(of_base) > len(added):
@@ -141,7 +143,9 @@ def _plain(base: Any) -> nn.Module:
 
 def _fits(saved: Saved) -> Iterator[Finding]:
     """Is it this base model, by its name and by the shapes?"""
-    base = getattr(base_model_of(saved.base), "config", None) if saved.base is not None else None
+    if saved.base is None:
+        return
+    base = getattr(base_model_of(saved.base), "config", None)
     if why := another_base(saved.config.get("base_model_name_or_path") or saved.config.get("model_name"), base):
         yield Finding("base", f"the adapter was {why[0]}", CONFIG, why[1])
     for key, path in saved.targets().items():

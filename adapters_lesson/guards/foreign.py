@@ -119,12 +119,12 @@ _VOCABULARIES = {
 
 def another_base(theirs: Any, config: Any) -> tuple[str, str] | None:
     """For an adapter that was trained on ``theirs``: how ``config`` seems to be another base's, and the remedy."""
-    ours, tokens = getattr(config, "name_or_path", "") or "", getattr(config, "vocab_size", 0)
+    ours, tokens = getattr(config, "name_or_path", "") or "", getattr(config, "vocab_size", None)
     name, own = (str(path or "").rpartition("/")[2] for path in (theirs, ours))
     known, here = _VOCABULARIES.get(name, tokens), ""
     if ours and not Path(ours).exists() and own.lower() != name.lower():
         here = f"is {ours!r}"
-    elif not 0 <= tokens - known < 1024:  # some tokens may have been added
+    elif tokens is not None and not 0 <= tokens - known < 1024:  # some tokens may have been added
         here = f"knows {tokens} tokens, not {known}"
     if not (name and here):
         return None
