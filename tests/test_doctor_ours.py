@@ -203,6 +203,8 @@ def test_gradients_that_are_zero_missing_or_not_finite():
     assert only(model).what.startswith("the gradient of all adapters is zero")
     adapter[0].grad[0, 0] = float("inf")
     assert only(model).trouble == "not finite"
+    model.zero_grad(set_to_none=False)
+    assert troubles(model) == []  # cleared
     for parameter in slots(model)[0].parameters():
         parameter.grad = None
     adapter[-1].grad.fill_(1)

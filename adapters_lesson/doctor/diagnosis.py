@@ -39,6 +39,7 @@ def diagnose(
     # What is seen in a pass is a symptom: it is reported only where no cause is known.
     if batch is not None:
         return diagnosis(findings or in_one_pass(model_or_folder, batch), f"{looked_at}, a forward and backward pass")
-    if any(p.grad is not None and p.requires_grad for p in model_or_folder.parameters()):
+    # Where all of them are zero they were cleared, not computed.
+    if any(p.grad is not None and p.requires_grad and bool(p.grad.any()) for p in model_or_folder.parameters()):
         return diagnosis(findings or in_gradients(model_or_folder), f"{looked_at}, its gradients")
     return diagnosis(findings, looked_at)

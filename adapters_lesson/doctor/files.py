@@ -74,12 +74,14 @@ def in_files(path: Path, base: nn.Module | None) -> tuple[list[Finding], str]:
     ours = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     ours = [file for file in ours if file.name not in (*_ADAPTERS, *_MODELS, *_HEADS) and may_be_ours(file)]
     if ours:
-        return [finding for file in ours for finding in _in_our_file(file, base)], some(map(str, ours)) + beside
+        return [finding for file in ours for finding in _in_our_file(file, base)], some(
+            file.name for file in ours
+        ) + beside
     file = next((path / name for name in _ADAPTERS if (path / name).is_file()), None)
     model = next((path / name for name in _MODELS if (path / name).is_file()), None)
     if file is None and model is not None:
         what = "the folder holds a whole model, and no adapter"
-        return [Finding("whole model", what, str(model), _SAVE_AGAIN)], f"{path}{beside}"
+        return [Finding("whole model", what, model.name, _SAVE_AGAIN)], f"{path.name}{beside}"
     if file is None and not (path / CONFIG).is_file():
         raise StorageError(what_is_there(path))
     try:
@@ -90,9 +92,9 @@ def in_files(path: Path, base: nn.Module | None) -> tuple[list[Finding], str]:
         if not saved.tensors:
             raise StorageError(f"the file of {file.stat().st_size:,} bytes holds no tensor")
     except StorageError as error:
-        return [Finding("empty", str(error), str(file or path), _SAVE_AGAIN)], f"{path}{beside}"
+        return [Finding("empty", str(error), (file or path).name, _SAVE_AGAIN)], f"{path.name}{beside}"
     findings = list(_whole_model(saved)) or [finding for rule in _RULES for finding in rule(saved)]
-    return findings, f"{len(saved.tensors)} tensors in {file}{beside}"
+    return findings, f"{len(saved.tensors)} tensors in {file.name}{beside}"
 
 
 def _read(file: Path) -> dict[str, torch.Tensor]:
@@ -175,7 +177,7 @@ def _tokens(saved: Saved) -> Iterator[Finding]:
         if last >= rows:
             what = f"the tokenizer beside it knows a token {last}, this model has {rows:,}: new rows were not saved"
             remedy = "train it again with modules_to_save for the embeddings, or with trainable_token_indices"
-            yield Finding("tokens", what, str(tokenizer), remedy)
+            yield Finding("tokens", what, tokenizer.name, remedy)
 
 
 def _values(saved: Saved) -> Iterator[Finding]:
@@ -216,10 +218,10 @@ def _in_our_file(file: Path, base: nn.Module | None) -> Iterator[Finding]:
     except ValueError as error:
         other = "trained on another base" in str(error)
         remedy = _ITS_BASE if other else "take it from a backup, or save it again with save_adapter"
-        yield Finding("base" if other else "empty", str(error), str(file), remedy)
+        yield Finding("base" if other else "empty", str(error), file.name, remedy)
         return
     yield from _values(Saved(file, {}, tensors, base))
     headless = not any(key.startswith("head.") for key in tensors)
     if base is not None and headless and head_parameters(base) and not has_lm_head(base):
         what = "the file has no head: it was saved from a bare base model, and this model's own stays as it is"
-        yield Finding("head", what, str(file), "save it from the model with the trained head")
+        yield Finding("head", what, file.name, "save it from the model with the trained head")

@@ -16,7 +16,7 @@ from adapters_lesson.insertion import has_lm_head, head_parameters
 
 from .findings import Finding, some
 from .one_pass import checkpointing
-from .parts import Part, embeddings, fresh_heads, parts_of_model
+from .parts import Part, embeddings, fresh_heads, parts_of_model, words_of
 
 AFTER_NAN = "take a checkpoint from before it; then a lower rate, clipped gradients, bfloat16 in place of float16"
 NOT_REACHED = "no gradient came there while it was trained: diagnose(model, batch=…) before you train again"
@@ -141,7 +141,7 @@ def _cut_off_by_checkpointing(case: Case) -> Iterator[Finding]:
         return
     below = takewhile(lambda named: not named[0].startswith(f"{blocks[0]}."), case.model.named_parameters())
     # On these enable_input_require_grads puts its hook.
-    words = getattr(base_model_of(case.model), "get_input_embeddings", lambda: None)()
+    words = words_of(case.model)
     if not any(p.requires_grad for _, p in below) and not getattr(words, "_forward_hooks", None):
         yield checkpointing(blocks[0])
 
@@ -174,7 +174,8 @@ def _adds_nothing(case: Case) -> Iterator[Finding]:
         parts = [part for part in case.on if part.name == name and part.adds and "expert" not in part.path]
         zero = [part for part in parts if part.adds_nothing]
         # Zero everywhere is how it begins: wrong only where it cannot change, or should have changed.
-        begun = any(part.trained for part in parts) and not any(state.get(w) for part in parts for w in part.adds)
+        steps = max((float(state.get(w, {}).get("step", 0)) for part in parts for w in part.adds), default=0)
+        begun = any(part.trained for part in parts) and steps < 2  # the first one of a warm-up has the rate 0
         if zero and (len(zero) < len(parts) or not begun):
             what = f"{len(zero)} of {len(parts)} up_project (in LoRA: B) of {name!r} are zero, so it adds nothing there"
             remedy = _NOT_LOADED if len(zero) == len(parts) else NOT_REACHED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -91,10 +92,17 @@ def fresh_heads(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
                 yield path, module
 
 
+def words_of(model: nn.Module) -> Any:
+    """The module of a model's input embeddings, None where transformers does not know it."""
+    with suppress(AttributeError, NotImplementedError):
+        base: Any = base_model_of(model)
+        return base.get_input_embeddings()
+    return None
+
+
 def embeddings(model: nn.Module | None) -> tuple[str, torch.Tensor] | None:
     """Path and weight of a model's input embeddings, None if they are not known."""
-    get = getattr(base_model_of(model), "get_input_embeddings", None) if model is not None else None
-    module = get() if get else getattr(model, "word_embeddings", None)
+    module = words_of(model) if model is not None else None
     module = getattr(module, "original_module", getattr(module, "base_layer", module))
     weight = getattr(module, "weight", None)
     if model is None or not isinstance(weight, torch.Tensor) or weight.ndim != 2:

@@ -122,7 +122,8 @@ def another_base(theirs: Any, config: Any) -> tuple[str, str] | None:
     ours, tokens = getattr(config, "name_or_path", "") or "", getattr(config, "vocab_size", None)
     name, own = (str(path or "").rpartition("/")[2] for path in (theirs, ours))
     known, here = _VOCABULARIES.get(name, tokens), ""
-    if ours and not Path(ours).exists() and own.lower() != name.lower():
+    local = re.match(r"[/.~\\]|\w:", str(theirs)) or Path(ours).exists()  # a path may hold a copy by any name
+    if ours and not local and own.lower() != name.lower():
         here = f"is {ours!r}"
     elif tokens is not None and not 0 <= tokens - known < 1024:  # some tokens may have been added
         here = f"knows {tokens} tokens, not {known}"

@@ -1079,8 +1079,7 @@ print(diagnose(folder / "saved", base=bank))
 # %% [markdown]
 # The last call reads what is saved. `diagnose` knows the folders of peft and of AdapterHub as well, and their commonest
 # troubles: names that match nothing, a head that was not saved, another base model.
-
-# %% [markdown]
+#
 # ## The same with AdapterHub's library
 #
 # The library `adapters` (Poth et al. 2023) does the same with transformers' models, for more methods and models.
