@@ -33,15 +33,15 @@ from lab_speed import DIAL, EXPLORERS, MICROSCOPE, PLAYGROUND, ROUTING  # noqa: 
 from adapters_lesson.course.lesson_source import course  # noqa: E402
 
 FOLDER = ROOT / "dist" / "screenshots"
-INSPECTOR = """import torch
+DOCTOR = """import torch
 from adapters_lesson import AdapterConfig, Classifier, SmallTransformer, prepare
-from adapters_lesson.course.inspector import why_not_training
+from adapters_lesson.doctor import diagnose
 
 model = Classifier(SmallTransformer.from_minilm(2), 2)
 prepare(model, "adapter", AdapterConfig(16))
 optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad][:-2])
 model(torch.tensor([[101, 102]]), torch.ones(1, 2)).sum().backward()
-why_not_training(model, optimizer)"""
+diagnose(model, optimizer)"""
 PREDICTIONS = """from adapters_lesson.course.predictions import compare, prediction
 
 prediction("{}", "Which weights get a gradient in the first step?", {})"""
@@ -66,7 +66,7 @@ WIDGETS = {  # a name for the picture → the cell that makes it
     "laboratory": f"{LABORATORY} import Laboratory\n\nLaboratory()",
     "progress": "from adapters_lesson.course.record import progress\n\nprogress()",
     "map": "from adapters_lesson.course.figures import course_map\n\ncourse_map()",
-    "inspector": INSPECTOR,
+    "doctor": DOCTOR,
     "graduation": "from adapters_lesson.course.mine.graduation import graduate\n\ngraduate(steps=2, test=20)",
 }
 

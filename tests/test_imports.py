@@ -72,7 +72,7 @@ def module_of(path):
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 LIBRARY = sorted(PACKAGE.glob("*.py"))
-ROOMS = ("costs", "exchange", "course")
+ROOMS = ("costs", "exchange", "doctor", "course")
 # Two rooms that the library itself calls: what refuses bad input, and what hangs on the training loop. Each may use the
 # library up to a layer.
 BELOW = {"guards": 0, "runs": 4}
@@ -96,7 +96,7 @@ def ours(path, *, at_the_top=False):
 
 @pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(PACKAGE)) for path in FILES])
 def test_the_fence(path):
-    """The library uses itself alone, costs and exchange use the library, and only the course draws."""
+    """The library uses itself alone, costs, exchange and doctor use the library, and only the course draws."""
     room = module_of(path).partition(".")[0]
     imported = {name.split(".")[0] for name, _ in imports_of(path)}
     at_the_top = {name.split(".")[0] for name, top in imports_of(path) if top}

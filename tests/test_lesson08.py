@@ -84,14 +84,12 @@ def test_the_gains_are_the_accuracies_differences(text):
         assert other - on_reviews == pytest.approx(also, abs=0.11)
 
 
-def test_the_inspector_names_the_planted_fault_and_mending_it_helps(text):
+def test_the_doctor_names_the_planted_fault_and_mending_it_helps(text):
     stuck, mended = rows(r"loss on the same 16 texts from ([\d.]+) to ([\d.]+)", text, 2)
     assert stuck[0] == stuck[1] == mended[0]
     assert float(mended[1]) < 0.5 * float(mended[0])
-    ((what, trainable, optimiser),) = rows(
-        r"^(adapter) +late +[\d,]+ +yes +(\w+) +(\w+) .*not in the optimiser", text, 1
-    )
-    assert (what, trainable, optimiser) == ("adapter", "yes", "no")
+    rows(r"^1\. (the optimiser has 0 of 26 tensors that are to be trained)$", text, 1)
+    rows(r"^(Nothing is wrong here\.)$", text, 2)  # then the model, and what is saved
 
 
 def test_adapterhub_computes_the_same():

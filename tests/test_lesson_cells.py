@@ -35,7 +35,7 @@ def test_the_fault_of_lesson_08_is_asked_for_again_after_it_was_mended():
         "bank": bank,
         "optimizer": optimizer,
         "folder": Path(),
-        "why_not_training": lambda *model: "",
+        "diagnose": lambda *model, **base: "",
         "said": said,
     }
     names["FAULTS"] = ("off", "frozen", "no gradient", "not in the optimiser")

@@ -36,7 +36,7 @@ from adapters_lesson.architectures import architecture_of, blocks_of
 from adapters_lesson.costs import count_parameters, measure_memory, memory_ledger
 from adapters_lesson.course.explorers.explore_routing import adapter_places
 from adapters_lesson.course.figures.diagrams import wiring_of
-from adapters_lesson.course.inspector import why_not_training
+from adapters_lesson.doctor import diagnose
 from adapters_lesson.course.microscope.lens import Lens
 from adapters_lesson.exchange.adapterhub import export_adapterhub
 from adapters_lesson.insertion import adapter_config, adapter_names
@@ -656,13 +656,14 @@ def test_the_ledger_is_what_is_measured(name, targets):
     assert predicted.peak == pytest.approx(measured.peak, rel=0.03)
 
 
-def test_the_inspector_names_it():
+def test_the_doctor_is_silent_about_it_and_names_it_when_it_is_off():
     model = Classifier(with_lora("small_post"), 2)
     set_trainable(model)
     forward(model).sum().backward()
-    row, _, base = why_not_training(model).rows
-    assert (row.what, row.active, row.trainable, row.gradient) == ("LoRA", "yes", "yes", "all")
-    assert row.todo == "nothing: it is being trained" and base.todo == "nothing: it stays frozen"
+    assert not diagnose(model).findings
+    set_active_adapter(model, None)
+    (found,) = diagnose(model).findings
+    assert found.trouble == "inactive" and "'default'" in found.what
 
 
 @targets

@@ -1,6 +1,7 @@
 """A new placement, and a new kind of module, are one entry: every reader is then right, or refuses and says why."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import artists
@@ -30,7 +31,7 @@ from adapters_lesson.course.explorers.explore_latency import draw_latency, laten
 from adapters_lesson.course.explorers.explore_placement import placement_explorer
 from adapters_lesson.course.explorers.explore_routing import adapter_places
 from adapters_lesson.course.figures.diagrams import wiring_of
-from adapters_lesson.course.inspector import why_not_training
+from adapters_lesson.doctor import diagnose
 from adapters_lesson.exchange.adapterhub import export_adapterhub
 from adapters_lesson.guards.config_guard import check_sites
 from adapters_lesson.placements import BARE_FORMULA, PLACEMENTS, Placement, Site
@@ -226,14 +227,15 @@ def test_adapterhub_refuses_both(tmp_path):
 
 
 @both
-def test_the_inspector_sees_it(new):
+def test_the_doctor_sees_it(new):
     model = Classifier(with_new("small_post", new), 2)
     set_trainable(model)
     ids = torch.arange(12).view(2, 6)
-    model(ids, torch.ones_like(ids)).square().sum().backward()
-    row = why_not_training(model).rows[0]
-    assert (row.parameters, row.active, row.trainable, row.gradient) == (SIZE[new], "yes", "yes", "all")
-    assert row.todo == "nothing: it is being trained"
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    assert not diagnose(model, sgd(model.parameters()), (ids, torch.ones_like(ids)))
+    assert [finding.trouble for finding in diagnose(model, sgd(model.head.parameters()))] == ["optimiser"]
+    set_active_adapter(model, None)
+    assert [finding.trouble for finding in diagnose(model)] == ["inactive"]
 
 
 def test_a_stack_works_and_a_fusion_says_why_not():

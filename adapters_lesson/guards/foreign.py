@@ -117,18 +117,26 @@ _VOCABULARIES = {
 }  # fmt: skip
 
 
-def warn_of_another_base(theirs: Any, config: Any) -> None:
-    """Warn if an adapter was trained on the base model called ``theirs``, and ``config`` seems to be another's."""
-    ours, tokens = getattr(config, "name_or_path", "") or "", getattr(config, "vocab_size", 0)
+def another_base(theirs: Any, config: Any) -> tuple[str, str] | None:
+    """For an adapter that was trained on ``theirs``: how ``config`` seems to be another base's, and the remedy."""
+    ours, tokens = getattr(config, "name_or_path", "") or "", getattr(config, "vocab_size", None)
     name, own = (str(path or "").rpartition("/")[2] for path in (theirs, ours))
     known, here = _VOCABULARIES.get(name, tokens), ""
-    if ours and not Path(ours).exists() and own.lower() != name.lower():
+    local = re.match(r"[/.~\\]|\w:", str(theirs)) or Path(ours).exists()  # a path may hold a copy by any name
+    if ours and not local and own.lower() != name.lower():
         here = f"is {ours!r}"
-    elif not 0 <= tokens - known < 1024:  # some tokens may have been added
+    elif tokens is not None and not 0 <= tokens - known < 1024:  # some tokens may have been added
         here = f"knows {tokens} tokens, not {known}"
-    if name and here:
-        mend = f"on another base it answers wrongly, load transformers.AutoModel.from_pretrained({theirs!r})"
-        warnings.warn(f"the adapter was trained on {theirs!r}, and this model {here}: {mend}", stacklevel=3)
+    if not (name and here):
+        return None
+    mend = f"on another base it answers wrongly, load transformers.AutoModel.from_pretrained({theirs!r})"
+    return f"trained on {theirs!r}, and this model {here}", mend
+
+
+def warn_of_another_base(theirs: Any, config: Any) -> None:
+    """Warn if an adapter was trained on the base model called ``theirs``, and ``config`` seems to be another's."""
+    if why := another_base(theirs, config):
+        warnings.warn(f"the adapter was {': '.join(why)}", stacklevel=3)
 
 
 @contextmanager

@@ -46,11 +46,11 @@ from adapters_lesson.course import mine
 from adapters_lesson.course.checks import lesson08 as checks
 from adapters_lesson.course.explorers import routing_explorer
 from adapters_lesson.course.figures.fusion_figure import fusion_figure
-from adapters_lesson.course.inspector import why_not_training
 from adapters_lesson.course.microscope import Microscope
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.data import make_dataset
+from adapters_lesson.doctor import diagnose
 from adapters_lesson.exchange.adapterhub import export_adapterhub, import_adapterhub
 from adapters_lesson.history import load_results
 from adapters_lesson.slots import slots_of
@@ -1030,8 +1030,6 @@ for run in chosen["fusion"]:
 # someone adds a task and trains it, and the loss does not move.
 
 # %%
-for name in {*bank.labels} - {*recipes}:  # to keep the table short
-    bank.remove(name)
 bank.zero_grad()
 bank.switch("film")
 optimizer = torch.optim.AdamW([p for p in bank.parameters() if p.requires_grad], lr=5e-3)
@@ -1053,14 +1051,15 @@ def some_steps(steps: int = 12) -> None:
 some_steps()
 
 # %% [markdown]
-# What would you look at first? `why_not_training` looks at everything. Its last column says what to do first.
+# What would you look at first? `diagnose` looks at the switches, the weights, the freezing, the optimiser and the
+# gradients. For each trouble it says what is wrong, where, and the remedy.
 
 # %%
 FAULTS = ("its adapters are off", "its weights are frozen", "no gradient arrives", "the optimiser lacks it")
 prediction("8f", "What is wrong with the task late?", FAULTS)
 
 # %%
-print(why_not_training(bank, optimizer, folder / "saved"))
+print(diagnose(bank, optimizer))
 head = bank.heads["late"].weight
 known = any(head is p for group in optimizer.param_groups for p in group["params"])
 holds = (bank.active != "late", not head.requires_grad, head.grad is None, not known)
@@ -1068,14 +1067,19 @@ found = [fault for fault, there in zip(FAULTS, holds) if there] or ["nothing any
 compare("8f", found[0])
 
 # %% [markdown]
-# Read the two rows of *late*. It is active and trainable, and gradients arrive, but the optimiser was built while
-# *film* was switched on, and does not know it. We build it anew.
+# It says nothing of switches, freezing or gradients: *late* is active and trainable, and gradients arrive. But the
+# optimiser was built while *film* was switched on, and holds none of its tensors. We build it anew.
 
 # %%
 optimizer = torch.optim.AdamW([p for p in bank.parameters() if p.requires_grad], lr=5e-3)
 some_steps()
+print(diagnose(bank, optimizer))
+print(diagnose(folder / "saved", base=bank))
 
 # %% [markdown]
+# The last call reads what is saved. `diagnose` knows the folders of peft and of AdapterHub as well, and their commonest
+# troubles: names that match nothing, a head that was not saved, another base model.
+#
 # ## The same with AdapterHub's library
 #
 # The library `adapters` (Poth et al. 2023) does the same with transformers' models, for more methods and models.
