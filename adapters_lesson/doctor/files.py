@@ -15,9 +15,9 @@ from adapters_lesson.architectures import base_model_of
 from adapters_lesson.guards.base_parts import check_same_base
 from adapters_lesson.guards.foreign import CONFIG, another_base, may_be_ours, what_is_there
 from adapters_lesson.guards.safe_files import StorageError, read_json, read_safetensors
+from adapters_lesson.guards.stored_file import read
 from adapters_lesson.insertion import has_lm_head, head_parameters
 from adapters_lesson.storage import fingerprint
-from adapters_lesson.storage_file import read
 from adapters_lesson.transformer import SmallTransformer
 
 from .findings import Finding, some

@@ -28,7 +28,11 @@ from adapters_lesson.placements import PLACEMENTS
 
 WEIGHTS = "adapter.safetensors"
 HEAD_CONFIG, HEAD_WEIGHTS = "head_config.json", "model_head.safetensors"
-_PICKLES = {WEIGHTS: "pytorch_adapter.bin", HEAD_WEIGHTS: "pytorch_model_head.bin"}
+_PICKLES = {
+    WEIGHTS: "pytorch_adapter.bin",
+    HEAD_WEIGHTS: "pytorch_model_head.bin",
+    "adapter_model.safetensors": "adapter_model.bin",  # peft's
+}
 
 # The fields of ``BnConfig`` in adapters 1.3.0, as tests/test_adapterhub_peer.py checks, and its defaults. The first
 # four have none: a file has to give them.
@@ -144,16 +148,21 @@ def from_first_version(saved: dict[str, Any]) -> Any:
 
 def write_all(folder: Path, files: dict[str, dict[str, Any]]) -> None:
     """Write all files or none, in place of what an earlier export left; nothing into what another tool has saved."""
-    from safetensors.torch import save
-
     check_writable("the folder", folder, folder=True)
-    theirs = (*_PICKLES.values(), "adapter_model.safetensors", "adapter_model.bin", "adapters.npz")
+    theirs = (*_PICKLES.values(), "adapter_model.safetensors", "adapters.npz")
     there = [f"a {file}" for file in theirs if (folder / file).exists()]
     if (folder / CONFIG).exists() and "model_type" not in (settings := read_json(folder / CONFIG)):
         there.append(f"{CONFIG}: {whose(settings, folder)}")
     ours = (one.path.name for one in list_adapters(folder) if one.path.exists()) if folder.exists() else ()
     if there := [*there, *(f"{name}: an adapter of this course, by save_adapter" for name in ours)]:
         raise ValueError(f"{folder} has {there[0]}. Nothing is written over or beside it: choose another folder")
+    put_all(folder, files)
+
+
+def put_all(folder: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Write all files or none: tensors by name as safetensors, settings as JSON. ``CONFIG`` comes last."""
+    from safetensors.torch import save
+
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".", dir=folder) as staged:
         for file, content in files.items():

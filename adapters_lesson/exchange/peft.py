@@ -1,0 +1,185 @@
+"""LoRA in the folders of the library peft (Mangrulkar et al. 2022), both ways."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from adapters_lesson.architectures import architecture_of, base_model_of, blocks_of, features_of
+from adapters_lesson.guards.bank_guard import check_new_name, check_no_bank, warn_of_another_head
+from adapters_lesson.guards.foreign import CONFIG, check_tensors, foreign, warn_of_another_base, what_is_there
+from adapters_lesson.guards.merge_guard import check_not_merged
+from adapters_lesson.guards.safe_files import check_writable, read_json
+from adapters_lesson.insertion import adapter_config, has_lm_head, head_parameters, insert_adapters
+from adapters_lesson.lora import LoRA, LoRAConfig
+from adapters_lesson.placements import TARGETS, linear_layers
+from adapters_lesson.slots import LinearSlot, slots_of
+
+from .adapterhub_format import put_all, read_tensors
+
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."  # of every name in the file
+# What a file may say beside the four settings that are a ``LoRAConfig``'s: where it is from, and how it began.
+_ABOUT = {
+    "auto_mapping", "base_model_name_or_path", "revision", "inference_mode", "task_type", "peft_type", "peft_version",
+    "target_modules", "exclude_modules", "layers_pattern", "layers_to_transform", "fan_in_fan_out", "modules_to_save",
+    "init_lora_weights", "ensure_weight_tying", "megatron_core", "qalora_group_size", "r", "lora_alpha", "use_rslora",
+    "lora_dropout",
+}  # fmt: skip
+_STARTS = (True, False, "gaussian", "orthogonal", "eva")  # others change the base model's weights as well
+
+
+def export_peft(model: Any, folder: str | Path, name: str = "default", *, with_head: bool = True) -> Path:
+    """Write the LoRA called ``name``, and a head that is trained with it, as a folder of peft: all or nothing.
+
+    ``peft.PeftModel.from_pretrained(model, folder)`` reads it into a model of the same class. The head goes there as
+    ``modules_to_save``; a language model's only if it is trained while others are frozen. An adapter of peft that is in
+    the folder is replaced. Returns the folder. Raises ValueError for a bank, adapters that are no LoRA, one that is
+    merged, weights that are not finite, an unknown name, or a folder of another tool.
+    """
+    folder = Path(folder).expanduser()
+    check_no_bank(model, "put the LoRA into a model of its own")
+    check_not_merged(model)
+    config = adapter_config(model, name)
+    places = {path: slot[name] for path, slot in _places(model).items() if name in slot}
+    if not isinstance(config, LoRAConfig) or not all(isinstance(one, LoRA) for one in places.values()):
+        raise ValueError(f"{name!r} is no LoRA: export_adapterhub(model, folder, {name!r}) writes bottleneck adapters")
+    head = _head_of(model) if with_head and (not has_lm_head(model) or _trained(model)) else {}
+    tensors: dict[str, Any] = {
+        f"{_PREFIX}{path}.{part}": tensor for path, one in places.items() for part, tensor in one.state_dict().items()
+    }
+    tensors |= {f"{_PREFIX}{path}": parameter for path, parameter in head.items()}
+    check_tensors(f"what {name!r} exports", tensors, {key: tuple(t.shape) for key, t in tensors.items()})
+    origin = getattr(getattr(base_model_of(model), "config", None), "name_or_path", "") or ""
+    settings = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": origin if origin and not Path(origin).exists() else None,  # no path of this machine
+        "r": config.rank,
+        "lora_alpha": int(config.alpha) if config.alpha == int(config.alpha) else config.alpha,
+        "use_rslora": config.use_rslora,
+        "lora_dropout": config.dropout,
+        "target_modules": _short(model, list(places)),
+        "fan_in_fan_out": any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in places),
+        "modules_to_save": sorted({path.split(".")[0] for path in head}) or None,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    check_writable("the folder", folder, folder=True)
+    what = foreign(folder) if folder.is_dir() else None
+    if what and not ((folder / CONFIG).exists() and "peft_type" in read_json(folder / CONFIG)):
+        raise ValueError(f"{folder} is {what}. Nothing is written over or beside it: choose another folder")
+    put_all(folder, {WEIGHTS: tensors, CONFIG: settings})
+    return folder
+
+
+def import_peft(model: Any, folder: str | Path, name: str = "default", *, with_head: bool = True) -> str:
+    """Put a LoRA from a folder of peft into ``model`` as ``name``, the active one; a saved head comes with it.
+
+    A file with pickles is read with ``torch.load(weights_only=True)`` only, which runs no code. A bare base model takes
+    the LoRA of a model with a head, and leaves the head aside. Returns the name. Raises ValueError for a bank, files
+    that are missing or damaged, another method of peft, settings that our LoRA does not have (DoRA, biases, ranks by
+    pattern), linear layers that no ``LoRAConfig.targets`` names, tensors that do not fit or are not finite, a name that
+    is taken. The model is then as it was.
+    """
+    check_no_bank(model, "import the LoRA into a model of its own")
+    check_new_name(model, name)
+    path, base = Path(folder).expanduser() / CONFIG, base_model_of(model)
+    saved = read_json(path) if path.exists() else {}
+    if "peft_type" not in saved:
+        raise ValueError(f"no adapter of peft's is there: {what_is_there(folder)}")
+    _check_settings(saved, path)
+    tensors, file = read_tensors(path.parent, WEIGHTS, next(base.parameters()).dtype)
+    tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items()}
+    kept = tuple(f"{one}." for one in saved.get("modules_to_save") or ())
+    head = {key: tensors.pop(key) for key in [key for key in tensors if kept and key.startswith(kept)]}
+    whole = base is not model
+    at = next((path for path, module in model.named_modules() if module is base), "")
+    found = {match.group(1) for key in tensors if (match := re.match(r"(.+)\.lora_[AB]\.weight$", key))}
+    for prefix in (f"{at}.", f"{getattr(base, 'base_model_prefix', '')}."):  # of a model with a head
+        if prefix != "." and found and all(one.startswith(prefix) for one in found):
+            found = {one.removeprefix(prefix) for one in found}
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    config = _config(saved, base, found, path)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for one in found:
+        wide, high = features_of(base.get_submodule(one)) or (0, 0)
+        shapes |= {f"{one}.lora_A.weight": (config.rank, wide), f"{one}.lora_B.weight": (high, config.rank)}
+    check_tensors(file, tensors, shapes)
+    own = _head_of(model) if whole and with_head and head else {}
+    if own:
+        check_tensors(file, head, {key: tuple(parameter.shape) for key, parameter in own.items()})
+    warn_of_another_base(saved.get("base_model_name_or_path"), getattr(base, "config", None))
+    insert_adapters(model, config, name)  # refuses before it changes anything
+    if any(not torch.equal(head[key].to(parameter), parameter) for key, parameter in own.items()):
+        warn_of_another_head(model, name)
+    elif with_head and not head and head_parameters(model) and not has_lm_head(model):
+        warnings.warn(f"{folder} has no head: the model's own stays as it is", stacklevel=2)
+    with torch.no_grad():
+        for place, slot in _places(base).items():
+            if name in slot:
+                for part, parameter in slot[name].named_parameters():
+                    parameter.copy_(tensors[f"{place}.{part}"])
+        for key, parameter in own.items():
+            parameter.copy_(head[key])
+    return name
+
+
+def _places(model: nn.Module) -> dict[str, LinearSlot]:
+    """The places for LoRA by the path of their linear layer."""
+    named = model.named_modules()
+    return {path.rpartition(".")[0]: module for path, module in named if isinstance(module, LinearSlot)}
+
+
+def _head_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    own = {id(parameter) for parameter in head_parameters(model)}
+    return {path: parameter for path, parameter in model.named_parameters() if id(parameter) in own}
+
+
+def _trained(model: nn.Module) -> bool:
+    """Whether the head was chosen to be trained: it is, and something else is frozen."""
+    chosen = all(parameter.requires_grad for parameter in head_parameters(model))
+    return chosen and not all(parameter.requires_grad for parameter in model.parameters())
+
+
+def _short(model: nn.Module, paths: list[str]) -> list[str]:
+    """peft's ``target_modules``: the last names of the paths where these mean no other module, else whole paths."""
+    ends = {path.rpartition(".")[2] for path in paths}
+    added = {id(module) for slot in slots_of(model) for module in slot.modules()}
+    named = {path for path, one in model.named_modules() if path.rpartition(".")[2] in ends and id(one) not in added}
+    return sorted(ends) if named == set(paths) else paths
+
+
+def _check_settings(saved: dict[str, Any], path: Path) -> None:
+    if saved["peft_type"] != "LORA":
+        raise ValueError(f"{path} is for {saved['peft_type']!r}, and only LoRA can be imported")
+    for key, value in saved.items():
+        if key not in _ABOUT and value and (key, value) != ("bias", "none"):
+            raise ValueError(f"{path}: {key}={value!r:.80} cannot be imported, a LoRA here has nothing of the kind")
+    if (start := saved.get("init_lora_weights", True)) not in _STARTS:
+        raise ValueError(f"{path}: init_lora_weights={start!r} means a base model with other weights than its own")
+
+
+def _config(saved: dict[str, Any], base: nn.Module, found: set[str], path: Path) -> LoRAConfig:
+    """The config whose LoRA is beside just the linear layers ``found``."""
+    paths = {id(module): one for one, module in base.named_modules()}
+    blocks, at = blocks_of(base), architecture_of(base)
+    inside = [{paths.get(id(module)) for module in block.modules()} for block in blocks]
+    layers = tuple(i for i, own in enumerate(inside) if own & found)
+    config = LoRAConfig(
+        rank=saved.get("r", 8),
+        alpha=saved.get("lora_alpha", 8),
+        use_rslora=saved.get("use_rslora", False),
+        dropout=saved.get("lora_dropout", 0.0),
+        layers=None if len(layers) == len(blocks) or not layers else layers,
+    )
+    for targets in TARGETS:
+        if found and found == {paths[id(one)] for i in layers for one in linear_layers(blocks[i], at, targets)}:
+            return replace(config, targets=targets)
+    few = ", ".join(sorted({re.sub(r"\.\d+\.", ".N.", one) for one in found})[:4]) or "none"
+    raise ValueError(f"{path}: LoRA beside these linear layers has no counterpart here ({few}): {', '.join(TARGETS)}")
