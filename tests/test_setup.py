@@ -241,4 +241,15 @@ def test_the_automatic_check_runs_the_tests_and_the_linter():
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK)
     assert subprocess.run(["bash", "-n", run]).returncode == 0
-    assert run.read_text().splitlines()[-2:] == ["make test", "make lint"]
+    lines = run.read_text().splitlines()
+    assert lines[-1] == "make lint" and "make test" in lines
+
+
+def test_the_extra_for_quantised_weights_comes_with_the_language_model(clone):
+    environment(clone)
+    assert make(clone, "quantised").returncode == 0
+    _, model, quantised = calls(clone)
+    assert model.endswith("--no-deps -r llm-requirements.lock")
+    assert quantised.endswith("-e .[quantised]") and "-c requirements.lock" in quantised
+    assert make(clone, "quantised").returncode == 0
+    assert len(calls(clone)) == 3
