@@ -15,7 +15,7 @@ from torch import nn
 
 from .adapter import Adapter, AdapterConfig, AnyConfig
 from .architectures import Architecture, architecture_of, base_model_of, blocks_of, find, find_all, model_dim_of
-from .guards import bank_guard, base_guard, config_guard, merge_guard
+from .guards import bank_guard, base_guard, config_guard, merge_guard, quantised_base
 from .guards.bank_guard import adapter_names, check_new_name, users_of  # noqa: F401  names are known from here, too
 from .placements import placement_of
 from .slots import AdapterSlot, NormSlot, slots_of
@@ -37,7 +37,7 @@ def insert_adapters(
 
     Returns the new adapters, from the bottom block up. Raises ValueError for a name that is taken or malformed, an
     unknown architecture, layers that the model lacks, a place whose forward is never called, or weights with which
-    nothing can be trained (quantised, or made in ``torch.inference_mode``): the model is then as it was.
+    nothing can be trained (in ``torch.inference_mode``, or quantised so that no gradient passes): it is then as it was.
     """
     config_guard.check_insertion(model, config)
     bank_guard.check_no_bank(model, bank_guard.insertion(model, name))
@@ -73,7 +73,7 @@ def build_places(
             base_guard.check_is_called(block, host, site.host)
             with torch.device("meta") if outline else _device(like):
                 adapter = config.build(*site.widths(host, model_dim)).train(block.training)
-            own = {key: p.to(next(like.parameters()).dtype) for key, p in adapter.named_parameters()}
+            own = {key: p.to(quantised_base.dtype_of(like)) for key, p in adapter.named_parameters()}
             adapter.load_state_dict(own, strict=False, assign=True)  # as adapter.to(dtype), also under FakeTensorMode
             places.append(Place(host, site.slot, ffn_input, adapter))
         norms = [norm for path in at.norms for norm in find_all(block, path)] if config.train_layer_norms else []

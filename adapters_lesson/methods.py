@@ -10,6 +10,7 @@ from .architectures import Architecture, base_model_of
 from .guards.bank_guard import check_no_bank
 from .guards.base_guard import check_head
 from .guards.config_guard import check_choice
+from .guards.quantised_base import check_plain, keep_bytes, numbers_in
 from .insertion import adapter_names, freeze, has_lm_head, head_parameters, insert_adapters, set_trainable
 
 METHODS = ("full", "head", "layer_norm", "bitfit", "adapter", "lora")
@@ -66,7 +67,10 @@ def prepare(
     base = base_model_of(model)
     if adapter_names(model) or any("lora_" in name for name, _ in base.named_parameters()):
         raise ValueError("the model has adapters or LoRA already: prepare a fresh one, or remove_adapters(model) first")
-    if method != "full":
+    keep_bytes(model)
+    if method == "full":
+        check_plain(model.named_parameters(), 'prepare(model, "adapter") trains beside them')
+    else:
         check_head(model, bool(head_parameters(model)), True if method == "head" else head)
     if method in ("adapter", "lora"):
         default = AdapterConfig(bottleneck_dim=16) if method == "adapter" else LoRAConfig(lora_rank, lora_alpha)
@@ -96,7 +100,7 @@ def trainable(model: nn.Module, method: str = "") -> Trainable:
     return Trainable(
         method=method,
         trainable=sum(p.numel() for _, p in named),
-        total=sum(p.numel() for p in model.parameters()),
+        total=sum(numbers_in(p) for p in model.parameters()),
         names=tuple(name for name, _ in named),
         head=sum(p.numel() for p in head_parameters(model) if p.requires_grad),
     )

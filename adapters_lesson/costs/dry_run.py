@@ -14,11 +14,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils.stateless import _reparametrize_module
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from adapters_lesson.architectures import architecture_of, base_model_of, blocks_of, find_all
 from adapters_lesson.guards.plain_values import check_whole
+from adapters_lesson.guards.quantised_base import pieces
 from adapters_lesson.memory_tricks import checkpointed
 from adapters_lesson.modes import kept_modes, training_mode
 from adapters_lesson.slots import AdapterSlot
@@ -57,11 +58,14 @@ def dry_run(
         training_mode(model)
         # Only what comes out of the weights is fake. The mask is real: transformers looks whether it masks anything.
         loss = example_loss(model, batch_size, length, device)
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            state = {}
+        with FakeTensorMode(allow_non_fake_inputs=True) as fakes:
+            state: dict[str, Any] = {}
             for name, t in (*model.named_parameters(), *model.named_buffers()):
                 of = dtype if dtype and t.is_floating_point() else t.dtype
                 state[name] = torch.empty(t.shape, dtype=of, device=device, requires_grad=t.requires_grad)
+                if is_traceable_wrapper_subclass(t):
+                    state[name] = fakes.from_tensor(t)
+                state[name].quant_state = getattr(t, "quant_state", None)  # where bitsandbytes looks for the scales
         # As torch.func.functional_call, but for the backward pass as well, which may compute blocks again.
         stack.enter_context(_reparametrize_module(model, state, tie_weights=True))
         stack.enter_context(living)
@@ -119,11 +123,12 @@ def forward_and_backward(loss: Callable[[], torch.Tensor], own: Iterable[torch.T
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
         value = loss()  # the graph, and all it keeps, lives as long as this
-    alive = (kept.untyped_storage() for kept in (saved() for saved in held) if kept is not None)
-    sizes = {storage._cdata: storage.nbytes() for storage in alive}
+    alive = (piece for kept in (saved() for saved in held) if kept is not None for piece in pieces(kept))
+    sizes = {piece.untyped_storage()._cdata: piece.untyped_storage().nbytes() for piece in alive}
     if value.requires_grad:
         value.backward()
-    return sum(size for key, size in sizes.items() if key not in {t.untyped_storage()._cdata for t in own})
+    known = {piece.untyped_storage()._cdata for t in own for piece in pieces(t)}
+    return sum(size for key, size in sizes.items() if key not in known)
 
 
 class Living(TorchDispatchMode):
@@ -135,6 +140,8 @@ class Living(TorchDispatchMode):
         self.known: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(is_traceable_wrapper_subclass(t) for t in tree_leaves((args, kwargs))):
+            return NotImplemented  # it comes back with the pieces of a quantised weight
         given = {id(t.untyped_storage()) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         result = function(*args, **(kwargs or {}))
         for storage in [t.untyped_storage() for t in tree_leaves(result) if isinstance(t, torch.Tensor)]:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from adapters_lesson.guards.plain_values import check_choice
+from adapters_lesson.guards.quantised_base import bytes_of
 from adapters_lesson.modes import kept_modes, training_mode
 
 from .dry_run import Living, dry_run, example_loss, forward_and_backward
@@ -65,14 +66,11 @@ def memory_ledger(
 def standing_bytes(model: nn.Module, optimizer: str, dtype: torch.dtype | None = None) -> tuple[int, int, int]:
     """Weights, gradients and optimiser state, in bytes; arguments and errors as for ``memory_ledger``."""
     check_choice("optimizer", optimizer, OPTIMIZERS)
-
-    def size(tensors: list[torch.Tensor]) -> int:
-        return sum(t.numel() * (dtype if dtype and t.is_floating_point() else t.dtype).itemsize for t in tensors)
-
     trained: list[torch.Tensor] = [p for p in model.parameters() if p.requires_grad]
     copies, per_tensor = _OPTIMIZER_STATE[optimizer]
-    state = copies * size(trained) + per_tensor * len(trained)
-    return size([*model.parameters(), *model.buffers()]), size(trained), state
+    gradients = bytes_of(trained, dtype)
+    weights = bytes_of([*model.parameters(), *model.buffers()], dtype)
+    return weights, gradients, copies * gradients + per_tensor * len(trained)
 
 
 def measure_memory(
@@ -105,5 +103,5 @@ def measure_memory(
                 update.step()
                 update.zero_grad()
     state = [t for entry in update.state.values() for t in entry.values() if isinstance(t, torch.Tensor)]
-    standing = (sum(t.nbytes for t in tensors), gradients, sum(t.nbytes for t in state))
+    standing = (bytes_of(tensors), gradients, sum(t.nbytes for t in state))
     return MemoryLedger(*standing, activations, max(living.history) - max(activations, gradients))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import nn
 
 from adapters_lesson.architectures import base_model_of, blocks_of
+from adapters_lesson.guards.quantised_base import numbers_in
 from adapters_lesson.insertion import head_parameters
 from adapters_lesson.slots import AdapterSlot
 
@@ -63,7 +64,7 @@ def count_parameters(model: nn.Module) -> ParameterCount:
         place = places.get(id(p)) or ("head" if part == "head" else beyond)
         for counts, key in ((by_part, part), (by_layer, place)):
             total, trainable = counts.get(key, (0, 0))
-            counts[key] = Count(total + p.numel(), trainable + p.numel() * p.requires_grad)
+            counts[key] = Count(total + numbers_in(p), trainable + p.numel() * p.requires_grad)
     by_part = {part: by_part[part] for part in PARTS if part in by_part}
     total, trainable = (sum(numbers) for numbers in zip(*by_part.values(), strict=True))
     return ParameterCount(total, trainable, by_part, by_layer)

@@ -13,6 +13,7 @@ from torch import nn
 
 from adapters_lesson.slots import AdapterSlot, slots_of
 
+from . import quantised_base
 from .plain_values import REAL, check_choice, check_whole, shown
 
 EXAMPLE = (
@@ -58,17 +59,21 @@ def unknown_architecture(model: nn.Module, base: nn.Module, inside: dict[str, nn
 
 
 def check_weights(blocks: list[nn.Module], *, trained: bool) -> None:
-    """Raise ValueError unless ``blocks`` have plain floating-point weights, ``trained``: with which one can train."""
+    """Raise ValueError unless an adapter can stand on the weights of ``blocks``, ``trained``: and learn there."""
     if trained and torch.is_inference_mode_enabled():
         raise ValueError("what is made inside torch.inference_mode() can never be trained: leave the with block first")
     for block in blocks:
+        quantised_base.keep_bytes(block)
         for path, module in block.named_modules():
             if "quantized" in type(module).__module__:
                 raise ValueError(f"{path} is a quantised {type(module).__name__}: insert the adapters before that")
         if not (named := dict(block.named_parameters())):
             raise ValueError(f"a {type(block).__name__} has no weights: nothing tells an adapter's device and type")
         for path, parameter in named.items():
-            if parameter.dtype not in REAL:
+            if quantised_base.is_quantised(parameter):
+                if trained:
+                    quantised_base.check_gradient(path, block.get_submodule(path.rpartition(".")[0]))
+            elif parameter.dtype not in REAL:
                 mend = "model.bfloat16() first" if parameter.is_floating_point() else "load the model unquantised"
                 raise ValueError(f"{path} is {parameter.dtype}, and an adapter needs floating-point weights: {mend}")
         if trained:

@@ -14,19 +14,24 @@ from adapters_lesson.slots import AdapterSlot
 
 from .base_guard import beside_blocks
 from .merge_guard import check_not_merged
+from .quantised_base import keep_bytes, pieces
 from .safe_files import StorageError
 
 _HALF = {"bfloat16": 3, "float16": 4}  # where each stands in a ``Part``
-# Type and rows of the first tensor; checksums of all tensors as they are, rounded to bfloat16, rounded to float16.
+_CODES = ("int8", "uint8")  # in which quantised weights are kept
+# Type and rows of the first tensor, or of codes if it has some, and how; checksums of all as they are, and rounded to
+# bfloat16 and float16.
 Part = tuple[str, str, str, str, str]
 
 
 def sha256_of(named: dict[str, torch.Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes of tensors."""
     digest = hashlib.sha256()
-    for name, tensor in named.items():
+    for name, tensor in ((name, piece) for name, one in named.items() for piece in pieces(one)):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(
+            tensor.detach().cpu().clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8).numpy().data
+        )
     return digest.hexdigest()
 
 
@@ -35,7 +40,9 @@ def base_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     check_not_merged(model)
     base = base_model_of(model)
     slots = tuple(f"{path}." for path, module in base.named_modules() if isinstance(module, AdapterSlot))
-    own = {key: tensor for key, tensor in base.state_dict().items() if not key.startswith(slots)}
+    keep_bytes(base)
+    state = {key: tensor for key, tensor in base.state_dict().items() if not key.startswith(slots)}
+    own = {f"{key}.{i}" if i else key: piece for key, tensor in state.items() for i, piece in enumerate(pieces(tensor))}
     if any(tensor.is_meta for tensor in own.values()):
         raise StorageError("the model is an outline on the meta device: load its weights first")
     return own
@@ -45,9 +52,9 @@ def parts_of(named: dict[str, torch.Tensor]) -> dict[str, Part]:
     """A base model's tensors by part: a block, or a module beside the blocks, by its name."""
     parts = {}
     for part, tensors in _grouped(named).items():
-        first = next(iter(tensors.values()))
-        dtype = str(first.dtype).removeprefix("torch.")
+        first, dtype = next(iter(tensors.values())), _dtype(tensors)
         rows = str(len(first)) if len(tensors) == first.ndim - 1 == 1 else ""
+        rows = _names(tensors) if dtype in _CODES else rows
         parts[part] = dtype, rows, _sum(tensors, dtype), _sum(tensors, "bfloat16"), _sum(tensors, "float16")
     return parts
 
@@ -62,14 +69,18 @@ def check_same_base(
     """
     if saved == here:
         return []
-    theirs, ours, notes = parts or {}, _grouped(base_tensors(model)), {}
+    theirs, ours, notes, rounded = parts or {}, _grouped(base_tensors(model)), {}, []
     alone = [part for part in sorted(theirs.keys() ^ ours.keys()) if not part.startswith("pooler")]
     differ = [f"{part}, which {'it' if part in theirs else 'this one'} alone has" for part in alone]
     for part in (part for part in ours if part in theirs):
         (dtype, rows, exact, *_), tensors = theirs[part], ours[part]
         first = next(iter(tensors.values()))
-        own = str(first.dtype).removeprefix("torch.")
-        more = len(first) - int(rows) if rows and first.ndim else 0
+        own = _dtype(tensors)
+        if {own, dtype}.intersection(_CODES) and (own, _names(tensors)) != (dtype, rows):  # nothing tells their numbers
+            rounded.append(part)
+            notes["codes"] = f"its base had weights in {dtype}, and has them in {own} here: answers differ by rounding"
+            continue
+        more = len(first) - int(rows) if rows.isdigit() and first.ndim else 0
         if more > 0 and "embeddings" in part:
             tensors = {name: tensor[: int(rows)] for name, tensor in tensors.items()}
             notes["more"] = f"{part} has {more} more rows"
@@ -82,6 +93,7 @@ def check_same_base(
                 notes["pooler"] = f"{part} of the base model is another: its pooler_output is not what it was"
         else:
             differ.append(part + (f" ({rows} rows there, {len(first)} here)" if more else ""))
+    differ += rounded if len(rounded) == len(ours) else []
     if differ or parts is None:
         where = f" in {', '.join(differ[:3])}{', …' if len(differ) > 3 else ''}" if parts else ""
         what = f"the adapter was trained on another base model, of the same shape but with other weights{where}"
@@ -98,8 +110,19 @@ def _grouped(named: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor
     grouped: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in named.items():
         block = re.match(r".*?\.\d+(?=\.)", name)
-        grouped.setdefault(block.group() if block else name.rpartition(".")[0] or name, {})[name] = tensor
+        module = re.sub(r"\.weight\..*", ".weight", name).rpartition(".")[0]  # a quantised weight is several tensors
+        grouped.setdefault(block.group() if block else module or name, {})[name] = tensor
     return grouped
+
+
+def _dtype(tensors: dict[str, torch.Tensor]) -> str:
+    dtypes = [str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()]
+    return next((dtype for dtype in dtypes if dtype in _CODES), dtypes[0])
+
+
+def _names(tensors: dict[str, torch.Tensor]) -> str:
+    """How weights are quantised, in so far as their tensors' names say so. No number."""
+    return f"#{_sum({name: torch.empty(0) for name in tensors}, 'uint8')}"
 
 
 def _sum(tensors: dict[str, torch.Tensor], dtype: str) -> str:

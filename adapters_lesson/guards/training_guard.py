@@ -13,6 +13,7 @@ from adapters_lesson.slots import slots_of
 
 from .base_guard import check_no_inference
 from .base_parts import sha256_of
+from .quantised_base import check_plain, keep_bytes, pieces
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -21,6 +22,9 @@ def check_can_learn(model: nn.Module) -> None:
     if name := next((name for name, parameter in model.named_parameters() if parameter.is_meta), None):
         raise ValueError(f"{name} is an outline on the meta device: load the model's weights first")
     check_no_inference(model)
+    keep_bytes(model)
+    trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    check_plain(trained, "requires_grad_(False) freezes it")
 
 
 def check_base_is_frozen(model: nn.Module) -> None:
@@ -62,6 +66,6 @@ def difference(saved: dict[str, Any], here: dict[str, Any]) -> str:
 def why_not_finite(model: nn.Module) -> str:
     """What to do when the loss is no number before anything was learnt."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if not all(piece.isfinite().all() for piece in pieces(tensor)):
             return f"{name} holds values that are not finite: load the weights again"
     return "the weights are finite, so look at the data, and at what the model computes of the first batch"
