@@ -293,11 +293,9 @@ def test_weights_that_were_packed_anew_are_refused():
     with torch.no_grad():
         model.eval()(IDS)
     for refused in (lambda: insert_adapters(model, CONFIG), lambda: prepare(Classifier(model, 2), "head")):
-        with pytest.raises(
-            ValueError, match=r"q_proj: bitsandbytes has packed its weight anew .* Now quantise a fresh"
-        ):
+        with pytest.raises(ValueError, match=r"has packed .*q_proj anew, .*: quantise a fresh model"):
             refused()
-    with pytest.raises(ValueError, match="packed its weight anew"):
+    with pytest.raises(ValueError, match=r"has packed .*q_proj anew"):
         fingerprint(model)
 
 

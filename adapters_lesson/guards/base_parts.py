@@ -29,9 +29,8 @@ def sha256_of(named: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in ((name, piece) for name, one in named.items() for piece in pieces(one)):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(
-            tensor.detach().cpu().clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8).numpy().data
-        )
+        whole = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        digest.update(whole.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

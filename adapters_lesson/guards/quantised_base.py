@@ -25,18 +25,7 @@ def pieces(tensor: Any) -> list[torch.Tensor]:
 
 def numbers_in(parameter: Any) -> int:
     """How many weights ``parameter`` stands for; bitsandbytes packs two into a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return parameter.numel() if state is None else state.shape.numel()
-
-
-def bytes_of(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None = None) -> int:
-    """What ``tensors`` take, pieces and all, each once; as if those that are not quantised were of type ``dtype``."""
-    sizes = {}
-    for tensor in tensors:
-        for piece in pieces(tensor):
-            to = dtype if dtype and piece.is_floating_point() and not is_quantised(tensor) else piece.dtype
-            sizes[id(piece)] = piece.numel() * to.itemsize
-    return sum(sizes.values())
+    return getattr(getattr(parameter, "quant_state", None), "shape", parameter.shape).numel()
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
@@ -45,30 +34,37 @@ def dtype_of(module: nn.Module) -> torch.dtype:
     return getattr(getattr(first, "quant_state", None), "dtype", first.dtype)
 
 
+def bytes_of(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None = None) -> int:
+    """What ``tensors`` take, pieces and all; as if those that are not quantised were of the floating type ``dtype``."""
+    total = 0
+    for tensor in tensors:
+        to = dtype if tensor.is_floating_point() and not is_quantised(tensor) else None
+        total += sum(piece.numel() * (to or piece.dtype).itemsize for piece in pieces(tensor))
+    return total
+
+
 def keep_bytes(model: nn.Module) -> None:
     """Keep bitsandbytes from packing weights anew, in place, when they answer on a processor with AVX512-BF16.
 
     That form has rounded scales, no gradient passes it, and ``state_dict`` writes it wrongly. Raises ValueError for
-    weights that are in that form already.
+    weights that are in it already.
     """
     for path, module in model.named_modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
-                why = "bitsandbytes has packed its weight anew to answer on this processor, and rounded the scales"
-                mend = "quantise a fresh model, and insert the adapters before it answers"
-                raise ValueError(f"no gradient passes {path or 'the layer'}: {why}. Now {mend}")
             module.support_avx512bf16_for_cpu = False
+            if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
+                why = f"bitsandbytes has packed {path} anew, to answer on this processor, and rounded its scales"
+                raise ValueError(f"{why}: quantise a fresh model, and insert the adapters before it answers")
 
 
 def check_gradient(path: str, module: Any) -> None:
     """Raise ValueError unless the gradient passes through ``module``, whose weight is quantised."""
-    weight = module.weight
-    x = torch.ones(1, module.in_features, dtype=dtype_of(module), device=weight.device, requires_grad=True)
+    x = torch.ones(1, module.in_features, dtype=dtype_of(module), device=module.weight.device, requires_grad=True)
     try:
         with torch.enable_grad():
             torch.autograd.grad(module.forward(x).sum(), x)
     except RuntimeError as error:
-        what = f"{path} is of type {type(weight).__name__}, through which no gradient passes ({error})"
+        what = f"{path} is of type {type(module.weight).__name__}, through which no gradient passes ({error})"
         raise ValueError(f"{what}: quantise a fresh model to int8 or NF4") from error
 
 

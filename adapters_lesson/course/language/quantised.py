@@ -27,23 +27,23 @@ def quantise_base(model: nn.Module, how: str = "nf4") -> None:
         raise ImportError(f"the package {_BY[how]} is not installed: {get}")
     if slots_of(model):
         raise ValueError("the adapters would be quantised, too: remove_adapters(model) first, insert them afterwards")
-    for block in blocks_of(model):
-        for path, linear in list(block.named_modules()):
-            if type(linear) is nn.Linear and how == "int8":
-                from torchao.quantization import Int8WeightOnlyConfig, quantize_
+    found = [(block, *named) for block in blocks_of(model) for named in block.named_modules()]
+    linears = [(block, path, linear) for block, path, linear in found if type(linear) is nn.Linear]
+    for _, path, linear in linears:
+        if how != "int8" and linear.in_features % 64:  # bitsandbytes 0.50 takes wrong scales where there is AVX-512
+            raise ValueError(f"a row of {path} has {linear.in_features} weights, and blocks of 64 do not fill it")
+    for block, path, linear in linears:
+        if how == "int8":
+            from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-                quantize_(linear, Int8WeightOnlyConfig())
-            elif type(linear) is nn.Linear:
-                from bitsandbytes.nn import Linear4bit
+            quantize_(linear, Int8WeightOnlyConfig())
+        else:
+            from bitsandbytes.nn import Linear4bit
 
-                if linear.in_features % 64:  # version 0.50 takes wrong scales then, on processors with AVX-512
-                    raise ValueError(
-                        f"a row of {path} has {linear.in_features} weights, and blocks of 64 do not fill it"
-                    )
-                new = Linear4bit(linear.in_features, linear.out_features, bias=False, device="meta")
-                set_nf4(new, linear.weight.detach(), how == "nf4 double")
-                new.bias = linear.bias
-                block.set_submodule(path, new.train(linear.training))
+            new = Linear4bit(linear.in_features, linear.out_features, bias=False, device="meta").train(linear.training)
+            set_nf4(new, linear.weight.detach(), how == "nf4 double")
+            new.bias = linear.bias
+            block.set_submodule(path, new)
     keep_bytes(model)
 
 
