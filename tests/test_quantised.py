@@ -34,6 +34,7 @@ from adapters_lesson.costs import count_parameters, measure_latency, measure_mem
 from adapters_lesson.course.language import quantised
 from adapters_lesson.course.language.nf4 import bytes_per_weight, dequantise, quantise
 from adapters_lesson.course.language.quantised import nf4_weight, quantise_base, set_nf4
+from adapters_lesson.guards import base_parts
 from adapters_lesson.guards.quantised_base import bytes_of, check_gradient, keep_bytes
 from adapters_lesson.guards.training_guard import identity_of
 from adapters_lesson.memory_tricks import checkpointed
@@ -469,6 +470,16 @@ def test_another_model_is_refused_however_it_is_quantised(kind, tmp_path):
     for other in (made("llama", None, seed=5), made("llama", kind, seed=5)):
         with pytest.raises(StorageError, match="another base model, of the same shape but with other weights in embed"):
             load_adapter(Classifier(other, 2), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [NF4, INT8])
+def test_where_nothing_plain_is_left_to_compare_it_is_refused(kind, monkeypatch):
+    whole = base_parts.base_tensors
+    blocks = lambda model: {key: t for key, t in whole(model).items() if key.startswith("layers.")}  # noqa: E731
+    monkeypatch.setattr(base_parts, "base_tensors", blocks)
+    theirs = base_parts.parts_of(base_parts.base_tensors(made("llama")))
+    with pytest.raises(StorageError, match=r"other weights in layers\.0, layers\.1 "):
+        base_parts.check_same_base(made("llama", kind), "theirs", "ours", theirs, pools=False)
 
 
 @needs["bitsandbytes"]
