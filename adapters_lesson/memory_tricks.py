@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from .architectures import Architecture, base_model_of, blocks_of
-from .guards.quantised_base import is_quantised
+from .guards.quantised_base import is_plain
 from .modes import kept_modes
 
 
@@ -50,8 +50,7 @@ def cast_frozen(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         own = list(module.parameters(recurse=False))
         if len({p.requires_grad for p in own}) == 2:
             raise ValueError(f"{name} is frozen by half, as with BitFit: its parts cannot differ in type")
-        plain = [p for p in own if p.is_floating_point() and not is_quantised(p)]
-        originals.update({p: p.data for p in plain if not p.requires_grad})
+        originals.update({p: p.data for p in own if not p.requires_grad and is_plain(p)})
     if not originals:
         raise ValueError('nothing in the base model is frozen: prepare(model, "adapter") first')
     try:

@@ -14,6 +14,11 @@ def is_quantised(tensor: Any) -> bool:
     return type(tensor).__module__.startswith("torchao.") or getattr(tensor, "quant_state", None) is not None
 
 
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds floating-point numbers as they are."""
+    return tensor.is_floating_point() and not is_quantised(tensor)
+
+
 def pieces(tensor: Any) -> list[torch.Tensor]:
     """The plain tensors that ``tensor`` is made of, codes and scales; of one that is not quantised, itself."""
     if (state := getattr(tensor, "quant_state", None)) is not None:
@@ -38,7 +43,7 @@ def bytes_of(tensors: Iterable[torch.Tensor], dtype: torch.dtype | None = None) 
     """What ``tensors`` take, pieces and all; as if those that are not quantised were of the floating type ``dtype``."""
     total = 0
     for tensor in tensors:
-        to = dtype if tensor.is_floating_point() and not is_quantised(tensor) else None
+        to = dtype if is_plain(tensor) else None
         total += sum(piece.numel() * (to or piece.dtype).itemsize for piece in pieces(tensor))
     return total
 
