@@ -1,4 +1,4 @@
-"""The command line: `python -m adapters_lesson start`, `train` or `check`; each of them knows `--help`."""
+"""The command line: `python -m adapters_lesson start`, `train`, `predict` or `check`; each knows `--help`."""
 
 import argparse
 import os
@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-COMMANDS = {"start": "course.start", "train": "course.train_command", "check": "course.checkup"}
+COMMANDS = {
+    "start": "course.start",
+    "train": "course.train_command",
+    "predict": "course.predict_command",
+    "check": "course.checkup",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(f"{command.prog} {name}", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.description, parser.epilog = module.__doc__, getattr(module, "EPILOG", None)
     module.add_arguments(parser)
+    parser.set_defaults(words=words)
     arguments, rest = parser.parse_known_args(words[1:])
     if hasattr(arguments, "jupyter"):  # `start` passes on what it does not know
         arguments.jupyter = rest

@@ -11,8 +11,9 @@ from safetensors import safe_open
 
 from adapters_lesson import Classifier, History, SmallTransformer, encode, evaluate, load_tokenizer
 from adapters_lesson.__main__ import COMMANDS, main
-from adapters_lesson.course import train_command
-from adapters_lesson.course.train_command import peak_memory, read_csv
+from adapters_lesson.course import train_command, train_options
+from adapters_lesson.course.own.tables import read_task
+from adapters_lesson.course.train_command import peak_memory
 from adapters_lesson.runs.settings import Settings
 from adapters_lesson.storage import load_adapter
 
@@ -45,11 +46,11 @@ def test_a_run_on_a_table_saves_adapters_that_answer_the_same(table, tmp_path, c
     assert 1e8 < content["peak_memory_bytes"] < 1e11
     model = Classifier(SmallTransformer.from_minilm(1), 2)
     assert load_adapter(model, tmp_path / "saved") == "default"
-    data = encode(read_csv(str(table)), load_tokenizer())
+    data = encode(read_task(str(table))["train"], load_tokenizer())
     assert {"step": 3, **evaluate(model, data)} == history.validation[-1]
 
 
-@pytest.mark.parametrize("method", ["head", "lora"])
+@pytest.mark.parametrize("method", ["head", "bitfit"])
 def test_other_methods_save_what_they_trained(method, table, tmp_path, capsys):
     assert main([*QUICK, "--task", str(table), "--method", method, "--save", str(tmp_path)]) == 0
     assert capsys.readouterr().out == ""
@@ -57,7 +58,7 @@ def test_other_methods_save_what_they_trained(method, table, tmp_path, capsys):
         about, names = file.metadata(), list(file.keys())
     assert about == {"method": method, "base": "minilm:1", "task": str(table), "labels": '["calm", "loud"]'}
     assert "head.weight" in names
-    assert any("lora_A" in name for name in names) is (method == "lora")
+    assert any(".query.bias" in name for name in names) is (method == "bitfit")
     assert not any("embeddings" in name for name in names)
 
 
@@ -81,7 +82,7 @@ def test_a_checkpoint_is_gone_on_from(table, tmp_path, capsys):
         (["--task", "missing.csv"], "there is no file missing.csv"),
         (["--base", "minilm:7"], "there is no base model 'minilm:7': minilm:1 to minilm:6 (layers), or smollm2"),
         (["--base", "minilm:x"], "there is no base model 'minilm:x'"),
-        (["--base", "bert"], "there is no base model 'bert'"),
+        (["--base", "bert"], "there is no folder bert, and the Hugging Face hub's cache has none of that name"),
         (["--base", "smollm2"], "--task answers and --base smollm2 go together"),
         (["--task", "answers"], "--task answers and --base smollm2 go together"),
         (["--pack", "64"], "--pack is for --task answers"),
@@ -95,7 +96,19 @@ def test_a_checkpoint_is_gone_on_from(table, tmp_path, capsys):
         (["--method", "head", "--placement", "parallel"], "--placement is for --method adapter, and does nothing with"),
         (["--method", "lora", "--bottleneck", "4"], "--bottleneck is for --method adapter, and does nothing with"),
         (["--lora-rank", "4"], "--lora-rank is for --method lora, and does nothing with --method adapter"),
-        (["--max-length", "0"], "--max-length must be from 3 to 512, not 0"),
+        (["--max-length", "0"], "--max-length must be a whole number of at least 3, not 0"),
+        (["--max-length", "513"], "--max-length is 513, but minilm:6 reads at most 512 tokens: give that or less"),
+        (
+            ["--text-column", "x"],
+            "--text-column is for a file (.csv, .json, .jsonl, .parquet) or a folder of one's own",
+        ),
+        (
+            ["--validation", "x.csv", "--task", "."],
+            "a folder has a file for it: --validation is for a task that is one",
+        ),
+        (["--seeds", "0", "0"], "--seeds must be different whole numbers of at least 0, not [0, 0]"),
+        (["--seeds", "0", "1", "--seed", "2"], "--seeds is several runs, and --seed belongs to one"),
+        (["--seeds", "0", "--checkpoint", "x.pt"], "--seeds is several runs, and --checkpoint belongs to one"),
         (["--save", __file__], "is a file, not a folder"),
         (["--report", "."], "is a folder, not a file"),
         (["--report", f"{__file__}/x.json"], "takes no file: Not a directory"),
@@ -103,7 +116,7 @@ def test_a_checkpoint_is_gone_on_from(table, tmp_path, capsys):
     ],
 )
 def test_refuses_in_one_sentence(arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr(train_command, "model_and_data", _only_files)
+    monkeypatch.setattr(train_command, "train", _not_reached)
     try:
         status = main(["train", *arguments])
     except SystemExit as error:
@@ -116,9 +129,7 @@ def test_refuses_in_one_sentence(arguments, message, capsys, monkeypatch):
     assert said.err.count("\n") == 1
 
 
-def _only_files(arguments, seed):
-    """In place of model_and_data: reads the table, and is not reached otherwise."""
-    read_csv(arguments.task)
+def _not_reached(*_, **__):
     raise AssertionError("not refused")
 
 
@@ -138,7 +149,7 @@ def test_refuses_a_table_that_cannot_be_read(content, message, tmp_path, monkeyp
     content = content if isinstance(content, bytes) else content.encode()
     Path("own.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        read_csv("own.csv")
+        read_task("own.csv")
 
 
 @pytest.mark.parametrize(
@@ -180,9 +191,9 @@ def test_help_has_every_setting(capsys):
 @pytest.mark.parametrize("method", ["full", "adapter"])
 def test_options_are_settings(method):
     parser = ArgumentParser()
-    train_command.add_arguments(parser)
+    train_options.add_arguments(parser)
     options = "--steps 7 --weight-decay 0.5 --base-dtype auto --cache-frozen --checkpoint x.pt".split()
-    settings = train_command.check(parser.parse_args(["--method", method, *options]))
+    settings = train_options.check(parser.parse_args(["--method", method, *options]))
     rate = {"full": 1e-4, "adapter": 3e-3}[method]
     assert settings == Settings(
         steps=7, weight_decay=0.5, base_dtype="auto", cache_frozen=True, checkpoint="x.pt", learning_rate=rate

@@ -162,8 +162,11 @@ def check_labels(labels: torch.Tensor, outputs: int, name: str = "label") -> Non
         raise ValueError(f"{what}: make it with at least {most + 1} labels, or mend the row")
 
 
-def csv_rows(path: Path) -> list[tuple[int, str, str]]:
-    """(line, text, label) of each row of a CSV file with the columns text and label; or ValueError, with the line."""
+def csv_rows(path: Path, columns: Sequence[str] = ("text", "label")) -> list[tuple[int, str, str]]:
+    """(line, text, label) of each row of a CSV file with these columns; or ValueError, with the line.
+
+    With a column for the text alone, every label is "".
+    """
     lines: list[tuple[int, list[str]]] = []
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader, line = csv.reader(file, strict=True), 1
@@ -176,18 +179,21 @@ def csv_rows(path: Path) -> list[tuple[int, str, str]]:
             mend = 'save it as UTF-8; is a quote open? Inside a text, write ""'
             raise ValueError(f"{path}, line {line} is no CSV in UTF-8 ({error}): {mend}") from error
     names = [name.strip() for name in lines[0][1]] if lines else []
-    if names.count("text") != 1 or names.count("label") != 1 or len(lines) == 1:
-        what = "a first line with the columns text and label, once each, separated by a comma, and a line for each text"
-        raise ValueError(f"{path} needs {what}; its first line is {','.join(names)!r:.60}")
+    if any(names.count(column) != 1 for column in columns) or len(lines) == 1:
+        what = f"a first line with the columns {' and '.join(columns)}, once each, separated by a comma"
+        mend = "--text-column and --label-column name others"
+        raise ValueError(
+            f"{path} needs {what}, and a line for each text; its first line is {','.join(names)!r:.99}: {mend}"
+        )
     found: list[tuple[int, str, str]] = []
     spelt: dict[str, str] = {}
     for line, fields in lines[1:]:
         row = dict(zip(names, fields, strict=False))
-        text, label, wrong = row.get("text", ""), row.get("label", "").strip(), ""
+        text, label, wrong = row.get(columns[0], ""), "".join(row.get(name, "") for name in columns[1:]).strip(), ""
         other = spelt.setdefault(label.casefold(), label)
         if len(fields) != len(names):
             wrong = f'{len(fields)} fields, the first line has {len(names)}: use quotes, "well, it is good",pos'
-        elif not text.strip() or not label:
+        elif not text.strip() or not (label or len(columns) == 1):
             wrong = f"no {'label' if text.strip() else 'text'}: leave the line out"
         elif re.fullmatch(r"[-+]?\d*\.\d*(e[-+]?\d+)?", label):
             wrong = f"the label {label}, which is no class: name it, or give a whole number"
@@ -197,7 +203,7 @@ def csv_rows(path: Path) -> list[tuple[int, str, str]]:
             raise ValueError(f"{path}, line {line} has {wrong}")
         found.append((line, text, label))
     counts = Counter(label for _, _, label in found)
-    for line, _, label in found if len(found) >= 20 else []:
+    for line, _, label in found if len(found) >= 20 and len(columns) > 1 else []:
         if counts[label] == 1:
             warnings.warn(f"{path}: only line {line} has the label {label!r}; is it one?", stacklevel=3)
     return found

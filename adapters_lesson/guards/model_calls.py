@@ -16,14 +16,19 @@ from .base_parts import unwrapped
 _POSITIONS = ("position_embeddings", "wpe", "embed_positions")  # how tables of positions are called
 
 
+def positions_of(base: nn.Module) -> int | None:
+    """How many tokens the tables of positions in ``base`` have a row for; None where there is no table."""
+    tables = [m for n, m in base.named_modules() if isinstance(m, nn.Embedding) and n.split(".")[-1] in _POSITIONS]
+    # RoBERTa and its kin count positions from padding_idx + 1, OPT from an offset.
+    skipped = [getattr(m, "offset", 0) + (0 if m.padding_idx is None else m.padding_idx + 1) for m in tables]
+    return min((m.num_embeddings - n for m, n in zip(tables, skipped, strict=True)), default=None)
+
+
 def check_readable(model: nn.Module, ids: list[torch.Tensor], along: dict[str, list[torch.Tensor]]) -> None:
     base: Any = base_model_of(unwrapped(model))
     config = getattr(base, "config", None)
     words = getattr(base, "get_input_embeddings", lambda: None)()
-    tables = [m for n, m in base.named_modules() if isinstance(m, nn.Embedding) and n.split(".")[-1] in _POSITIONS]
-    # RoBERTa and its kin count positions from padding_idx + 1, OPT from an offset.
-    skipped = [getattr(m, "offset", 0) + (0 if m.padding_idx is None else m.padding_idx + 1) for m in tables]
-    longest = min((m.num_embeddings - n for m, n in zip(tables, skipped, strict=True)), default=None)
+    longest = positions_of(base)
     for what, rows, size, mend in (
         ("input_ids", ids, getattr(words, "num_embeddings", getattr(config, "vocab_size", None)),
          "encode with the tokenizer that belongs to this model"),

@@ -23,7 +23,7 @@ from adapters_lesson import (
     prepare,
     train,
 )
-from adapters_lesson.course.train_command import read_csv
+from adapters_lesson.course.own.tables import read_task
 from adapters_lesson.data import make_dataset
 from habits import Habit, gives, holds, refuses, warns
 
@@ -233,7 +233,9 @@ def csv(content, names=None):
     def read(folder):
         file = folder / "own.csv"
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        rows = read_csv(str(file), names)
+        first = folder / "first.csv"
+        first.write_text("text,label\n" + "".join(f"a,{name}\n" for name in names or ()))
+        rows = read_task(str(first), validation=str(file))["validation"] if names else read_task(str(file))["train"]
         return rows["text"][:], [rows.features["label"].names[label] for label in rows["label"]]
 
     return read
@@ -242,7 +244,7 @@ def csv(content, names=None):
 def quickly(folder):
     """100,000 rows."""
     (folder / "own.csv").write_text("text,label\n" + "a good film,pos\na bad film,neg\n" * 50_000)
-    return len(read_csv(str(folder / "own.csv")))
+    return len(read_task(str(folder / "own.csv"))["train"])
 
 
 TWO = (["well, it is good", "bad"], ["pos", "neg"])

@@ -37,6 +37,24 @@ def learning_curves(histories: Mapping[str, History]) -> Figure:
 
 
 @course_style
+def run_curves(runs: Mapping[int, History]) -> Figure:
+    """Training loss (a line for each seed), validation loss (rings), and validation accuracy, by step."""
+    figure, (left, right) = new_figure(11, 4, ncols=2)
+    for i, (seed, history) in enumerate(runs.items()):
+        colour = PALETTE[i % len(PALETTE)]
+        smooth = moving_mean(history.loss, 10)
+        left.plot(range(1, len(smooth) + 1), smooth, color=colour, lw=1.4, label=f"training, seed {seed}")
+        steps, losses, accuracy = ([entry[key] for entry in history.validation] for key in ("step", "loss", "accuracy"))
+        left.plot(steps, losses, color=colour, marker="o", mfc="none", ls="--", label=f"validation, seed {seed}")
+        right.plot(steps, [100 * share for share in accuracy], color=colour, marker="o", label=f"seed {seed}")
+    left.set(title="Loss (training: mean of 10 steps)", xlabel="step", ylim=(0, None))
+    right.set(title="Validation accuracy", xlabel="step", ylabel="%")
+    for axes in (left, right) if len(runs) <= 3 else (right,):
+        axes.legend(fontsize=11)
+    return figure
+
+
+@course_style
 def accuracy_against_parameters(rows: Sequence[tuple[str, str, int, Sequence[float]]]) -> Figure:
     """Test accuracy against trainable parameters; ``rows`` are label, method, parameters, and accuracies of seeds."""
     figure, axes = new_figure(9.5, 4.8)
