@@ -23,6 +23,7 @@ from adapters_lesson.course import train_command
 from adapters_lesson.course.figures import mean_and_interval
 from adapters_lesson.course.own import run_report, saved_run
 from adapters_lesson.course.own.tables import read_task
+from adapters_lesson.history import load_results
 
 WORDS = ["[PAD]", "[UNK]", "good", "bad", "film", "a", "the", "is", "it", "<b>", "|", ","]
 LABELS = ["neg", "pos"]
@@ -583,3 +584,17 @@ def test_licences_are_taken_from_what_states_them(base, tmp_path):
     assert train("--base", folder, "--task", tmp_path / "d", "--save", tmp_path / "s") == 0
     card = (tmp_path / "s" / "README.md").read_text()
     assert 'license: "mit"' in card and "| its licence | mit |" in card and "| their licence | cc-by-4.0 |" in card
+
+
+# --- Beside peft and Trainer ------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_agrees_with_peft_and_trainer():
+    """From the same head on, the difference over the seeds is not told from none."""
+    results = load_results("side_by_side")
+    apart = [ours - theirs for ours, theirs in zip(results["ours"], results["theirs"], strict=True)]
+    mean, half = mean_and_interval(apart)
+    assert results["difference"] == pytest.approx([mean, half])
+    assert len(apart) == len(results["seeds"]) == 3
+    assert abs(mean) <= half
+    assert min(*results["ours"], *results["theirs"]) > 0.55  # both have learnt something
