@@ -7,12 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-COMMANDS = {
-    "start": "course.start",
-    "train": "course.train_command",
-    "predict": "course.predict_command",
-    "check": "course.checkup",
-}
+COMMANDS = {"start": "start", "train": "train_command", "predict": "predict_command", "check": "checkup"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name is None:
         command.print_help()
         return 0
-    module = import_module(f"adapters_lesson.{COMMANDS[name]}")
+    module = import_module(f"adapters_lesson.course.{COMMANDS[name]}")
     parser = Parser(f"{command.prog} {name}", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.description, parser.epilog = module.__doc__, getattr(module, "EPILOG", None)
     module.add_arguments(parser)
