@@ -6,6 +6,7 @@ again before it is used.
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import replace
 from statistics import median
@@ -408,3 +409,39 @@ def may_look(position_ids: torch.Tensor) -> torch.Tensor:
 def sent_bytes(trainable: int, processes: int) -> float:
     piece = 4 * trainable / processes
     return 2 * (processes - 1) * piece
+
+
+# --- 11.1 · The LoRA layer · the course's own ------------------------------------------------------------------------
+class LoRALinear(nn.Module):
+    def __init__(self, linear: nn.Linear, rank: int, alpha: float):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+        self.A = nn.Parameter(torch.empty(rank, linear.in_features))
+        self.B = nn.Parameter(torch.zeros(linear.out_features, rank))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        self.scaling = alpha / rank
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) + self.scaling * (x @ self.A.T @ self.B.T)
+
+
+# --- 11.2 · Merge, and take out again · the course's own -------------------------------------------------------------
+def merged_weight(
+    weight: torch.Tensor, A: torch.Tensor, B: torch.Tensor, alpha: float, back: bool = False
+) -> torch.Tensor:
+    update = alpha / len(A) * B @ A
+    return (weight.float() + (-update if back else update)).to(weight.dtype)
+
+
+# --- 11.3 · The rank for a budget · the course's own -----------------------------------------------------------------
+def largest_rank(shapes: list, budget: int) -> int:
+    return budget // sum(outputs + inputs for outputs, inputs in shapes)
+
+
+# --- 11.4 · Four bits a weight · the course's own --------------------------------------------------------------------
+def quantise(weights: torch.Tensor, levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    blocks = weights.reshape(-1, 64)  # (blocks, 64)
+    scales = blocks.abs().amax(1)  # (blocks,)
+    unit = blocks / torch.where(scales > 0, scales, 1)[:, None]
+    codes = (unit[..., None] - levels).abs().argmin(-1)
+    return codes, scales, (levels[codes] * scales[:, None]).reshape(weights.shape)

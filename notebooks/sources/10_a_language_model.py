@@ -1086,4 +1086,4 @@ quiz("10")
 # M. Krell et al., *Efficient Sequence Packing without Cross-contamination*, 2021, arXiv 2107.02027. P. Patarasuk and
 # X. Yuan, *Bandwidth optimal all-reduce algorithms*, J. Parallel Distrib. Comput. 69, 2009.
 #
-# **Next.** This was the last lesson. The finished notebooks are in the folder `solutions`.
+# **Next.** [11 · LoRA and its relatives](11_lora_and_its_relatives.ipynb): which weights, which rank, which rate?
