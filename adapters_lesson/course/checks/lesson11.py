@@ -45,8 +45,8 @@ def _check_parts(layer: nn.Module, linear: nn.Linear, shapes: dict[str, tuple[in
         require(
             part.requires_grad, f"{name} is frozen too: freeze the given layer alone, not all that is in the module"
         )
-    held = any(module is linear for module in layer.modules())
-    require(held, "the given layer is not in it: keep that very layer, self.linear = linear, no copy of it")
+    held = getattr(layer, "linear", None) is linear
+    require(held, "self.linear is not the given layer: keep that very layer, self.linear = linear, no copy of it")
     for name, p in linear.named_parameters():
         require(not p.requires_grad, f"the given layer's {name} would be trained: linear.requires_grad_(False)")
     more = [n for n, p in layer.named_parameters() if p.requires_grad and p is not layer.A and p is not layer.B]
