@@ -36,7 +36,7 @@ def check_layer(cls: Any) -> None:
 
 def _check_parts(layer: nn.Module, linear: nn.Linear, shapes: dict[str, tuple[int, int]]) -> None:
     for name, shape in shapes.items():
-        part = getattr(layer, name, None)
+        part: Any = getattr(layer, name, None)
         require(part is not None, f"it has no {name}: self.{name} = nn.Parameter(…)")
         require(not isinstance(part, nn.Module), f"{name} is a layer: the card wants a matrix, an nn.Parameter")
         where = f"{name} is a plain tensor, which no optimiser finds: self.{name} = nn.Parameter(…)"
