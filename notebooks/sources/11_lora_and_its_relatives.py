@@ -476,7 +476,7 @@ prediction(
 
 # %%
 SCALINGS = {"alpha / r": lambda r: 16 / r, "alpha / √r": lambda r: 2 * math.sqrt(8 / r), "the same": lambda r: 2.0}
-RANKS = (1, 8, 64)
+RANKS, SCALED = (1, 8, 64), "alpha / r"
 words = Texts(data["train"])
 ten = [words.batch(list(range(32 * step, 32 * step + 32))) for step in range(10)]
 others = words.batch(list(range(400, 464)))
@@ -493,8 +493,8 @@ def ten_steps(my) -> dict:
     base, moved = hidden_states(new_model()), {}
     for name, scaling in SCALINGS.items():
         for rank in RANKS:
-            if rank == 8 and moved:
-                moved[name, 8] = moved["alpha / r", 8]  # there all three are the same
+            if rank == 8 and (SCALED, 8) in moved:
+                moved[name, 8] = moved[SCALED, 8]  # there all three are the same
                 continue
             model = put_in(my, rank, rank * scaling(rank))
             optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
