@@ -36,8 +36,8 @@ from adapters_lesson.architectures import architecture_of, blocks_of
 from adapters_lesson.costs import count_parameters, measure_memory, memory_ledger
 from adapters_lesson.course.explorers.explore_routing import adapter_places
 from adapters_lesson.course.figures.diagrams import wiring_of
-from adapters_lesson.doctor import diagnose
 from adapters_lesson.course.microscope.lens import Lens
+from adapters_lesson.doctor import diagnose
 from adapters_lesson.exchange.adapterhub import export_adapterhub
 from adapters_lesson.insertion import adapter_config, adapter_names
 from adapters_lesson.placements import TARGETS, linear_layers
