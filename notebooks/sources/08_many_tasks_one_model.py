@@ -988,10 +988,10 @@ NEW, BEST = "new adapter", f"{fusion['stacked_on']}, new head"
 def by_seeds(my) -> None:
     """The rows, and how they compare with a new adapter and with the best member's new head."""
     verdicts = {BEST: "", **my.judge(accuracies, BEST, 0.01)}
-    print(f"{'':27}{'trained':>10}{'test accuracy':>23}{'minus a new adapter':>22}{'minus the best member':>24}")
+    print(f"{'':27}{'trained':>10}{'test accuracy':>25}{'minus a new adapter':>22}{'minus the best member':>24}")
     for label, seeds in accuracies.items():
         a = [100 * accuracy for accuracy in seeds.values()]
-        cells = f"{f'{sum(a) / len(a):.1f} % ({min(a):.1f} – {max(a):.1f})':>23}"
+        cells = f"{f'{sum(a) / len(a):.1f} % ({min(a):.1f} – {max(a):.1f})':>25}"
         for other, width in ((NEW, 20), (BEST, 16)):
             more, half = my.mean_and_interval([100 * (seeds[seed] - accuracies[other][seed]) for seed in seeds])
             cells += f"{f'{more:+.1f} ± {half:.1f}' if label != other else '':>{width}}"
