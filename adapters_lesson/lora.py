@@ -73,9 +73,6 @@ class LoRA(nn.Module):
         exact = torch.promote_types(A.dtype, torch.float32)
         return self.scaling * (B.to(exact) @ A.to(exact))
 
-    def extra_repr(self) -> str:
-        return f"scaling={self.scaling:g}"
-
 
 @dataclass(frozen=True)
 class LoRAConfig:

@@ -120,7 +120,7 @@ class WritingMicroscope(Answering, Microscope):
     def _word(self, token: int) -> str:
         return self.tokenizer.decode([token])
 
-    def _encoded(self, text: str) -> dict[str, Tensor]:
+    def _encode(self, text: str) -> dict[str, Tensor]:
         ids = prompt_ids(self.tokenizer, text)
         if not text.strip() or not 1 < ids.shape[1] <= _LONGEST:
             raise ValueError(f"ask a question of at most {_LONGEST} tokens, template and all: this has {ids.shape[1]}")

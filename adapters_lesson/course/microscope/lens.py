@@ -126,9 +126,10 @@ class Lens:
             return lambda _, args, *out: sums.update({(number, of_attention): _first(out[0] if out else args)})
 
         with ExitStack() as stack:
-            if any(module.training for module in self.model.modules()):  # or a token would wait for 600 modes to be set
+            if trained := [module for module in self.model.modules() if module.training]:
                 stack.enter_context(kept_modes(self.model))
-                self.model.eval()
+                for module in trained:  # not all of them: a token would wait for 600 modes to be set
+                    module.training = False
             for i, spot in enumerate(self.spots):
                 if spot.module is not None:
                     _watch(stack, spot, keep[:, i], seen[i], i if astray else None)

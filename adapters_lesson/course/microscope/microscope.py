@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Microscope(anywidget.AnyWidget):
         every: int = 4,
     ) -> None:
         self.tokenizer, self.every, self._scheduled, self._step = tokenizer, every, False, 0
+        self._encoded = lru_cache(2)(self._encode)  # while it trains, the sentence is the same in every picture
         names: Any = getattr(model, "labels", ())  # a bank has them by task
         tasks: Any = sorted(names, key=lambda task: task != model.active) if isinstance(names, dict) else [None]
         self.lenses = {"": Lens(model, tasks[0], base)} | {task: Lens(model, task) for task in tasks[1:]}
@@ -113,7 +115,7 @@ class Microscope(anywidget.AnyWidget):
         still, more = Picture(map_of_pushes(self.now, self.about[""], self.of), self.now["words"]).bundle(STILL)
         return {**data, **still}, {**about, **more}
 
-    def _encoded(self, text: str) -> dict[str, Tensor]:
+    def _encode(self, text: str) -> dict[str, Tensor]:
         batch = self.tokenizer([text], return_tensors="pt")
         length = batch["input_ids"].shape[1] if text.strip() else 0
         if not 0 < length <= _LONGEST:
@@ -182,8 +184,9 @@ class Microscope(anywidget.AnyWidget):
 
 def numbers(values: Any) -> Any:
     """Lists of numbers with three digits; None for nan, which JSON has not."""
-    if isinstance(values, (Tensor, list)):
-        return [numbers(value) for value in (values.tolist() if isinstance(values, Tensor) else values)]
+    values = values.tolist() if isinstance(values, Tensor) else values
+    if isinstance(values, list):
+        return [numbers(value) for value in values]
     return None if math.isnan(values) else float(f"{values:.3g}")
 
 
