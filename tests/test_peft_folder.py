@@ -10,6 +10,7 @@ from models import inputs, make, output, randomise, slots
 from safetensors.torch import load_file, save_file
 
 from adapters_lesson import AdapterBank, AdapterConfig, LoRAConfig, insert_adapters, lora
+from adapters_lesson.composition import stack_adapters
 from adapters_lesson.doctor import diagnose
 from adapters_lesson.exchange.peft import export_peft, import_peft
 from adapters_lesson.insertion import adapter_config, set_active_adapter, set_trainable
@@ -146,14 +147,14 @@ def changed(folder, **settings):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"use_dora": True}, "use_dora=True cannot be imported, a LoRA here has nothing of the kind"),
+        ({"use_dora": True}, "use_dora=True cannot be imported, there is nothing of the kind here"),
         ({"bias": "all"}, "bias='all' cannot be imported"),
         ({"rank_pattern": {"query": 2}}, "rank_pattern={'query': 2} cannot be imported"),
         ({"alpha_pattern": {"query": 2}}, "alpha_pattern={'query': 2} cannot be imported"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
         ({"something_new": 1}, "something_new=1 cannot be imported"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa' means a base model with other weights"),
-        ({"peft_type": "IA3"}, "is for 'IA3', and only LoRA can be imported"),
+        ({"peft_type": "IA3"}, "is for 'IA3', and only LoRA and bottleneck adapters can be imported"),
         ({"r": 3}, "has the shape"),
         ({"r": "four"}, "rank"),
     ],
@@ -196,9 +197,11 @@ def test_linear_layers_that_no_targets_name(tmp_path):
 
 def test_calls_that_make_no_sense(tmp_path):
     model = make("bert")
-    insert_adapters(model, AdapterConfig(4))
-    with pytest.raises(ValueError, match="is no LoRA: export_adapterhub"):
-        export_peft(model, tmp_path)
+    insert_adapters(model, AdapterConfig(4), "one")
+    insert_adapters(model, AdapterConfig(4), "two")
+    stack_adapters(model, ["one", "two"], "both")
+    with pytest.raises(ValueError, match="is made of others: export_peft takes one adapter"):
+        export_peft(model, tmp_path, "both")
     with pytest.raises(ValueError, match="bank keeps the adapters"):
         export_peft(AdapterBank(make("bert")), tmp_path)
     with pytest.raises(ValueError, match="no adapter of peft's is there"):
