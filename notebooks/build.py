@@ -5,14 +5,15 @@ A source in notebooks/sources is a Python file in jupytext's percent format. Cod
 stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` is for grading: no edition has it. A result that was
 to be predicted is folded in the learner edition; the code of a cell that begins with `# %% folded=true` is so in both.
 
-An edition whose code is that of the notebook there keeps its outputs, so that a text costs seconds. What changed in the
-package or in a data file cannot be seen from that: `--execute` runs it all the same. With `--no-solutions`, copy the
-learner editions to dist/notebooks, executed as they are, without their solutions.
+An edition whose code is that of the notebook there, and whose files of runs are those that it was executed with, keeps
+its outputs, so that a text costs seconds. What changed in the package cannot be seen from that: `--execute` runs it all
+the same. With `--no-solutions`, copy the learner editions to dist/notebooks, executed as they are, without solutions.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import sys
@@ -38,6 +39,7 @@ OF_SOLUTIONS = {  # what the lessons say of them, and what they say where there 
     r"(\n- | )The\s+finished\s+notebooks\b[^`]*`solutions`\.": "",
 }
 NOISE = re.compile(r"Warning|\d\d:\d\d<|/home/|/Users/|/tmp/|site-packages|\\\\Users")
+READS = re.compile(r"load_results\([\"'](\w+)[\"']\)")
 COMPARES = re.compile(r"^compare\(", re.MULTILINE)  # a cell with a result that was to be predicted
 COVER = "Commit a prediction, then run this cell or open it.\n"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -68,10 +70,20 @@ def build(source: Path, edition: str) -> NotebookNode:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": dict(LANGUAGE),
     }
+    if results := results_of(source):
+        notebook.metadata["results"] = results
     notebook.cells = [made for cell in read_lesson(source).cells for made in _edit(cell, edition)]
     for number, made in enumerate(notebook.cells):
         made.id = f"{source.stem[:2]}-{number:03d}"  # stable: a rebuilt notebook differs only where its text does
     return notebook
+
+
+def results_of(source: Path) -> dict[str, str]:
+    """The files of runs that a lesson reads, with the beginning of their SHA-256: with others its outputs are stale."""
+    folder = source.parents[2] / "data" / "results"
+    names = sorted(set(READS.findall(source.read_text(encoding="utf-8"))))
+    files = {name: folder / f"{name}.json" for name in names}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for name, file in files.items() if file.exists()}
 
 
 def _edit(cell: Cell, edition: str) -> list[NotebookNode]:
@@ -111,6 +123,8 @@ def keep_outputs(notebook: NotebookNode, path: Path) -> bool:
     before = nbformat.read(path, as_version=4)
     old, new = ([cell for cell in nb.cells if cell.cell_type == "code"] for nb in (before, notebook))
     if [cell.source for cell in old] != [cell.source for cell in new] or complaints(before):
+        return False
+    if before.metadata.get("results") != notebook.metadata.get("results"):
         return False
     for ours, theirs in zip(new, old, strict=True):
         ours.outputs, ours.execution_count = theirs.outputs, theirs.execution_count

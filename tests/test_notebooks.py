@@ -107,6 +107,9 @@ def test_outputs_are_kept_while_the_code_is_the_same_and_the_notebook_clean(tmp_
     assert build.keep_outputs(fresh, tmp_path / "before.ipynb")
     assert [cell.outputs for cell in code(fresh)] == [cell.outputs for cell in code(before)]
     assert build.complaints(fresh) == []
+    other = build.build(source, "learner")
+    other.metadata["results"]["playground"] = "another file of runs"
+    assert not build.keep_outputs(other, tmp_path / "before.ipynb"), "its numbers are those of other runs"
     changed = build.build(source, "learner")
     code(changed)[-1].source += "  # changed"
     assert not build.keep_outputs(changed, tmp_path / "before.ipynb")
@@ -115,6 +118,14 @@ def test_outputs_are_kept_while_the_code_is_the_same_and_the_notebook_clean(tmp_
     nbformat.write(before, tmp_path / "before.ipynb")
     assert not build.keep_outputs(build.build(source, "learner"), tmp_path / "before.ipynb")
     assert not build.keep_outputs(changed, tmp_path / "nothing.ipynb")
+
+
+@every_lesson
+def test_a_lesson_was_executed_with_the_runs_that_are_there(source):
+    results = build.results_of(source)
+    for edition in build.EDITIONS:
+        notebook = nbformat.read(build.notebook_of(source, edition), as_version=4)
+        assert dict(notebook.metadata.get("results", {})) == results, "make notebooks executes it anew"
 
 
 @every_lesson
