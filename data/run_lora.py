@@ -1,13 +1,12 @@
 """What people ask of LoRA, for lesson 11: `python data/run_lora.py [study …]` writes data/results/lora.json.
 
-The studies are on the aspect task of lesson 05 (three blocks of MiniLM, 188 steps), but for "film":
+The studies are on the aspect task of lesson 05 (three blocks of MiniLM, 188 steps):
 
 - targets: which linear layers, with as many parameters in all;
 - scaling: rank × scaling (alpha / r, alpha / √r, the same for all), each with its own best rate;
 - amount: rank × number of training texts, at the same number of steps;
 - four_bit: trained on a base of four bits, then merged, and quantised again;
 - relatives: (IA)³, DoRA, prompt and prefix tuning by the library peft, on the same three blocks as a BertModel;
-- film: all linear layers on the film reviews of lesson 07;
 - nf4: the quantiser of exercise 11.4 beside that of bitsandbytes, where that is installed.
 
 Rates are chosen on the validation split as in run_experiments.py. A run that is already in the file is not run again,
@@ -63,7 +62,6 @@ class Row(NamedTuple):
     rates: tuple[float, ...] = MIDDLE
     seeds: tuple[int, ...] = MANY
     texts: int = 1500
-    task: str = "aspect_sentiment"
     rate_of: str = ""  # another row, whose rate it takes
     reuse: str = ""  # the file that has its first runs, of a row "LoRA r=8", with the same numbers by the library peft
 
@@ -100,16 +98,18 @@ STUDIES: dict[str, dict[str, Row]] = {
     },
     "four_bit": {"all linear, r=4": Row("four_bit", {"targets": ALL, "rank": 4}, (3e-3,), FEW)},
     "amount": {
-        f"r={rank}, 200 texts": lora("query_value", rank, seeds=FEW, texts=200, rate_of=f"scaling/alpha / r, r={rank}")
+        f"r={rank}, {texts} texts": lora(
+            "query_value", rank, seeds=FEW, texts=texts, rate_of=f"scaling/alpha / r, r={rank}"
+        )
+        for texts in (200, 600)
         for rank in RANKS
     },
     "relatives": {
-        "(IA)³": Row("ia3", {}, seeds=FEW[:1]),
-        "DoRA, r=8": Row("dora", {}, seeds=FEW[:1]),
-        "prompt, 20 tokens": Row("prompt", {}, seeds=FEW[:1]),
-        "prefix, 20 tokens": Row("prefix", {}, seeds=FEW[:1]),
+        "(IA)³": Row("ia3", {}, seeds=FEW),
+        "DoRA, r=8": Row("dora", {}, seeds=FEW),
+        "prompt, 20 tokens": Row("prompt", {}, seeds=FEW),
+        "prefix, 20 tokens": Row("prefix", {}, seeds=FEW),
     },
-    "film": {"all linear, r=2": lora(ALL, 2, task="film_reviews", rates=(1e-3, 3e-3))},
 }
 
 
@@ -159,8 +159,7 @@ def build(row: Row) -> nn.Module:
     """A fresh model, in which what the row trains requires a gradient."""
     if row.model in ("ia3", "dora", "prompt", "prefix"):
         return relative(row.model)
-    film = row.task == "film_reviews"
-    model = Classifier(load_minilm() if film else SmallTransformer.from_minilm(LAYERS), num_labels=2)
+    model = Classifier(SmallTransformer.from_minilm(LAYERS), num_labels=2)
     if row.model == "four_bit":
         for layer in linear_layers(model):
             layer.weight.data = quantised(layer.weight.data)
@@ -172,9 +171,8 @@ def one_run(row: Row, data: Any, rate: float, seed: int, quick: bool) -> dict[st
     """Train and test once."""
     torch.manual_seed(seed)
     model = build(row)
-    film = row.task == "film_reviews"
-    length = {"steps": 3} if quick else {"epochs": 2} if film else {"steps": STEPS}
-    texts = data["train"] if film and not quick else data["train"].select(range(64 if quick else row.texts))
+    length = {"steps": 3 if quick else STEPS}
+    texts = data["train"].select(range(64 if quick else row.texts))
     few = {split: data[split].select(range(64)) if quick else data[split] for split in ("validation", "test")}
     history = train(model, texts, few["validation"], learning_rate=rate, seed=seed, progress=False, **length)
     own = [p.numel() for name, p in model.named_parameters() if p.requires_grad and not name.startswith("head")]
@@ -250,7 +248,7 @@ def main(path: Path, only: list[str], quick: bool = False) -> None:
         header["bitsandbytes"] = read(path)["bitsandbytes"]
     elif find_spec("bitsandbytes") and (not only or "nf4" in only):
         header["bitsandbytes"] = beside_bitsandbytes()
-    data: dict[str, Any] = {}
+    data = encode(load_task("aspect_sentiment"), load_tokenizer())
     found = {study: read(path).get(study, {"rows": {}}) for study in STUDIES}
 
     def save() -> None:
@@ -260,15 +258,13 @@ def main(path: Path, only: list[str], quick: bool = False) -> None:
 
     save()
     for study, label, row in rows_of(only):
-        if row.task not in data:
-            data[row.task] = encode(load_task(row.task), load_tokenizer())
         there = read(RESULTS / f"{row.reuse}.json")["rows"].get("LoRA r=8", {"runs": []})["runs"]
         entry = found[study]["rows"].setdefault(label, {"model": row.model, **row.settings, "runs": there})
 
         def run(rate: float, seed: int, row: Row = row, entry: dict = entry, said: str = f"{study}, {label}") -> float:
             done = [old for old in entry["runs"] if (old["learning_rate"], old["seed"]) == (rate, seed)]
             if not done:
-                done = [one_run(row, data[row.task], rate, seed, quick)]
+                done = [one_run(row, data, rate, seed, quick)]
                 entry["runs"] += done
                 save()
                 new = done[0]

@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adapters_lesson import AdapterConfig, load_adapter, prepare, save_adapter, set_active_adapter
-from adapters_lesson.adapter import KINDS
+from adapters_lesson import AdapterConfig, LoRAConfig, load_adapter, prepare, save_adapter, set_active_adapter
 from adapters_lesson.architectures import blocks_of
 from adapters_lesson.batches import TokenTexts
 from adapters_lesson.costs import measure_latency, measure_memory, memory_ledger
@@ -44,12 +43,14 @@ RESULT = Path(__file__).parent / "results" / "quantised.json"
 KEPT = Path(__file__).parents[1] / "runs" / "quantised"  # not committed: what was trained, to be merged later
 QUICK = ("memory/nf4/adapter", "training/nf4/lora/0", "merging/nf4/trained on nf4")  # the last needs the second
 PACKAGES = ("torch", "transformers", "bitsandbytes", "torchao")
-ROW, ROWS_A_STEP, SEEDS = 160, 4, (0, 1, 2)
+ROW, ROWS_A_STEP = 160, 4
 BASES = ("float32", "bfloat16", "nf4", "nf4 double", "int8")
-TRAINED = ("float32", "bfloat16", "nf4")  # several times; the others once
-METHODS: dict[str, tuple[str, Any]] = {"adapter": ("adapter", AdapterConfig(32, placement="pfeiffer"))}
-if "lora" in KINDS:
-    METHODS["lora"] = ("lora", KINDS["lora"](rank=8, alpha=16.0, targets="all-linear"))
+TRAINED = {0: ("float32", "bfloat16", "nf4"), 1: ("float32", "nf4"), 2: ("float32", "nf4")}  # by seed
+MERGED = (("float32", "float32"), ("bfloat16", "float32"), ("nf4", "nf4"), ("nf4", "float32"), ("float32", "nf4"))
+METHODS: dict[str, tuple[str, Any]] = {
+    "adapter": ("adapter", AdapterConfig(32, placement="pfeiffer")),
+    "lora": ("lora", LoRAConfig(rank=8, alpha=16.0, targets="all-linear")),
+}
 SETTINGS = {"steps": 40, "learning_rate": 1e-3, "batch_size": ROWS_A_STEP, "validate_every": 20}  # as in lesson 10
 
 
@@ -102,7 +103,7 @@ def step_times(quick: bool) -> dict[str, Any]:
                 loss = AnswerLoss(as_it_computes(base, made(base, method), stack))
                 training_mode(loss)
                 calls[base] = partial(one_step, loss, batch)
-            table = measure_latency(calls, 5 if quick else 9, 1, inference=False)
+            table = measure_latency(calls, 5, 1, inference=False)
         found[method] = {
             base: {
                 "seconds": round(row.median, 3),
@@ -233,16 +234,14 @@ def parts() -> dict[str, Callable[[bool], dict[str, Any]]]:
     found: dict[str, Callable[[bool], dict[str, Any]]] = {}
     for method in METHODS:
         found |= {f"memory/{base}/{method}": partial(ledgers, base, method) for base in BASES}
-    found["speed"] = step_times
-    for seed in SEEDS:
-        for method in METHODS:
-            for base in BASES if seed == 0 else TRAINED:
+    for seed, bases in TRAINED.items():
+        for base in bases:
+            for method in METHODS if seed == 0 else ("lora",):
                 found[f"training/{base}/{method}/{seed}"] = partial(learnt, base, method, seed)
-    if "lora" in METHODS:
-        for base, trained_on in (("float32", "float32"), ("bfloat16", "float32"), ("nf4", "nf4"), ("nf4", "float32")):
-            found[f"merging/{base}/trained on {trained_on}"] = partial(merged, base, trained_on)
-        found["merging/float32/trained on nf4"] = partial(merged, "float32", "nf4")
-    return found
+        if seed == 0:  # what is merged is that of seed 0
+            for base, on in MERGED:
+                found[f"merging/{base}/trained on {on}"] = partial(merged, base, on)
+    return found | {"speed": step_times}
 
 
 def main(quick: bool, one: str | None) -> None:
