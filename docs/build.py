@@ -42,6 +42,7 @@ PAGES = {  # a text of the repository → the name of its page
     "docs/bibliography.md": "bibliography",
     "docs/accessibility.md": "accessibility",
     "TEACHING.md": "teaching",
+    "docs/syllabus.md": "syllabus",
     "classroom/GRADING.md": "grading",
     "classroom/hub/README.md": "hub",
 }
