@@ -326,7 +326,9 @@ for task_type in (None, "SEQ_CLS"):
 for reentrant in (True, False):
     model = patients.admit(lambda room: patients.lora(patients.llama()), 0, work)
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    with contextlib.suppress(AttributeError):  # transformers 5 makes the embeddings ask for a gradient: without that crutch
+    with contextlib.suppress(
+        AttributeError
+    ):  # transformers 5 makes the embeddings ask for a gradient: without that crutch
         model.disable_input_require_grads()
     try:
         with warnings.catch_warnings():
@@ -534,9 +536,7 @@ compare("12c", mine.run(tuesday, "12.2"))
 
 
 # %%
-def many_loras(
-    x: torch.Tensor, A: torch.Tensor, B: torch.Tensor, which: torch.Tensor, scaling: float
-) -> torch.Tensor:
+def many_loras(x: torch.Tensor, A: torch.Tensor, B: torch.Tensor, which: torch.Tensor, scaling: float) -> torch.Tensor:
     ### BEGIN SOLUTION
     update = scaling * (x @ A[which].mT @ B[which].mT)  # (rows, tokens, outputs)
     return torch.where((which >= 0)[:, None, None], update, 0.0)
@@ -582,7 +582,10 @@ def serve(my) -> None:
                 way()
                 times.append(time.perf_counter() - start)
             seconds[name] = 1000 * min(times)
-        print(f"{number:2} LoRAs, {2 * number:2} products or 2: " + ", ".join(f"{n} {s:.2f} ms" for n, s in seconds.items()))
+        print(
+            f"{number:2} LoRAs, {2 * number:2} products or 2: "
+            + ", ".join(f"{n} {s:.2f} ms" for n, s in seconds.items())
+        )
 
 
 mine.run(serve, "12.3")
@@ -693,7 +696,9 @@ def ship(my) -> float:
         }
     for name, after in forms.items():
         far, shares[name] = my.compare_first(before, after, mask)
-        print(f"{name:17} logits up to {far:.1e} apart, another word at {100 * shares[name]:5.1f} % of {mask.numel()} tokens")
+        print(
+            f"{name:17} logits up to {far:.1e} apart, another word at {100 * shares[name]:5.1f} % of {mask.numel()} tokens"
+        )
     return shares["merged twice"]
 
 
