@@ -23,7 +23,7 @@ from pathlib import Path
 
 import peft
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adapters_lesson import AdapterConfig, LoRAConfig, load_task, lora, prepare, save_adapter
@@ -272,18 +272,21 @@ prediction(
 # %%
 model = patients.admit(lambda room: patients.llama(), 0, work)
 ids = torch.arange(2, 14).view(2, 6)
-tensors = load_file(patients.saved(patients.trained(patients.lora(copy.deepcopy(model))), work / "one") / "adapter_model.safetensors")  # fmt: skip
-patients.save_file({name.removeprefix("base_model.model."): t for name, t in tensors.items()}, work / "one" / "adapter_model.safetensors", {"format": "pt"})  # fmt: skip
-with warnings.catch_warnings(record=True) as said:
+file = patients.saved(patients.trained(patients.lora(copy.deepcopy(model))), work / "one") / "adapter_model.safetensors"
+tensors = {name.removeprefix("base_model.model."): tensor for name, tensor in load_file(file).items()}
+save_file(tensors, file, {"format": "pt"})
+said: list[str] = []
+with warnings.catch_warnings(record=True) as all_warnings:
     warnings.simplefilter("always")
     try:
         adapted = patients.load(copy.deepcopy(model), work / "one")
+        said = [str(one.message) for one in all_warnings if "adapter" in str(one.message)]
         same = torch.equal(adapted(ids).logits, model(ids).logits)
         outcome = ("a warning" if said else "not a word") + ", and the adapter does nothing" * same
     except Exception as error:
         outcome, same = "an error", False
         print(type(error).__name__, str(error)[:200])
-print("warnings:", *[str(one.message)[:110] + " …" for one in said] or ["none"])
+print("warnings of the adapter:", *[f"{one[:97]} …" for one in said] or ["none"])
 print(f"outputs equal to the base model's, bit for bit: {same}")
 compare("12b", outcome)
 
@@ -326,9 +329,7 @@ for task_type in (None, "SEQ_CLS"):
 for reentrant in (True, False):
     model = patients.admit(lambda room: patients.lora(patients.llama()), 0, work)
     model.gradient_checkpointing_enable({"use_reentrant": reentrant})
-    with contextlib.suppress(
-        AttributeError
-    ):  # transformers 5 makes the embeddings ask for a gradient: without that crutch
+    with contextlib.suppress(AttributeError):  # without the crutch by which transformers 5 helps the old form
         model.disable_input_require_grads()
     try:
         with warnings.catch_warnings():
@@ -607,7 +608,7 @@ mine.run(serve, "12.3")
 # | TGI | yes, with kernels of Punica and LoRAX | adapters named at the start | huggingface.co/docs, *LoRA* |
 # | LoRAX | yes, loaded when a request names them | `adapter_id` in the request | github.com/predibase/lorax |
 #
-# On none of these pages did we find bottleneck adapters. So: **if an engine is to serve it, LoRA**; a bottleneck adapter runs in
+# In the passages that we read, bottleneck adapters are named nowhere. So: **if an engine is to serve it, LoRA**; a bottleneck adapter runs in
 # PyTorch. And mind `max_lora_rank`: look up its default before you train at rank 64.
 #
 # ### Compare first
