@@ -96,7 +96,7 @@ def _check_trained(model: nn.Module, saved: dict[str, torch.Tensor]) -> None:
     ratio = sum(trained.values()) / sum(value.numel() for value in saved.values())
     freeze = "freeze the base first, model.requires_grad_(False)"
     require(ratio < 2, f"{ratio:.0f} times as many numbers are trained as the file holds: {freeze}")
-    require(trained, "nothing is trained: what is in the file needs requires_grad_(True)")
+    require(bool(trained), "nothing is trained: what is in the file needs requires_grad_(True)")
     missing, more = saved.keys() - trained, trained.keys() - saved.keys()
     require(not missing, f"{', '.join(missing)} is in the file and is not trained, a bias or a head counts too")
     require(not more, f"{', '.join(more)} is trained and not in the file: {freeze}")
