@@ -445,3 +445,45 @@ def quantise(weights: torch.Tensor, levels: torch.Tensor) -> tuple[torch.Tensor,
     unit = blocks / torch.where(scales > 0, scales, 1)[:, None]
     codes = (unit[..., None] - levels).abs().argmin(-1)
     return codes, scales, (levels[codes] * scales[:, None]).reshape(weights.shape)
+
+
+# --- 12.1 · Read the file · the course's own -------------------------------------------------------------------------
+def what_is_in(tensors: dict[str, torch.Tensor], modules: set[str]) -> str:
+    lora = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    if not tensors:
+        return "empty"
+    if numbers > 2 * sum(tensor.numel() for tensor in lora.values()):
+        return "whole model"
+    right = {f"base_model.model.{path}" for path in modules}
+    if any(name.partition(".lora_")[0] not in right for name in lora):
+        return "keys"
+    if not any(tensor.any() for name, tensor in lora.items() if ".lora_B." in name):
+        return "zero"
+    return "sound"
+
+
+# --- 12.2 · Go on · the course's own ---------------------------------------------------------------------------------
+def go_on(model: nn.Module, saved: dict[str, torch.Tensor]) -> int:
+    parameters = dict(model.named_parameters())
+    chosen = {name: parameters[name] for name in saved}
+    model.requires_grad_(False)
+    with torch.no_grad():
+        for name, parameter in chosen.items():
+            parameter.copy_(saved[name])
+            parameter.requires_grad_(True)
+    return sum(parameter.numel() for parameter in chosen.values())
+
+
+# --- 12.3 · One batch, many LoRAs · the course's own -----------------------------------------------------------------
+def many_loras(x: torch.Tensor, A: torch.Tensor, B: torch.Tensor, which: torch.Tensor, scaling: float) -> torch.Tensor:
+    update = scaling * (x @ A[which].mT @ B[which].mT)  # (rows, tokens, outputs)
+    return torch.where((which >= 0)[:, None, None], update, 0.0)
+
+
+# --- 12.4 · Compare first · the course's own -------------------------------------------------------------------------
+def compare_first(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) -> tuple[float, float]:
+    a, b = before[mask.bool()], after[mask.bool()]  # (tokens, classes)
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise ValueError("a logit is not finite")
+    return (a - b).abs().max().item(), (a.argmax(-1) != b.argmax(-1)).float().mean().item()

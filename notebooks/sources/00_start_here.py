@@ -212,7 +212,7 @@ quiz("00")
 # ## What we saw
 #
 # 1. An adapter is a small trainable module inside a frozen pretrained model.
-# 2. The course has twelve lessons, from one adapter to a language model and several processes, and to LoRA.
+# 2. The course has thirteen lessons, from one adapter to a language model, to LoRA, and to your own work.
 # 3. MiniLM, the data and the libraries are on this machine: nothing is fetched while you learn. (Lesson 10 has one more
 #    model, and says how to get it.) <!-- rule -->
 # 4. Adapters of width 16 in four blocks, and the head, are about half a per cent of the parameters.
