@@ -1,7 +1,7 @@
 """One batch for many LoRAs, and writing token by token: `python data/run_serving.py` writes data/results/serving.json.
 
 - many: 32 film reviews through MiniLM, served by 1 to 32 LoRAs (r = 8 on query and value): peft's `adapter_names`, this
-  course's bank, and the idea of S-LoRA (Sheng et al. 2023, section 5.1) in plain torch, two batched products with the
+  course's bank, and the idea of S-LoRA (Sheng et al. 2023, section 4.1) in plain torch, two batched products with the
   matrices of each row. All ways against MiniLM without LoRA, in one run, for each number of LoRAs.
 - writing: SmolLM2 reads a prompt and then writes with a cache of keys and values: bare, with LoRA beside it or merged,
   with bottleneck adapters. All against the bare model in one run.

@@ -14,7 +14,7 @@ from adapters_lesson.course.checks import check as report
 from adapters_lesson.course.checks import lesson01
 
 ROOT = Path(__file__).parents[1]
-LESSONS = [f"{number:02}" for number in range(12)]
+LESSONS = [f"{number:02}" for number in range(13)]
 every_exercise = pytest.mark.parametrize("exercise", exercises(), ids=lambda e: f"{e.number}-{e.name}")
 
 

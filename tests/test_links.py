@@ -54,7 +54,7 @@ def test_a_lessons_links_lead_somewhere_in_both_editions(source, folder):
 
 def test_the_readme_and_every_lesson_are_looked_at():
     assert ROOT / "README.md" in TEXTS
-    assert len(SOURCES) == 12
+    assert len(SOURCES) == 13
     assert "notebooks/00_start_here.ipynb" in links(text_of(ROOT / "README.md"))
     assert "01_the_bottleneck.ipynb" in links(read_lesson(SOURCES[0]).text)
 
