@@ -8,6 +8,7 @@ follows it, and here two do. Importing this module registers "BOTTLENECK"; peft 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
@@ -85,24 +86,36 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         self.base_layer = base_layer
         self.bottleneck_adapters = nn.ModuleDict()
         self.merged_adapters: list[str] = []
+        # In a hook, and the first: transformers' own hooks record a block's output, and that is the adapted one.
+        self.hook = base_layer.register_forward_hook(self.after, prepend=True)
 
     def add(self, name: str, config: BottleneckConfig, width: int, active: list[str]) -> None:
         """A new adapter for hidden states ``(..., width)``."""
         like = next((p for p in self.base_layer.parameters() if p.is_floating_point()), None)
         adapter = config.ours().build(width)
-        self.bottleneck_adapters[name] = adapter if like is None else adapter.to(like.device, like.dtype)
+        if like is not None and not adapter.down_project.weight.is_meta:  # low_cpu_mem_usage=True has it filled later
+            adapter = adapter.to(like.device, like.dtype)
+        self.bottleneck_adapters[name] = adapter
         self.set_adapter(active, inference_mode=config.inference_mode)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = self.base_layer(*args, **kwargs)
+        return self.base_layer(*args, **kwargs)
+
+    def after(self, base_layer: nn.Module, args: tuple, output: Any) -> Any:
+        """Forward hook of the base layer: what stands in for its output."""
         if self.disable_adapters:
             return output
         h: Tensor = output[0] if isinstance(output, tuple) else output  # (rows, tokens, d)
         for name in self.active_adapters:
             if name in self.bottleneck_adapters:
                 update = self.bottleneck_adapters[name].update(h)  # type: ignore[operator]
-                h = self.base_layer(update + args[0]) if _is_norm(self.base_layer) else h + update
+                h = base_layer.forward(update + args[0]) if _is_norm(base_layer) else h + update
         return (h, *output[1:]) if isinstance(output, tuple) else h
+
+    def unload_and_optionally_merge_module(self, **_: Any) -> nn.Module:
+        """What ``unload()`` of peft puts back: the base layer, without the adapters."""
+        self.hook.remove()
+        return self.base_layer
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -112,6 +125,8 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
 
     def merge(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise ValueError(_NEVER)
+
+    unmerge = merge
 
 
 class BottleneckModel(BaseTuner):
@@ -124,13 +139,16 @@ class BottleneckModel(BaseTuner):
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
         if peft_config.target_modules is None:
             model, base = self.model, base_model_of(self.model)
-            at, blocks = architecture_of(base), blocks_of(base)
+            try:
+                at, blocks = architecture_of(base), blocks_of(base)
+            except ValueError:
+                what = f"where the adapters of a {type(base).__name__} go is not known here"
+                raise ValueError(f"{what}: target_modules=[…] says after which modules") from None
             sites, paths = PLACEMENTS[peft_config.placement].sites[at.norm], {m: p for p, m in model.named_modules()}
             chosen = range(len(blocks)) if peft_config.layers is None else peft_config.layers
             if outside := [i for i in chosen if not 0 <= i < len(blocks)]:
-                raise ValueError(
-                    f"layers={peft_config.layers!r}: the model has blocks 0 to {len(blocks) - 1}, not {outside}"
-                )
+                there = f"the model has blocks 0 to {len(blocks) - 1}"
+                raise ValueError(f"layers={peft_config.layers!r}: {there}, not {outside}")
             peft_config.target_modules = {
                 paths[host] for i in chosen for site in sites for host in site.find_hosts(blocks[i], at)
             }
@@ -139,9 +157,8 @@ class BottleneckModel(BaseTuner):
     def _check_new_adapter_config(self, config: Any) -> None:
         super()._check_new_adapter_config(config)
         if len({one.placement for one in self.peft_config.values()}) > 1:
-            raise ValueError(
-                f"placement={config.placement!r}: all bottleneck adapters of one model have the same placement"
-            )
+            rule = "all bottleneck adapters of one model have the same placement"
+            raise ValueError(f"placement={config.placement!r}: {rule}")
 
     def _create_and_replace(
         self,
@@ -155,9 +172,8 @@ class BottleneckModel(BaseTuner):
         layer = target if isinstance(target, BottleneckLayer) else BottleneckLayer(target)
         width = _width(layer.base_layer) or getattr(getattr(self.model, "config", None), "hidden_size", None)
         if not isinstance(width, int):
-            raise ValueError(
-                f"{current_key} is a {type(target).__name__}, whose width is not known: target_modules=… of others"
-            )
+            what = f"{current_key} is a {type(target).__name__}, whose width is not known"
+            raise ValueError(f"{what}: target_modules=… of others")
         layer.add(adapter_name, peft_config, width, self.active_adapters)
         if layer is not target:
             self._replace_module(parent, target_name, layer, target)
@@ -168,6 +184,13 @@ class BottleneckModel(BaseTuner):
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         return key.replace(f".bottleneck_adapters.{adapter_name}.", ".bottleneck_adapters.")
+
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> AbstractContextManager[None]:
+        if kwargs.get("adapter_names") is not None:  # peft would drop them in silence
+            raise ValueError(
+                "adapter_names=[…]: bottleneck adapters are not mixed in one batch, call set_adapter(name)"
+            )
+        return nullcontext()
 
     def _check_merge_allowed(self) -> NoReturn:
         raise ValueError(_NEVER)
