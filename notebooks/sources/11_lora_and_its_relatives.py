@@ -1036,22 +1036,22 @@ for name, part in parts.items():
 
 # %% [markdown]
 # In fp32 the merge is as exact as before: all 33 answers are the same, word for word.
-# <!-- claim: out(r"^float32, merged into float32: .* and (\d+) of 33 answers are the same") == 33 -->
-# In bf16 a quarter of the update is lost, <!-- claim: 20 < out(r"^float32, merged into bfloat16: +([\d.]+) % of the update lost") < 30 -->
-# and more than a third of the answers are others. <!-- claim: out(r"^float32, merged into bfloat16: .* and (\d+) of 33 answers are the same") < 22 -->
+# <!-- claim: out(r"^trained on float32, merged into float32: .* and (\d+) of 33 answers are the same") == 33 -->
+# In bf16 a quarter of the update is lost, <!-- claim: 20 < out(r"^trained on float32, merged into bfloat16: +([\d.]+) % of the update lost") < 30 -->
+# and more than a third of the answers are others. <!-- claim: out(r"^trained on float32, merged into bfloat16: .* and (\d+) of 33 answers are the same") < 22 -->
 # They all have the form still. <!-- claim: load_results("quantised")["parts"]["merging/bfloat16/trained on float32"]["within"]["form"] == 1 -->
 # This update is much fainter beside its weights than the one on the aspect task, of which bf16 lost a hundredth.
-# <!-- claim: out(r"^float32, merged into bfloat16: +([\d.]+) % of the update lost") > 10 * out(r"^bf16: ([\d.e-]+) % of the update is lost") -->
+# <!-- claim: out(r"^trained on float32, merged into bfloat16: +([\d.]+) % of the update lost") > 10 * out(r"^bf16: ([\d.e-]+) % of the update is lost") -->
 #
 # And merged into NF4 and quantised again, **nothing is left of what was learnt**. Of 100,000 codes about one moves,
 # <!-- claim: 0 < load_results("quantised")["parts"]["merging/nf4/trained on nf4"]["codes_that_changed"] < 5e-5 -->
 # no answer has the form, <!-- claim: load_results("quantised")["parts"]["merging/nf4/trained on nf4"]["within"]["form"] == 0 and load_results("quantised")["parts"]["merging/nf4/trained on nf4"]["beside"]["form"] > 0.9 -->
-# and no answer is what it was with LoRA beside the same base. <!-- claim: out(r"^nf4, merged into nf4: .* and (\d+) of 33 answers are the same") == 0 -->
+# and no answer is what it was with LoRA beside the same base. <!-- claim: out(r"^trained on nf4, merged into nf4: .* and (\d+) of 33 answers are the same") == 0 -->
 # The classifier above had kept its answers through the same recipe. So there is no rule of thumb for what a merge costs, but
 # there is a habit: **compare first**, the logits and the answers, before you ship what was merged, cast or quantised.
 #
 # From NF4's own weights made whole again, in fp32, LoRA is merged without loss:
-# <!-- claim: out(r"^nf4, merged into float32: .* and (\d+) of 33 answers are the same") == 33 --> that is the way out, and it costs the four bits.
+# <!-- claim: out(r"^trained on nf4, merged into float32: .* and (\d+) of 33 answers are the same") == 33 --> that is the way out, and it costs the four bits.
 #
 # ## To go on
 #

@@ -605,11 +605,36 @@ compare("12d", mine.run(serve, "12.3"))
 # Here the loop takes longer the more LoRAs are in the batch, and yours takes about the same.
 # <!-- claim: out(r"^32 LoRAs.*loop ([\d.]+) ms") > 1.3 * out(r"^ 1 LoRAs.*loop ([\d.]+) ms") and out(r"^32 LoRAs.*yours ([\d.]+) ms") < 1.5 * out(r"^ 1 LoRAs.*yours ([\d.]+) ms") -->
 # It copies a pair of matrices for each row, which is the price. That is one layer on a processor. Inside a whole model the
-# base's work is shared by all rows, so the question is how much the rest adds: `data/run_serving.py` measures it for 1 to 32
-# LoRAs, and also the two halves of writing. **Prefill**
-# reads the prompt, all tokens at once, as an encoder does. **Decode** writes token by token with a cache of keys and values:
-# each step passes through every weight for one token, so what an adapter adds are small operations with a fixed price each
-# (lesson 09). <!-- rule -->
+# base's work is shared by all rows, so the question is how much the rest adds. `python data/run_serving.py` has measured it:
+# 32 film reviews in a batch, LoRA with r = 8 on query and value of MiniLM, each number of LoRAs against the model without any.
+
+# %%
+served = load_results("serving")
+WAYS = ("peft, adapter_names", "ours, mixed batch", "batched products")
+print(f"{'times the time without LoRA':30}" + "".join(f"{way:>24}" for way in WAYS))
+for count, row in served["many"].items():
+    cells = ("{:.2f} ({:.2f} – {:.2f})".format(*row[way]["ratio"]) for way in WAYS)
+    print(f"{count + ' LoRAs':30}" + "".join(f"{cell:>24}" for cell in cells))
+
+# %% [markdown]
+# MANY_TEXT
+#
+# And writing? **Prefill** reads the prompt, all tokens at once, as an encoder does. **Decode** writes token by token with a
+# cache of keys and values: each step passes through every weight for one token, so what an adapter adds are small operations
+# with a fixed price each (lesson 09). <!-- rule --> Lesson 10's model reads 160 tokens and writes 32:
+
+# %%
+print(
+    f"{'':30}{'read, tokens a second':>24}{'write, tokens a second':>24}{'times the bare time, reading':>32}{'writing':>22}"
+)
+for name in served["writing"]["read"]:
+    read, write = (served["writing"][part][name] for part in ("read", "write"))
+    cells = ("{:.2f} ({:.2f} – {:.2f})".format(*part["ratio"]) for part in (read, write))
+    numbers = "".join(f"{part['tokens a second']:>24.0f}" for part in (read, write))
+    print(f"{name:30}{numbers}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, (32, 22))))
+
+# %% [markdown]
+# WRITE_TEXT
 #
 # On GPUs the engines have kernels of their own for this. *We have no GPU here and measured nothing on one.* What their pages
 # say, as stored copies that we read on 28 November 2026:
