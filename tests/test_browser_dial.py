@@ -32,6 +32,13 @@ MOUNT = """async ([code, results]) => {
     const { mount } = await import("data:text/javascript;base64," + code);
     mount(document.querySelector("main"), results);
 }"""
+TWO_VIEWS = """async ([code, results]) => {
+    const { default: dial } = await import("data:text/javascript;base64," + code), hear = [], sent = [];
+    const model = { get: name => ({ results, live: true })[name], on: (_, heard) => hear.push(heard), off() {},
+                    send: message => sent.push(message) };
+    for (const id of ["a", "b"]) dial.render({ model, el: document.getElementById(id) });
+    window.tell = (view, text) => hear.forEach(heard => heard({ run: sent[view].run, busy: true, text }));
+}"""
 MAKE = """import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from adapters_lesson import AdapterConfig, insert_adapters
@@ -100,6 +107,20 @@ def test_it_turns_without_a_kernel(tmp_path, width, height):
         assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
         photograph(page, f"dial_{width}", tmp_path)
     assert seen == []
+
+
+def test_two_views_do_not_show_each_others_answers():
+    seen = []
+    with browser_page(seen) as page:
+        page.set_content('<div id="a"></div><div id="b"></div>')
+        page.evaluate(TWO_VIEWS, [MODULE, load_results("dial")])
+        for view in ("#a", "#b"):
+            page.locator(view).get_by_role("button", name="Ask", exact=True).click()
+        page.evaluate("() => { tell(0, 'meant for a'); tell(1, 'meant for b'); }")
+        for view, own, other in (("#a", "for a", "for b"), ("#b", "for b", "for a")):
+            assert own in page.locator(view).inner_text()
+            assert other not in page.locator(view).inner_text()
+        assert seen == []
 
 
 def test_it_answers_a_question_of_ones_own(tmp_path):

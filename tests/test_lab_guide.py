@@ -150,6 +150,15 @@ def test_it_runs_beside_and_the_reveal_has_rings(guide):
     assert [line.get_ydata()[0] for line in rings] == [100 * run.accuracy for run in runs]
 
 
+def test_run_once_more_after_the_reveal_what_came_out_stays(guide):
+    experiment = guide.experiments["no activation"]
+    experiment.predict(0)
+    experiment.reveal()
+    experiment.run_button.click()
+    experiment.laboratory.refresh()  # as the first report of the run does
+    assert experiment.laboratory.picture.alt.startswith("Mean over three seeds, by activation")
+
+
 def test_it_says_which_value_runs_and_the_knob_shows_it(guide, monkeypatch):
     experiment, told = guide.experiments["agreement"], []
     laboratory = experiment.laboratory

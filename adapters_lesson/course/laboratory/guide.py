@@ -74,6 +74,7 @@ class GuidedExperiment(Panel):
             self.say(str(error), error=True)
             return
         table.choose([number for number in table.chosen if number not in before])
+        self.laboratory.hold_against(self.revealed)  # run once more after the reveal: rings on what came out
         self.say("Watch the curves beside. When the runs have ended, reveal.")
 
     def reveal(self) -> None:

@@ -84,7 +84,7 @@ function others(tokens, before) {
 
 function render({ model, el: root }) {
   const { positions, questions, asked } = model.get("results"), last = positions.length - 1, middle = Math.round(last / 2);
-  let question = 1, at = middle, place = 0, before = null, own = null, run = 0;
+  let question = 1, at = middle, place = 0, before = null, own = null, run = Math.random(); // two views of a dial hear each other's answers
 
   const said = el("p", { class: "said", role: "status" }), face = el("div", { class: "knob" });
   const range = el("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "scaling of the adapters" });
