@@ -9,7 +9,7 @@
 #
 # **Before you start.** Lessons 01 to 03, and 05 for its training step and its table of rates.
 #
-# **Time.** 55 minutes, of which the machine computes about one.
+# **Time.** 55 minutes, of which the machine computes about two.
 
 # %%
 import copy
