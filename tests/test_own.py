@@ -597,4 +597,5 @@ def test_the_command_line_agrees_with_peft_and_trainer():
     assert results["difference"] == pytest.approx([mean, half])
     assert len(apart) == len(results["seeds"]) == 3
     assert abs(mean) <= half
-    assert min(*results["ours"], *results["theirs"]) > 0.55  # both have learnt something
+    # Both have learnt something; lesson 12 names the one run of Trainer that stayed at guessing.
+    assert min(results["ours"]) > 0.55 and sorted(results["theirs"])[1] > 0.55
