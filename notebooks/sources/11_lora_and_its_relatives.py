@@ -775,7 +775,7 @@ for (name, config), merges in zip(relatives.items(), can):
 # **Write** a function that returns three tensors: the codes, whole numbers of shape (blocks, 64); the scales, one for each
 # block; and the weights made of these two again, in the shape of `weights`. `levels` are sixteen numbers from −1 to 1,
 # sorted. The number of weights is a multiple of 64, and a block of zeros comes back as zeros.
-# **Difficulty** ◆◆◇ · **8 minutes**
+# **Difficulty** ◆◆◆ · **8 minutes**
 #
 # **Done** when every weight has the code of its nearest level, for levels that are not NF4's, too.
 #

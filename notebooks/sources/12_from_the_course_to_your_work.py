@@ -521,7 +521,7 @@ compare("12c", mine.run(tuesday, "12.2"))
 # **Write** the update for a batch `x` of shape (rows, tokens, inputs). `A` has the shape (LoRAs, rank, inputs), `B` (LoRAs,
 # outputs, rank), `which` (rows,) is the number of each row's LoRA, and −1 means: none, the base alone, an update of zeros.
 # Return `scaling` · B A x for every row, of shape (rows, tokens, outputs), without a loop.
-# **Difficulty** ◆◆◇ · **6 minutes**
+# **Difficulty** ◆◆◆ · **6 minutes**
 #
 # **Done** when every row has its own LoRA's update, and a row with −1 has none.
 #
