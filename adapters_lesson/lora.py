@@ -69,9 +69,11 @@ class LoRA(nn.Module):
 
     def delta(self) -> Tensor:
         """The same as one matrix, to be added to W: ``scaling · B A``, ``(out_features, in_features)``."""
-        A, B = self.lora_A.weight, self.lora_B.weight
-        exact = torch.promote_types(A.dtype, torch.float32)
-        return self.scaling * (B.to(exact) @ A.to(exact))
+        exact = torch.promote_types(self.lora_A.weight.dtype, torch.float32)
+        return self.scaling * (self.lora_B.weight.to(exact) @ self.lora_A.weight.to(exact))
+
+    def extra_repr(self) -> str:
+        return f"scaling={self.scaling:g}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,6 @@ class LoRAConfig:
 
     kind: ClassVar[str] = "lora"
     train_layer_norms: ClassVar[bool] = False
-
     rank: int = 8
     alpha: float = 16.0
     targets: str = "query_value"
@@ -103,8 +104,8 @@ class LoRAConfig:
 
     def build(self, in_features: int, out_features: int) -> LoRA:
         """A new LoRA with these settings for a linear layer of these widths."""
-        settings: Any = {key: getattr(self, key) for key in ("rank", "alpha", "use_rslora", "dropout")}
-        return LoRA(in_features, out_features, **settings)
+        more: Any = {key: getattr(self, key) for key in ("alpha", "use_rslora", "dropout")}
+        return LoRA(in_features, out_features, self.rank, **more)
 
 
 @torch.inference_mode(False)  # what is made inside could never be trained around
