@@ -27,7 +27,7 @@ const STYLE = `
 .mic :focus-visible { outline: 2px solid var(--ink2); outline-offset: 1px; } .mic g[tabindex] { outline: none; cursor: pointer; }
 .mic g:focus-visible > .edge { stroke: var(--ink2); stroke-width: 3; } .mic .picked > .edge { stroke: currentColor; stroke-width: 2; }
 .mic .lit text { font-weight: 700; opacity: 1; } .mic text { fill: currentColor; font-size: 13px; } .mic .head text { opacity: .85; } .mic .cell text { font-size: 11px; pointer-events: none; }
-.mic .wide { overflow-x: auto; overflow-y: hidden; padding: 3px 0; } .mic .wide svg { min-width: 760px; } .mic .edge { stroke: transparent; } .mic .dot, .mic .bar i { transition: fill-opacity .12s, width .12s; }
+.mic .wide { overflow-x: auto; overflow-y: hidden; padding: 3px 0; } .mic .wide svg { min-width: 760px; } .mic .edge { stroke: transparent; }
 .mic .answers { display: grid; grid-template-columns: max-content minmax(120px, 1fr) 140px; gap: 4px 12px; align-items: center; max-width: 640px; margin: 8px 0; font-variant-numeric: tabular-nums; }
 .mic .bar { position: relative; height: 18px; border-radius: 5px; background: color-mix(in srgb, currentColor 12%, transparent); }
 .mic .bar i { position: absolute; inset: 0 auto 0 0; border-radius: 5px; background: var(--ink); } .mic .bar b { position: absolute; top: -3px; bottom: -3px; width: 3px; background: var(--ink2); }
@@ -36,8 +36,7 @@ const STYLE = `
 .mic .error { color: var(--jp-error-color1, #b00020); font-weight: 700; }
 .mic .said { white-space: pre-wrap; font-family: var(--jp-code-font-family, monospace); font-size: 13.5px; min-height: 5.6em; border-left: 3px solid var(--ink); padding: 2px 0 2px 12px; margin: 8px 0; }
 .mic .said span { cursor: pointer; border-radius: 3px; } .mic .said [aria-pressed=true] { outline: 2px solid var(--ink); } .mic .said .turned { background: color-mix(in srgb, var(--ink2) 30%, transparent); box-shadow: inset 0 -2px var(--ink2); }
-.mic .narrow text { font-size: 11.5px; } .mic .narrow .cell text { font-size: 9px; }
-@media (prefers-reduced-motion: reduce) { .mic .dot, .mic .bar i { transition: none; } }`;
+.mic .narrow text { font-size: 11.5px; } .mic .narrow .cell text { font-size: 9px; }`;
 
 function make(parent, name, attributes = {}, text = "") {
   const drawn = ["svg", "g", "rect", "circle", "line", "path", "text", "title", "defs", "pattern"].includes(name);
