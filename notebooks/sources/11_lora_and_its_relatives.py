@@ -1091,4 +1091,4 @@ quiz("11")
 # arXiv 2104.08691. X. Li and P. Liang, *Prefix-Tuning*, 2021, arXiv 2101.00190. J. Schulman and Thinking Machines Lab,
 # *LoRA Without Regret*, 2025.
 #
-# **Next.** [12 · From the course to your work](12_from_the_course_to_your_work.ipynb): what do I type on Monday?
+# **Next.** [12 · From the course to your work](12_from_course_to_work.ipynb): what do I type on Monday?

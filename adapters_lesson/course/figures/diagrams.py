@@ -195,7 +195,7 @@ def spread(parts: Sequence[Part]) -> list[float]:
 def course_map(page: str = "{}.ipynb") -> Picture:
     """The lessons, which of them each builds on, and where the learner's own pieces run; ``page``: where they are."""
     rows, said = {row["lesson"][:2]: row for row in course()}, ["Map of the lessons."]
-    at = {number: (20 + 25 * i, 26 + 50 * i) for i, number in enumerate(rows)}
+    at = {number: (20 + 22 * i, 26 + 50 * i) for i, number in enumerate(rows)}
     on, end = Drawing(WIDTH, 50 * len(rows) + 36), 50 * len(rows) + 18
     needed = {number: row["builds_on"].split() for number, row in rows.items()}
     wrote = {number: {f"{piece:0>4}"[:2]: "" for piece in row["uses"].split()} for number, row in rows.items()}
