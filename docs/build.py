@@ -19,6 +19,8 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import nbformat
 from explorers import EXPLORERS, baked  # type: ignore[import-not-found]
 from sphinx.cmd.build import main as sphinx_build
 
+from adapters_lesson.course.decision import which_method
 from adapters_lesson.course.figures import course_map
 from adapters_lesson.course.lesson_source import WIDGET, course
 from adapters_lesson.data import PretrainedFileError
@@ -75,6 +78,7 @@ COURSE = ROOT / "adapters_lesson" / "course"
 # What lives without a kernel: the lesson, what its cell looks like, and the module that shows the numbers in a file.
 ALIVE = {
     "microscope": ("03", r"\Amicroscope\Z", COURSE / "microscope" / "microscope.js"),
+    "decision": ("12", r"^WhichMethod\(", COURSE / "decision.js"),
     "dial": ("10", r"^Dial\(", COURSE / "language" / "dial.js"),
     "anatomy_explorer": ("01", r"^anatomy_explorer\(", HERE / "_static" / "explorer.js"),
     "placement_explorer": ("03", r"^placement_explorer\(", HERE / "_static" / "explorer.js"),
@@ -228,9 +232,12 @@ def build(site: Path) -> int:
     """
     if site.exists() and any(site.iterdir()) and not (site / ".buildinfo").exists():
         raise ValueError(f"{site} has files in it that are not a site: name a folder that is new or empty")
-    numbers = {
-        name: json.dumps(baked(name) if name in EXPLORERS else load_results(name), ensure_ascii=False) for name in ALIVE
+    made: dict[str, Callable[[], Any]] = {
+        "decision": which_method,
+        **{name: partial(baked, name) for name in EXPLORERS},
     }
+    shown = {name: made[name]() if name in made else load_results(name) for name in ALIVE}
+    numbers = {name: json.dumps(what, ensure_ascii=False) for name, what in shown.items()}
     with tempfile.TemporaryDirectory() as work:
         pages = Pages(Path(work) / "pages")
         pages.folder.mkdir()

@@ -8,8 +8,8 @@ words of evidence.py, and is computed anew here, from data/results or from what 
     <!-- rule -->                                  it follows from a definition or from mathematics
     <!-- source: Houlsby et al. 2019, table 1 -->  it is what a paper says, and the lesson names the paper
 
-A question of a quiz has the same in its field "claim". Lines with what fails, and sentences that compare without a
-mark, come last; then the command ends with 1.
+A question of a quiz has the same in its field "claim", and so has a reason in course/decision.json. Lines with what
+fails, and sentences that compare without a mark, come last; then the command ends with 1.
 """
 
 from __future__ import annotations
@@ -94,6 +94,14 @@ def of_quiz(path: Path) -> Iterator[Sentence]:
         yield from (Sentence(f"quiz {path.stem}, question {number}", -1, one, tuple(marks)) for one in said)
 
 
+def of_branches(path: Path) -> Iterator[Sentence]:
+    """What supports the answers of lesson 12's *Which method when*; a reason has its marks in the field "claim"."""
+    for question in json.loads(path.read_text(encoding="utf-8"))["questions"]:
+        for reason in (reason for answer in question["answers"] for reason in answer["because"]):
+            marks = reason.get("claim", ["source: " + reason["source"]] if "source" in reason else [])
+            yield from sentences(reason["text"] + "".join(f" <!-- {mark} -->" for mark in marks), path.name)
+
+
 @cache
 def outputs_of(source: Path) -> list[str]:
     """What each cell of the solved edition has printed."""
@@ -129,6 +137,8 @@ def everything(only: list[str]) -> Iterator[tuple[Sentence, Path | None]]:
             yield from ((one, source) for one in of_lesson(source))
             for quiz in sorted((ROOT / "notebooks" / "quizzes").glob(f"{number}*.json")):  # the guide's questions, too
                 yield from ((one, source) for one in of_quiz(quiz))
+    if not only or "12" in only:
+        yield from ((one, None) for one in of_branches(ROOT / "adapters_lesson" / "course" / "decision.json"))
     for name in TEXTS:
         if not only or name.removesuffix(".md") in only:
             yield from of_text(ROOT / name)

@@ -56,6 +56,7 @@ WIDGETS = {  # a name for the picture → the cell that makes it
     "microscope": MICROSCOPE,
     "Playground": PLAYGROUND,
     "dial": DIAL,
+    "which_method": "from adapters_lesson.course.decision import WhichMethod\n\nWhichMethod()",
     "puzzle": 'from adapters_lesson.course.help import puzzle\n\npuzzle("5.1")',
     "quiz": 'from adapters_lesson.course.quiz import quiz\n\nquiz("01")',
     "review": 'from adapters_lesson.course.quiz import review\n\nreview("04")',
@@ -80,6 +81,7 @@ def _enter(part: str) -> Callable[[Any], None]:
 USED: dict[str, Callable[[Any], None]] = {
     "microscope": _enter("[role=gridcell]"),
     "puzzle": lambda output: output.get_by_role("button", name="Check").click(),
+    "which_method": lambda output: output.get_by_role("button", name="Yes").click(),
     "Playground": lambda output: [output.locator(".play").click(), output.page.wait_for_timeout(3000)][0],
 }
 

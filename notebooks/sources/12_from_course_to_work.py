@@ -30,6 +30,7 @@ from adapters_lesson import AdapterConfig, LoRAConfig, load_task, lora, prepare,
 from adapters_lesson.__main__ import main
 from adapters_lesson.course import mine, patients
 from adapters_lesson.course.checks import lesson12 as checks
+from adapters_lesson.course.decision import WhichMethod
 from adapters_lesson.course.predictions import compare, prediction
 from adapters_lesson.course.quiz import quiz, review
 from adapters_lesson.doctor import TROUBLES, diagnose
@@ -771,17 +772,14 @@ compare("12e", "at none" if share == 0 else "at 1 to 20 %" if share <= 0.2 else 
 #
 # ## Which method when
 #
-# | ask | then | supported by |
-# |---|---|---|
-# | May you not touch the model, or have you ten examples? | prompt it, and measure that first | lesson 10 |
-# | Do base, gradients and state fit, and is there one task? | full fine-tuning stays the yardstick | lessons 04, 05 |
-# | Does only the base fit, and in four bits? | LoRA beside a quantised base, not merged | lesson 11; Dettmers et al. 2023 |
-# | Must inference cost nothing extra, or an engine serve it? | LoRA, merged or beside | lessons 09, 11 |
-# | Are there many tasks, in PyTorch, to be stacked or fused? | bottleneck adapters | lesson 08 |
-# | Are there very many tasks, with few numbers each? | (IA)³ | lesson 11; H. Liu et al. 2022 |
-# | May you change no layer of a very large model? | prompt tuning | lesson 11; Lester et al. 2021 |
-#
-# A table decides nothing. What does: three seeds, two methods, each with its own rate, and the rule.
+# Six questions at most. Each answer shows what it stands on: a measurement of this course with its file, or a source. What has
+# neither is not asked.
+
+# %%
+WhichMethod()
+
+# %% [markdown]
+# Questions decide nothing. What does: three seeds, two methods, each with its own rate, and the rule.
 #
 # ## To go on
 #
