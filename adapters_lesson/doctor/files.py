@@ -1,7 +1,5 @@
 """What is wrong with saved adapters: a folder of peft, of AdapterHub or of this course, alone or beside its base."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What is wrong with a model in memory: its switches, weights, freezing and optimiser, a rule for each trouble."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any

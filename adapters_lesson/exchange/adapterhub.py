@@ -1,7 +1,5 @@
 """Adapters in the files of AdapterHub, both ways, for the library adapters 1.3.0 (Poth et al. 2023)."""
 
-from __future__ import annotations
-
 import warnings
 from itertools import cycle
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Compare first: what a change of the form, merged, cast, exported, does to a model's answers before it is shipped."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

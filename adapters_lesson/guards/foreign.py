@@ -1,7 +1,5 @@
 """A path, settings or tensors from elsewhere are as they should be, or a StorageError says what they are."""
 
-from __future__ import annotations
-
 import os
 import re
 import warnings

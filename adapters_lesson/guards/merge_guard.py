@@ -1,7 +1,5 @@
 """LoRA in the weights: can it be multiplied in, and is what is asked for possible while it is?"""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

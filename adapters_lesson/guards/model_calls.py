@@ -1,7 +1,5 @@
 """A model can read the columns of the data, and answers what is asked: how it is called, and what it returns."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 
