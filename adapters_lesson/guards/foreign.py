@@ -60,9 +60,8 @@ def unlinked(path: Path) -> Path:
 def whose(signs: dict[str, Any], folder: Path) -> str:
     """Which tool writes a ``CONFIG`` with such settings, or such files, and what reads the ``folder`` with them."""
     kind = str(signs.get("peft_type", signs.get("fine_tune_type", "LoRA")))[:30]
-    what = next(
-        (what for sign, what in (_ENTRIES | _FILES).items() if sign in signs), "of a tool that is not known here"
-    )
+    known = (what for sign, what in (_ENTRIES | _FILES).items() if sign in signs)
+    what = next(known, "of a tool that is not known here")
     return what.format(kind=kind, folder=str(folder), parent=str(folder.parent), name=folder.name)
 
 

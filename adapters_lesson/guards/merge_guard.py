@@ -35,6 +35,5 @@ def check_can_merge(model: nn.Module, name: str, hosts: Collection[Any]) -> None
             what = f"{type(W.data).__name__} of {str(W.dtype).removeprefix('torch.')}"
             raise ValueError(f"{at} is quantised ({what}): merge before that")
         if len(tied := [key for key, parameter in named if parameter is W]) > 1:
-            raise ValueError(
-                f"{' and '.join(tied)} are one tied weight, and LoRA is beside {at} only: untie them first"
-            )
+            both = " and ".join(tied)
+            raise ValueError(f"{both} are one tied weight, and LoRA is beside {at} only: untie them first")
