@@ -1,7 +1,5 @@
 """One training step, watched: what is kept and what lives, also on tensors that have a shape and no numbers."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ContextDecorator, ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """How long a call takes, measured so that the comparison is fair: warmed up, interleaved, as medians with intervals."""
 
-from __future__ import annotations
-
 import gc
 import random
 from collections.abc import Callable, Mapping, Sequence

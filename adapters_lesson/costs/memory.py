@@ -1,7 +1,5 @@
 """The memory of a training step: predicted for any model by a dry run, and measured on a real step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +31,7 @@ class MemoryLedger:
         """The highest point of the step: activations are released while gradients arrive."""
         return self.weights + self.optimizer_state + max(self.activations, self.gradients) + self.temporary
 
-    def compare(self, measured: MemoryLedger) -> str:
+    def compare(self, measured: "MemoryLedger") -> str:
         """A table: this prediction, a measurement beside it, and the difference."""
         lines = [f"{'':16}{'predicted':>16}{'measured':>16}{'difference':>13}"]
         for name in ("weights", "gradients", "optimizer_state", "activations", "peak"):

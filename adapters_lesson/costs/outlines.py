@@ -1,7 +1,5 @@
 """Big models as outlines, of the sizes in their config.json: every tensor has its shape and no numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

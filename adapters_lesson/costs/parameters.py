@@ -1,7 +1,5 @@
 """Parameters, counted by layer and by what they belong to."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple

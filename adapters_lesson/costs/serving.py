@@ -1,7 +1,5 @@
 """What adapters cost when serving MiniLM: multiply-adds and time; many tasks on the same text."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What training on several processes exchanges at every step: only gradients, so only what is trained."""
 
-from __future__ import annotations
-
 from torch import nn
 
 

@@ -1,7 +1,5 @@
 """Twelve patients for ``doctor.diagnose``: tiny random models and saved folders, each drawn from a seed."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass

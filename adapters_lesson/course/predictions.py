@@ -1,7 +1,5 @@
 """Predictions: committed before a result is there, kept in the record, and compared with it in one line."""
 
-from __future__ import annotations
-
 import html
 import math
 import re

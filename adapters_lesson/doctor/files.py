@@ -1,7 +1,5 @@
 """What is wrong with saved adapters: a folder of peft, of AdapterHub or of this course, alone or beside its base."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,9 +72,8 @@ def in_files(path: Path, base: nn.Module | None) -> tuple[list[Finding], str]:
     ours = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     ours = [file for file in ours if file.name not in (*_ADAPTERS, *_MODELS, *_HEADS) and may_be_ours(file)]
     if ours:
-        return [finding for file in ours for finding in _in_our_file(file, base)], some(
-            file.name for file in ours
-        ) + beside
+        looked_at = some(file.name for file in ours) + beside
+        return [finding for file in ours for finding in _in_our_file(file, base)], looked_at
     file = next((path / name for name in _ADAPTERS if (path / name).is_file()), None)
     model = next((path / name for name in _MODELS if (path / name).is_file()), None)
     if file is None and model is not None:
@@ -124,12 +121,10 @@ def _names(saved: Saved) -> Iterator[Finding]:
     again = re.compile(rf"(?!{re.escape(_PREFIX)})|{re.escape(_PREFIX)}(base_model\.model|module|_orig_mod)\.")
     lost = [key for key, path in targets.items() if path not in known]
     if wrong := [key for key in keys if again.match(key) or re.search(r"lora_[AB]\.[^.]+\.weight$", key)]:
-        what = (
-            f"{len(wrong)} of {len(keys)} names match nothing: a prefix or the adapter's own name is too much in them"
-        )
-        what = what if wrong[0].startswith(_PREFIX) else f"{len(wrong)} of {len(keys)} names begin with no {_PREFIX!r}"
+        what = "match nothing: a prefix or the adapter's own name is too much in them"
+        what = what if wrong[0].startswith(_PREFIX) else f"begin with no {_PREFIX!r}"
         remedy = f"rename the tensors: {_PREFIX!r} once, a name of the model, lora_A.weight or lora_B.weight"
-        yield Finding("keys", what, wrong[0], remedy)
+        yield Finding("keys", f"{len(wrong)} of {len(keys)} names {what}", wrong[0], remedy)
     elif lost:
         path, kind = targets[lost[0]], type(saved.base).__name__
         like = [one for one in known if one and (path.endswith(f".{one}") or one.endswith(f".{path}"))]

@@ -1,7 +1,5 @@
 """What is wrong with a model in memory: its switches, weights, freezing and optimiser, a rule for each trouble."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any
@@ -75,9 +73,8 @@ def _another_base_by_name(case: Case) -> Iterator[Finding]:
 def _more_tokens(case: Case) -> Iterator[Finding]:
     ours, theirs = embeddings(case.model), embeddings(case.base)
     if ours and theirs and len(ours[1]) != len(theirs[1]) and not any(ours[0].startswith(p.path) for p in case.parts):
-        what = (
-            f"the embeddings have {len(ours[1]) - len(theirs[1]):+} rows beside the base's, and no adapter saves them"
-        )
+        more = len(ours[1]) - len(theirs[1])
+        what = f"the embeddings have {more:+} rows beside the base's, and no adapter saves them"
         remedy = "resize_token_embeddings, and then get_peft_model with modules_to_save or trainable_token_indices"
         yield Finding("tokens", what, ours[0], remedy)
 
@@ -107,9 +104,8 @@ def _merged(case: Case) -> Iterator[Finding]:
         yield Finding("merged", what, where, "load it on the base model as it was before merging, or not at all")
     elif case.optimizer and (merged := [part for part in case.on if part.merged]):
         what = f"{merged[0].name!r} is merged: a forward pass uses the base's weights alone, so it learns nothing"
-        yield Finding(
-            "merged", what, where, "in peft model.unmerge_adapter(), else lora.unmerge(model), before it is trained"
-        )
+        remedy = "in peft model.unmerge_adapter(), else lora.unmerge(model), before it is trained"
+        yield Finding("merged", what, where, remedy)
 
 
 def _times_contained(part: Part) -> float | None:

@@ -1,7 +1,5 @@
 """What one forward and one backward pass show: symptoms, for what no rule knows the cause of."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

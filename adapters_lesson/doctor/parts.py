@@ -1,7 +1,5 @@
 """The adapters in a model, one by one and in one form: the course's own, and the layers of peft."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass

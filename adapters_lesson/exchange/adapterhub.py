@@ -1,7 +1,5 @@
 """Adapters in the files of AdapterHub, both ways, for the library adapters 1.3.0 (Poth et al. 2023)."""
 
-from __future__ import annotations
-
 import warnings
 from itertools import cycle
 from pathlib import Path
@@ -34,9 +32,8 @@ _PARTS = {
 # By transformers' name of the architecture: where in a block an adapter after attention hangs, and one after the FFN.
 _BERT = ("attention.output.adapters", "output.adapters")  # a post-LN SmallTransformer is BERT by other names
 FAMILIES = dict.fromkeys(("bert", "small_transformer_post", "roberta"), _BERT)
-FAMILIES |= dict.fromkeys(
-    ("distilbert", "gpt2", "llama", "mistral"), ("attention_adapters.adapters", "output_adapters.adapters")
-)
+_OTHERS = ("attention_adapters.adapters", "output_adapters.adapters")
+FAMILIES |= dict.fromkeys(("distilbert", "gpt2", "llama", "mistral"), _OTHERS)
 
 
 def export_adapterhub(model: Any, folder: str | Path, name: str = "default", *, with_head: bool = True) -> Path:
@@ -58,10 +55,8 @@ def export_adapterhub(model: Any, folder: str | Path, name: str = "default", *, 
     with torch.device("meta"):
         for adapter in adapters:
             if not isinstance(adapter, Adapter) or repr(adapter) != repr(config.build(model_dim)):
-                what = (
-                    f"{name!r} is a {type(adapter).__name__}, and a folder of AdapterHub's holds one bottleneck adapter"
-                )
-                raise ValueError(f"{what} as it was inserted, with {config}")
+                what = f"{name!r} is a {type(adapter).__name__}, and a folder of AdapterHub's holds"
+                raise ValueError(f"{what} one bottleneck adapter as it was inserted, with {config}")
     theirs = files.to_adapterhub(config, model_dim, len(blocks_of(model)))
     names = [f"{prefix}.{key}" if head else key for key in _names(base, model_type, config, name)]
     parameters = [adapter.get_parameter(ours) for adapter in adapters for ours in _PARTS.values()]

@@ -1,7 +1,5 @@
 """AdapterHub's settings for bottleneck adapters and ours, translated both ways or refused; and its files."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

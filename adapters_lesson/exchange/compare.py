@@ -1,7 +1,5 @@
 """Compare first: what a change of the form, merged, cast, exported, does to a model's answers before it is shipped."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -54,9 +52,9 @@ def logits_of(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Tens
             output: Any = model(**batch)
             logits = getattr(output, "logits", output)  # (rows, classes) or (rows, tokens, classes)
             mask = batch.get("attention_mask")
-            found.append(
-                (logits[mask.bool()] if logits.ndim == 3 and mask is not None else logits).flatten(0, -2).float()
-            )
+            if logits.ndim == 3 and mask is not None:
+                logits = logits[mask.bool()]
+            found.append(logits.flatten(0, -2).float())
     if not found:
         raise ValueError("there is no batch to compare on: give at least one")
     return torch.cat(found)
@@ -65,9 +63,8 @@ def logits_of(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> Tens
 def compare_logits(before: Tensor, after: Tensor) -> Comparison:
     """The same of logits that are there already, ``(places, classes)`` each."""
     if before.shape != after.shape:
-        raise ValueError(
-            f"logits of {tuple(before.shape)} and {tuple(after.shape)} are not of the same texts and classes"
-        )
+        shapes = f"{tuple(before.shape)} and {tuple(after.shape)}"
+        raise ValueError(f"logits of {shapes} are not of the same texts and classes")
     for name, logits in (("before", before), ("after", after)):
         if not logits.isfinite().all():
             raise ValueError(f"the logits {name} are not all finite: there is nothing that could be compared")

@@ -1,7 +1,5 @@
 """Folders in which version 0.5.0 saved adapters, made into today's files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names of adapters and tasks. An AdapterBank keeps adapters, head and labels together: half a change is refused."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Callable, Iterable, Set

@@ -1,7 +1,5 @@
 """Before anything is inserted: is it known where the parts of the base model are, and can an adapter stand on it?"""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Is it the same base model, maybe rounded, with more tokens or another pooler? Its weights as checksums by part."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import warnings

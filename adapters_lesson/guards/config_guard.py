@@ -1,7 +1,5 @@
 """Settings of adapters: plain where their meaning is clear, so that a file brings them back equal, or else refused."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection
 from functools import partial

@@ -1,7 +1,5 @@
 """A path, settings or tensors from elsewhere are as they should be, or a StorageError says what they are."""
 
-from __future__ import annotations
-
 import os
 import re
 import warnings
@@ -62,9 +60,8 @@ def unlinked(path: Path) -> Path:
 def whose(signs: dict[str, Any], folder: Path) -> str:
     """Which tool writes a ``CONFIG`` with such settings, or such files, and what reads the ``folder`` with them."""
     kind = str(signs.get("peft_type", signs.get("fine_tune_type", "LoRA")))[:30]
-    what = next(
-        (what for sign, what in (_ENTRIES | _FILES).items() if sign in signs), "of a tool that is not known here"
-    )
+    known = (what for sign, what in (_ENTRIES | _FILES).items() if sign in signs)
+    what = next(known, "of a tool that is not known here")
     return what.format(kind=kind, folder=str(folder), parent=str(folder.parent), name=folder.name)
 
 

@@ -1,7 +1,5 @@
 """The names of a task's labels: texts in the order of the classes, which a file can hold and bring back equal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Set
 from typing import Any

@@ -1,7 +1,5 @@
 """LoRA in the weights: can it be multiplied in, and is what is asked for possible while it is?"""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 
@@ -37,6 +35,5 @@ def check_can_merge(model: nn.Module, name: str, hosts: Collection[Any]) -> None
             what = f"{type(W.data).__name__} of {str(W.dtype).removeprefix('torch.')}"
             raise ValueError(f"{at} is quantised ({what}): merge before that")
         if len(tied := [key for key, parameter in named if parameter is W]) > 1:
-            raise ValueError(
-                f"{' and '.join(tied)} are one tied weight, and LoRA is beside {at} only: untie them first"
-            )
+            both = " and ".join(tied)
+            raise ValueError(f"{both} are one tied weight, and LoRA is beside {at} only: untie them first")

@@ -1,7 +1,5 @@
 """A model can read the columns of the data, and answers what is asked: how it is called, and what it returns."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 
@@ -120,8 +118,7 @@ def shift_by_loss(output: Any, labels: torch.Tensor) -> int | None:
     logits = part(output, "logits")
     if logits is None or logits.shape[:-1] != labels.shape:
         return None
-    losses = [
-        F.cross_entropy(logits[:, : labels.shape[1] - s].flatten(0, 1).float(), labels[:, s:].flatten()) for s in (0, 1)
-    ]
+    shifted = [(logits[:, : labels.shape[1] - s], labels[:, s:]) for s in (0, 1)]
+    losses = [F.cross_entropy(at.flatten(0, 1).float(), of.flatten()) for at, of in shifted]
     near, far = ((one - part(output, "loss").float()).abs().nan_to_num(torch.inf).item() for one in losses)
     return None if abs(near - far) < 1e-6 or near == far else int(far < near)

@@ -1,7 +1,5 @@
 """Numbers as people have them, from NumPy, pandas or PyTorch, as Python's own: what a file can hold and bring back."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress

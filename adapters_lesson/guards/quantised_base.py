@@ -1,7 +1,5 @@
 """Weights that torchao or bitsandbytes have quantised: what they are made of, and whether one can train beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Files that are read and written safely: nothing in them is believed, none is run, and none is ever half-written."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import json

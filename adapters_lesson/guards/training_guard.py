@@ -1,7 +1,5 @@
 """Before a run begins: is it the run that is meant? And why did a loss become no number?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

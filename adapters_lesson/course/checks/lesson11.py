@@ -42,9 +42,8 @@ def _check_parts(layer: nn.Module, linear: nn.Linear, shapes: dict[str, tuple[in
         where = f"{name} is a plain tensor, which no optimiser finds: self.{name} = nn.Parameter(…)"
         require(isinstance(part, nn.Parameter), where)
         require(part.shape == shape, f"{name} has the shape {tuple(part.shape)}, it must have {shape}")
-        require(
-            part.requires_grad, f"{name} is frozen too: freeze the given layer alone, not all that is in the module"
-        )
+        frozen = f"{name} is frozen too: freeze the given layer alone, not all that is in the module"
+        require(part.requires_grad, frozen)
     held = getattr(layer, "linear", None) is linear
     require(held, "self.linear is not the given layer: keep that very layer, self.linear = linear, no copy of it")
     for name, p in linear.named_parameters():
@@ -66,40 +65,36 @@ def _check_start(layer: Any, linear: nn.Linear, x: torch.Tensor) -> None:
     require(not off, "A is √6 times too wide: kaiming_uniform_ wants a=math.sqrt(5), as in nn.Linear")
     reach = f"A's entries reach {A.abs().max():.3g}: evenly between ±1/√inputs = ±{bound:.3g} is wanted"
     require(uniform and 0.9 < widest < 1.001, f"{reach}, nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))")
-    require(
-        close(tensor(asked(layer, x, hint=_TURNED)), linear(x)),
-        "with B at zero it gives something else than the layer alone",
-    )
+    output = tensor(asked(layer, x, hint=_TURNED))
+    require(close(output, linear(x)), "with B at zero it gives something else than the layer alone")
 
 
 def _check_update(layer: Any, linear: nn.Linear, x: torch.Tensor, rank: int, alpha: float) -> None:
     base, thin = linear(x).detach(), (x @ layer.A.T @ layer.B.T).detach()
-    bias = 0 if linear.bias is None else linear.bias.detach()
+    update, bias = alpha / rank * thin, 0 if linear.bias is None else linear.bias.detach()
+    right = base + update
     guesses = {
         base: "the output is the frozen layer's alone: the update is missing",
-        alpha / rank * thin: "the frozen layer's output is missing from the sum",
+        update: "the frozen layer's output is missing from the sum",
         base + thin: "the update is not scaled: multiply it by alpha / rank",
         base + alpha * thin: "the update is multiplied by alpha: divide by the rank, too",
         base + thin / rank: "the update is divided by the rank: multiply it by alpha, too",
-        base
-        + alpha / rank**0.5 * thin: "that is rsLoRA's scaling, alpha / √rank: this lesson begins with alpha / rank",
+        base + rank**0.5 * update: "that is rsLoRA's scaling, alpha / √rank: this lesson begins with alpha / rank",
         base + rank / alpha * thin: "the scaling is upside down: alpha / rank",
-        base + (alpha / rank) ** 2 * thin: "the update is scaled twice",
-        alpha / rank * (base + thin): "the scaling multiplies the frozen layer's output, too: the update alone",
-        base - alpha / rank * thin: "the update is subtracted: add it",
-        base - bias + alpha / rank * thin: "the frozen layer's bias is missing: call the layer itself",
-        base + bias + alpha / rank * thin: "the frozen layer's bias is added twice",
+        base + alpha / rank * update: "the update is scaled twice",
+        alpha / rank * base + update: "the scaling multiplies the frozen layer's output, too: the update alone",
+        base - update: "the update is subtracted: add it",
+        right - bias: "the frozen layer's bias is missing: call the layer itself",
+        right + bias: "the frozen layer's bias is added twice",
     }
-    right = base + alpha / rank * thin
     output = tensor(asked(layer, x, hint=_TURNED))
     require(output.shape == right.shape, f"the output has shape {tuple(output.shape)}, not {tuple(right.shape)}")
     match_tensor(output.detach(), right, guesses, "the output is not linear(x) + alpha / rank · B A x")
     inside = x.clone().requires_grad_(True)
     parts = {"A": layer.A, "B": layer.B, "the input x": inside}
     gradients = learns(layer(inside), parts)
-    wanted = torch.autograd.grad(
-        (linear(inside) + alpha / rank * (inside @ layer.A.T @ layer.B.T)).sum(), list(parts.values())
-    )
+    wanted = linear(inside) + alpha / rank * (inside @ layer.A.T @ layer.B.T)
+    wanted = torch.autograd.grad(wanted.sum(), list(parts.values()))
     require(all(map(close, gradients, wanted)), "the output is right, its gradient is not: is a part detached?")
 
 
@@ -111,12 +106,11 @@ def check_merged(merged_weight: Any) -> None:
         for back in (False, True):
             sign = -1 if back else 1
             update = sign * alpha / rank * B @ A
+            turned = "back=True has to take the update out again" if back else "back=False has to put it in"
             guesses = {
                 weight: "the weight is as it was: the update is not in it",
                 update: "that is the update alone: add it to the weight",
-                weight - update: "back=True has to take the update out again"
-                if back
-                else "back=False has to put it in",
+                weight - update: turned,
                 weight + sign * B @ A: "the update is not scaled: alpha / rank",
                 weight + sign * alpha * B @ A: "the update is multiplied by alpha: divide by the rank, A's first size",
                 weight + sign * alpha / rank**0.5 * B @ A: "that is alpha / √rank: divide by the rank itself",
@@ -151,9 +145,8 @@ def _check_rounding(merged_weight: Any) -> None:
     near = {guess: (guess != answer).float().mean().item() for guess in guesses}  # the order of a sum may move a few
     nearest = min(near, key=lambda guess: near[guess])
     require(not guesses[nearest], guesses[nearest])
-    require(
-        near[nearest] < 0.02, "in bfloat16 it is another: compute in float32, weight.float(), and round the sum once"
-    )
+    another = "in bfloat16 it is another: compute in float32, weight.float(), and round the sum once"
+    require(near[nearest] < 0.02, another)
 
 
 @check("11.3", "correct: the largest rank that the budget pays for.")
@@ -191,23 +184,18 @@ def check_rank(largest_rank: Any) -> None:
 @check("11.4", "correct: one of sixteen levels for every weight, one scale for 64 of them.")
 def check_quantise(quantise: Any) -> None:
     """``quantise(weights, levels)``: codes (blocks, 64), scales (blocks,), and the weights made of them again."""
-    levels = torch.tensor(
-        [-1.0, -0.7, -0.53, -0.39, -0.28, -0.18, -0.09, 0.0, 0.08, 0.16, 0.25, 0.34, 0.44, 0.56, 0.72, 1.0]
-    )
+    levels = torch.tensor([-1, -0.7, -0.53, -0.39, -0.28, -0.18, -0.09, 0, 0.08, 0.16, 0.25, 0.34, 0.44, 0.56, 0.72, 1])
     for shape in ((6, 64), (32, 6), (2, 5, 128)):
         weights = torch.randn(shape) * torch.logspace(-1, 1, math.prod(shape[:-1])).view(*shape[:-1], 1)
         _check_quantised(quantise, weights, levels if len(shape) == 2 else levels.pow(3))
     empty = torch.cat([torch.zeros(1, 64), torch.randn(1, 64)])
     _, _, back = _three(quantise, empty, levels)
-    require(
-        bool(back.isfinite().all()), "a block of zeros comes back as nan: 0 / 0; where the largest is 0, divide by 1"
-    )
+    divided = "a block of zeros comes back as nan: 0 / 0; where the largest is 0, divide by 1"
+    require(bool(back.isfinite().all()), divided)
     require(not back[0].any(), "a block of zeros comes back as something else")
 
 
-def _three(
-    quantise: Any, weights: torch.Tensor, levels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _three(quantise: Any, weights: torch.Tensor, levels: torch.Tensor) -> tuple[torch.Tensor, ...]:
     hint = "weights.reshape(-1, 64) has a block in each row, and (blocks, 64, 1) − (16,) has the distance to each level"
     answer = asked(quantise, weights, levels, hint=hint)
     fits = isinstance(answer, (tuple, list)) and len(answer) == 3 and all(isinstance(t, torch.Tensor) for t in answer)
@@ -215,11 +203,8 @@ def _three(
     codes, scales, back = answer
     require(not codes.is_floating_point(), f"the codes are {codes.dtype}: they are numbers of levels, whole, 0 to 15")
     blocks = weights.numel() // 64
-    for name, part, shape in (("codes", codes, (blocks, 64)), ("result", back, tuple(weights.shape))):
-        said = f"the {name} have the shape {tuple(part.shape)}, they must have {shape}".replace(
-            "result have", "result has"
-        )
-        require(part.shape == shape, said.replace("result has the shape", "weights made again have the shape"))
+    for name, part, shape in (("codes", codes, (blocks, 64)), ("weights made again", back, tuple(weights.shape))):
+        require(part.shape == shape, f"the {name} have the shape {tuple(part.shape)}, they must have {shape}")
     one = f"there are {scales.numel()} scales for {blocks} blocks of 64: one for each block"
     require(scales.numel() == blocks, one)
     return codes.long(), scales.flatten(), back

@@ -7,6 +7,7 @@ from torch import nn
 
 from .check import Mistake, check, require
 from .comparison import asked, explained, first_match, match_tensor, number, pair, tensor
+from .observation import values_of
 
 _FILES = {  # what is wrong with an answer to each file
     "sound": "both names are right and B is not zero",
@@ -54,15 +55,14 @@ def check_file(what_is_in: Any) -> None:
 def check_go_on(go_on: Any) -> None:
     """``go_on(model, saved)``: values from ``saved``, trained are these alone; how many numbers; KeyError else."""
     for frozen in (False, True):
-        model = nn.Sequential(nn.Linear(27, 16), nn.Linear(16, 1, bias=False), nn.Linear(1, 1)).requires_grad_(
-            not frozen
-        )
+        model = nn.Sequential(nn.Linear(27, 16), nn.Linear(16, 1, bias=False), nn.Linear(1, 1))
+        model.requires_grad_(not frozen)
         saved = {"1.weight": torch.randn(1, 16), "2.bias": torch.randn(1)}
-        before, given = _values(model), {name: value.clone() for name, value in saved.items()}
+        before, given = values_of(model), {name: value.clone() for name, value in saved.items()}
         count = number(asked(go_on, model, saved, changes=(0,)))
         _check_trained(model, saved)
         require(all(map(torch.equal, saved.values(), given.values())), "the values in saved were changed")
-        for name, value in _values(model).items():
+        for name, value in values_of(model).items():
             if name in saved:
                 require(torch.equal(value, saved[name]), f"the saved values are not in the model: {name} has others")
             else:
@@ -74,21 +74,16 @@ def check_go_on(go_on: Any) -> None:
         }
         first_match(count.__eq__, 17, guesses, f"17 numbers are trained, it returns {count:g}")
     other = nn.Sequential(nn.Linear(2, 2))
-    before = _values(other)
+    before = values_of(other)
     try:
         go_on(other, {"0.bias": torch.ones(2), "lost.weight": torch.ones(2)})
     except KeyError:
-        whole = all(map(torch.equal, before.values(), _values(other).values()))
+        whole = all(map(torch.equal, before.values(), values_of(other).values()))
         trained = all(p.requires_grad for p in other.parameters())
-        require(
-            whole and trained, "the KeyError comes too late, the model is changed already: look for all names first"
-        )
+        late = "the KeyError comes too late, the model is changed already: look for all names first"
+        require(whole and trained, late)
     else:
         raise Mistake("a name that the model does not have was passed over, as strict=False does: raise a KeyError")
-
-
-def _values(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 def _check_trained(model: nn.Module, saved: dict[str, torch.Tensor]) -> None:

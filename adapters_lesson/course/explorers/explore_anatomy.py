@@ -143,9 +143,7 @@ def _draw_distance(on: Drawing, distances: dict[float, float], init_std: float) 
     if not distances[init_std]:
         on.text((x.start + x.end) / 2, y(0.003), "the model is unchanged", 13, "middle")
         return
-    colour = COLOURS["adapter"]
-    on.line(
-        [(x(std), y(100 * of)) for std, of in distances.items()], f"fill: none; stroke: {colour}; stroke-width: 2.4"
-    )
+    colour, curve = COLOURS["adapter"], [(x(std), y(100 * of)) for std, of in distances.items()]
+    on.line(curve, f"fill: none; stroke: {colour}; stroke-width: 2.4")
     title = f"init_std {init_std:g}: {percent(distances[init_std])}"
     on.circle(x(init_std), y(100 * distances[init_std]), 6, f"fill: {colour}; stroke: currentColor", title)

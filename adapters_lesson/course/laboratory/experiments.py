@@ -259,9 +259,8 @@ class RunBook:
 
     def csv(self) -> str:
         """All runs as a table with one column for each setting."""
-        rows: list[list[Any]] = [
-            ["number", *KNOBS, "trainable", "accuracy", "loss", "steps_taken", "seconds", "stopped"]
-        ]
+        names = ["number", *KNOBS, "trainable", "accuracy", "loss", "steps_taken", "seconds", "stopped"]
+        rows: list[list[Any]] = [names]
         for number, run in self.runs.items():
             of, last = run.history, run.history.loss[-1] if run.history.loss else math.nan
             result = (run.trainable, run.accuracy, last, of.steps, round(of.seconds, 2), of.stopped)

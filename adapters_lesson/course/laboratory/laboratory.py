@@ -145,9 +145,8 @@ class Laboratory(Explorer):
         path, text = self.book.folder / "runs.csv", self.book.csv()
         write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         address = f"data:text/csv;base64,{b64encode(text.encode()).decode()}"
-        self.extra.value = (
-            f'Written to {html.escape(str(path))}. <a download="runs.csv" href="{address}">Download runs.csv</a>'
-        )
+        link = f'<a download="runs.csv" href="{address}">Download runs.csv</a>'
+        self.extra.value = f"Written to {html.escape(str(path))}. {link}"
 
     def _start(self, settings: list[Settings], knob: str = "seed") -> Job:
         try:

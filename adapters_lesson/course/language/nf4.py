@@ -1,7 +1,5 @@
 """NF4 from scratch, bit for bit that of bitsandbytes (Dettmers et al. 2023, QLoRA, arXiv 2305.14314, section 3)."""
 
-from __future__ import annotations
-
 from functools import cache
 from statistics import NormalDist
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A base model with quantised weights: by bitsandbytes in NF4, for QLoRA (arXiv 2305.14314), or by torchao in int8."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from typing import Any
 

@@ -6,8 +6,6 @@ TASK.json says where the learner's file and MiniLM are, and what to do with whic
 Nothing of ``adapters_lesson`` is imported here, and nothing can be.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import importlib
 import json

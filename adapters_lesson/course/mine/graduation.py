@@ -1,7 +1,5 @@
 """Graduation: the learner's library alone adapts MiniLM to the film reviews, and a page says what was built."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

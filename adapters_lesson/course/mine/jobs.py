@@ -1,7 +1,5 @@
 """Work for the learner's pieces: a job runs on them, and on the course's from where one of them fails."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import ctypes

@@ -1,7 +1,5 @@
 """Keeping a correct answer: from the notebook into mine/adapters.py, beside progress.json."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import importlib

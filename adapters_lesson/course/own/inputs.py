@@ -71,9 +71,8 @@ def encoded(arguments: argparse.Namespace, task: Task, model: nn.Module) -> tupl
     most = longest_text(model) or 10**9
     arguments.max_length = length = arguments.max_length or min(128, most)
     if length > most:
-        raise ValueError(
-            f"--max-length is {length}, but {arguments.base} reads at most {most} tokens: give that or less"
-        )
+        what = f"--max-length is {length}, but {arguments.base} reads at most {most} tokens"
+        raise ValueError(f"{what}: give that or less")
     tokenizer = tokenizer_of(arguments.base)
     data = {split: encode(rows, tokenizer, length) for split, rows in task.data.items()}
     if "test" in data:  # the others are looked at by ``train``
