@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import inspect
 import json
 import os
@@ -117,7 +118,11 @@ class ExecuteWhatIsGraded(Execute):
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         exercises = {number.replace("-", "."): _what_came_out(nb.cells, number, stub) for number, stub in stubs.items()}
         nb.metadata[OURS] = {"failed": failed, "flags": flags, "exercises": exercises}
-        nb.cells.insert(0, _summary(exercises, failed, flags))
+        own = [cell for cell in nb.cells if cell.cell_type == "code" and is_learners(cell) and not _number(cell)]
+        stopped = [
+            _said(one) for cell in own for one in _errors(cell) if one.ename in ("CellTimeoutError", "NotExecuted")
+        ]
+        nb.cells.insert(0, _summary(exercises, failed, flags, stopped))
         return nb, resources
 
     def _until_it_runs(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
@@ -290,13 +295,18 @@ def _said(error: NotebookNode) -> str:
     return f"{error.ename}: {text}".partition("\n")[0].strip(": ")
 
 
-def _summary(exercises: dict[str, dict[str, Any]], failed: str, flags: list[str]) -> NotebookNode:
-    """The first cell of the feedback."""
-    lines = ["## What came out", ""]
-    lines += [f"**Not graded: {failed}.**", ""] if failed else []
-    lines += [f"**For the teacher: {flag}.**\n" for flag in flags]
-    lines += ["| exercise | points | first to mend |", "|---|---|---|"]
+def _summary(exercises: dict[str, dict[str, Any]], failed: str, flags: list[str], stopped: list[str]) -> NotebookNode:
+    """The first cell of the feedback. It is HTML, since Markdown would read signs into what was said."""
+    lines = ["<h2>What came out</h2>"]
+    lines += [f"<p><b>Not graded:</b> {_html(failed)}</p>"] if failed else []
+    lines += [f"<p><b>For the teacher:</b> {_html(flag)}</p>" for flag in flags]
+    lines += [f"<p>A cell beside the exercises: {_html(why)}</p>" for why in stopped]
+    lines += ["<table>", "<tr><th>exercise</th><th>points</th><th>first to mend</th></tr>"]
     for number, came in exercises.items():
-        mend = re.sub(r"([|<>*_\\])", r"\\\1", came["mend"]) if came["mend"] else "nothing"
-        lines.append(f"| {number} | {came['points']:g} of {came['of']:g} | {mend} |")
-    return nbformat.v4.new_markdown_cell("\n".join(lines))
+        points, mend = f"{came['points']:g} of {came['of']:g}", _html(came["mend"] or "nothing")
+        lines.append(f"<tr><td>{number}</td><td>{points}</td><td>{mend}</td></tr>")
+    return nbformat.v4.new_markdown_cell("\n".join([*lines, "</table>"]))
+
+
+def _html(text: str) -> str:
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(" ".join(text.split())))
