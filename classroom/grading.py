@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import inspect
 import json
 import os
@@ -18,6 +17,9 @@ from typing import Any
 from unittest.mock import patch
 
 import nbformat
+from box import BoxedKernelManager, box
+from came_out import errors, failure, number_of, sentence, summary, too_busy, too_long, what_came_out
+from jupyter_client.manager import KernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert.exporters import NotebookExporter
 from nbformat import NotebookNode
@@ -25,18 +27,9 @@ from nbgrader import utils
 from nbgrader.api import Gradebook
 from nbgrader.converters import Autograde
 from nbgrader.preprocessors import DeduplicateIds, Execute, OverwriteCells
-from repair import (
-    WAS_MISSING,
-    Original,
-    gives,
-    grade_id,
-    is_answer,
-    is_learners,
-    names,
-    repair,
-    tag_what_no_exercise_needs,
-)
+from repair import WAS_MISSING, Original, gives, grade_id, is_learners, repair, tag_what_no_exercise_needs
 from sqlalchemy.exc import SQLAlchemyError
+from traitlets import Bool
 from watch import keep_out
 
 QUIET = {"ADAPTERS_LESSON_PROGRESS": "", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -85,6 +78,9 @@ def _stubs(originals: dict[str, Original]) -> dict[str, str]:
 class ExecuteWhatIsGraded(Execute):
     """nbgrader's execution, without the lesson's demonstrations; a warning is no error, and a dead kernel no end."""
 
+    words: tuple[str, ...] = ()  # in front of the kernel's command
+    boxed = Bool(True, help="Run hand-ins in namespaces of their own, where that can be done (Linux).").tag(config=True)
+
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Execute what the exercises of this hand-in need, and say at its top what came out."""
         came = nb.metadata.pop(OURS, {})
@@ -95,9 +91,14 @@ class ExecuteWhatIsGraded(Execute):
             with tempfile.TemporaryDirectory() as folder:
                 notes = Path(folder, "notes")
                 notes.touch()
-                inside = str(Path(resources["metadata"]["path"]).resolve())
+                inside = Path(resources["metadata"]["path"]).resolve()
+                self.folder, self.words = Path(folder).resolve(), ()
+                if self.boxed:
+                    self.words, why_not = box(inside.parents[2], inside, self.folder)
+                    if why_not:
+                        self.log.warning("A hand-in runs under your account, without a box: %s", why_not)
                 # From here to the end of `with`, our own cells are in it, which the learner does not get to see.
-                nb.cells.insert(0, _ours(_before_all(inside, notes)))
+                nb.cells.insert(0, _ours(_before_all(str(inside), notes)))
                 _put_in_what_must_fail(nb.cells, stubs)
                 try:
                     nb, resources = self._until_it_runs(nb, resources)
@@ -109,20 +110,21 @@ class ExecuteWhatIsGraded(Execute):
                 ]
             must_fail = [cell for cell in nb.cells if cell.metadata.get(OURS) == "must fail"]
             nb.cells = [cell for cell in nb.cells if OURS not in cell.metadata]
-            if not failed and not all(map(_errors, must_fail)):
+            failed = failed or too_busy(nb.cells)
+            if not failed and not all(map(errors, must_fail)):
                 flags.insert(0, CHEATED)
         for cell in filter(utils.is_grade, nb.cells):
             if failed or CHEATED in flags:
-                cell.outputs = [_error("NotGraded", failed or CHEATED)]
+                cell.outputs = [failure("NotGraded", failed or CHEATED)]
             # nbgrader would take stderr for a failure
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-        exercises = {number.replace("-", "."): _what_came_out(nb.cells, number, stub) for number, stub in stubs.items()}
+        exercises = {number.replace("-", "."): what_came_out(nb.cells, number, stub) for number, stub in stubs.items()}
         nb.metadata[OURS] = {"failed": failed, "flags": flags, "exercises": exercises}
-        own = [cell for cell in nb.cells if cell.cell_type == "code" and is_learners(cell) and not _number(cell)]
+        own = [cell for cell in nb.cells if cell.cell_type == "code" and is_learners(cell) and not number_of(cell)]
         stopped = [
-            _said(one) for cell in own for one in _errors(cell) if one.ename in ("CellTimeoutError", "NotExecuted")
+            sentence(one) for cell in own for one in errors(cell) if one.ename in ("CellTimeoutError", "NotExecuted")
         ]
-        nb.cells.insert(0, _summary(exercises, failed, flags, stopped))
+        nb.cells.insert(0, summary(exercises, failed, flags, stopped))
         return nb, resources
 
     def _until_it_runs(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
@@ -137,17 +139,25 @@ class ExecuteWhatIsGraded(Execute):
                 if attempt == RESTARTS:
                     raise DeadKernelError(str(error)) from error
                 dead = isinstance(error, DeadKernelError)
-                why = "ended the kernel: by a command, or with too much memory" if dead else _too_long(self.timeout)
+                why = "ended the kernel: by a command, or with too much memory" if dead else too_long(self.timeout)
                 mine = [k for k in range(self.at + 1) if is_learners(nb.cells[k]) and OURS not in nb.cells[k].metadata]
                 blamed = [k for k in mine if k not in self.left_out and nb.cells[k].cell_type == "code"]
                 self.left_out[blamed[-1] if blamed else self.at] = why
         raise AssertionError
 
+    def create_kernel_manager(self) -> KernelManager:
+        """Make what starts the kernel, in the box."""
+        self.kernel_manager_class = BoxedKernelManager
+        manager = super().create_kernel_manager()
+        if self.words:
+            manager.put_into(self.words, self.folder)
+        return manager
+
     def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> tuple[NotebookNode, Any]:
         """Execute a cell, unless it has ended a kernel before."""
         self.at, self.written = index, 0
         if index in self.left_out:
-            cell.outputs = [_error("NotExecuted", f"this cell {self.left_out[index]}")]
+            cell.outputs = [failure("NotExecuted", f"this cell {self.left_out[index]}")]
             return cell, resources
         return super().preprocess_cell(cell, resources, index)
 
@@ -234,79 +244,6 @@ def _put_in_what_must_fail(cells: list[NotebookNode], stubs: dict[str, str]) -> 
         wrong = random.choice((*(wrong.format(name=name) for wrong in WRONG), stubs[number]))
         cells[place:place] = [
             _ours(f"_kept = globals().get({name!r})\n{wrong}"),
-            *(_ours(test.source, "must fail") for test in tests if _number(test) == number),
+            *(_ours(test.source, "must fail") for test in tests if number_of(test) == number),
             _ours(f"{name} = _kept\nif {name} is None:\n    del {name}"),
         ]
-
-
-# --- What came out ------------------------------------------------------------------------------------------------
-
-
-def _too_long(seconds: int) -> str:
-    return f"ran for {seconds} seconds and was stopped: a loop that does not end?"
-
-
-def _error(kind: str, text: str) -> NotebookNode:
-    return nbformat.v4.new_output("error", ename=kind, evalue=text, traceback=[f"{kind}: {text}"])
-
-
-def _what_came_out(cells: list[NotebookNode], number: str, stub: str) -> dict[str, Any]:
-    """The points of an exercise ("1-3"), and the first thing to mend."""
-    tests = [cell for cell in cells if utils.is_grade(cell) and _number(cell) == number]
-    got = [utils.determine_grade(cell) for cell in tests]
-    points, most = (sum(them) for them in zip(*((first or 0, of) for first, of in got), strict=True))
-    code = [cell for cell in cells if cell.cell_type == "code"]
-    wanted = gives(stub)
-    answers = [cell for cell in code if is_learners(cell) and (_number(cell) == number or gives(cell.source) & wanted)]
-    said = [_said(error) for cell in answers for error in _errors(cell)]
-    if points < most:
-        missing = sorted(wanted - {name for cell in code for name in names(cell.source)[0] | gives(cell.source)})
-        if missing:
-            instead = sorted({name for cell in answers for name in gives(cell.source)})
-            said.append(f"`{missing[0]}` is missing: no cell of this hand-in defines it. " + _instead(instead))
-        for test in sorted(tests, key=grade_id):  # the check before the hidden tests
-            said += [_said(error) for error in _errors(test)]
-    return {"points": points, "of": most, "mend": said[0] if said else ""}
-
-
-def _instead(given: list[str]) -> str:
-    if given:
-        return f"Its cell defines {' and '.join(f'`{name}`' for name in given)} instead: give it its name again."
-    return "Write it under that name, in a code cell."
-
-
-def _number(cell: NotebookNode) -> str:
-    """Of an answer or a test, the exercise's: "1-3"."""
-    return "-".join(grade_id(cell).split("-")[1:3]) if is_answer(cell) or utils.is_grade(cell) else ""
-
-
-def _errors(cell: NotebookNode) -> list[NotebookNode]:
-    return [output for output in cell.get("outputs", []) if output.output_type == "error"]
-
-
-def _said(error: NotebookNode) -> str:
-    """An error as one sentence: of a check, what it says; of others, their kind, too."""
-    if error.ename in ("CellTimeoutError", "KeyboardInterrupt"):  # the second is how the first stops it
-        return "this cell ran too long and was stopped: a loop that does not end?"
-    text = error.evalue.partition("\nIt printed:")[0].strip()
-    if error.ename in ("AssertionError", "NotExecuted", "NotGraded"):
-        return re.sub(r"^[✘○] \d+\.\d+: ", "", text).partition("\n")[0] or "a further test fails"
-    text = re.sub(r" \(\d+\.py, line (\d+)\)", r", in line \1 of the cell", text)
-    return f"{error.ename}: {text}".partition("\n")[0].strip(": ")
-
-
-def _summary(exercises: dict[str, dict[str, Any]], failed: str, flags: list[str], stopped: list[str]) -> NotebookNode:
-    """The first cell of the feedback. It is HTML, since Markdown would read signs into what was said."""
-    lines = ["<h2>What came out</h2>"]
-    lines += [f"<p><b>Not graded:</b> {_html(failed)}</p>"] if failed else []
-    lines += [f"<p><b>For the teacher:</b> {_html(flag)}</p>" for flag in flags]
-    lines += [f"<p>A cell beside the exercises: {_html(why)}</p>" for why in stopped]
-    lines += ["<table>", "<tr><th>exercise</th><th>points</th><th>first to mend</th></tr>"]
-    for number, came in exercises.items():
-        points, mend = f"{came['points']:g} of {came['of']:g}", _html(came["mend"] or "nothing")
-        lines.append(f"<tr><td>{number}</td><td>{points}</td><td>{mend}</td></tr>")
-    return nbformat.v4.new_markdown_cell("\n".join([*lines, "</table>"]))
-
-
-def _html(text: str) -> str:
-    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(" ".join(text.split())))

@@ -1,5 +1,7 @@
 """A class's marks: `python classroom/marks.py 01` prints them, and writes marks-01.csv and items-01.csv.
 
+With --grade it has nbgrader grade the new hand-ins first, and write the feedback.
+
 Points are those of the gradebook, with what was given by hand; why a hand-in failed, what is wrong with it and what its
 learner was told first stands in the graded notebooks.
 """
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import re
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -80,10 +84,8 @@ def _mark(folder: Path, lesson: str, learner: str, points: dict[str, float]) -> 
     if not handed_in.exists():
         return Mark(learner, "nothing handed in", points, mend, "")
     if not came:
-        files = sorted(path.name for path in handed_in.iterdir())
-        reason = (
-            "nbgrader autograde has not graded it" if others else "no notebook among " + (", ".join(files) or "0 files")
-        )
+        files = ", ".join(sorted(path.name for path in handed_in.iterdir())) or "0 files"
+        reason = f"nbgrader autograde has not graded {', '.join(others)}" if others else f"no notebook among {files}"
         return Mark(learner, "not graded", points, mend, reason)
     if came["failed"]:
         return Mark(learner, "failed", points, mend, came["failed"])
@@ -137,15 +139,27 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
         )
 
 
+def grade(folder: Path, lesson: str) -> None:
+    """Have nbgrader grade what is new, and write the feedback of all. What it cannot grade, the marks name."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # where its helper alembic is
+    for command in ("autograde", "generate_feedback"):
+        words = [sys.executable, "-m", "nbgrader", command, lesson, "--log-level=WARN"]
+        if folder.exists():
+            subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path}, check=False)
+
+
 def main() -> int:
     """Print and write what the command line asks for; 1 when there is nothing to tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lesson", nargs="?", default="", help="a lesson's number, for instance 01")
     parser.add_argument("--of", type=Path, default=CLASS, help="the class's folder; dist/assignments by default")
     parser.add_argument("--progress", type=Path, help="a folder with progress.json files; submitted/ by default")
+    parser.add_argument("--grade", action="store_true", help="grade what is new first, and write the feedback")
     arguments = parser.parse_args()
     folder = arguments.of
     try:
+        if arguments.grade:
+            grade(folder, f"lesson{arguments.lesson}")
         those, most = marks(folder, f"lesson{arguments.lesson}")
         if not those:
             raise ValueError(

@@ -19,6 +19,9 @@ c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+?)_(?P<f
 c.Execute.timeout = 60
 c.Execute.extra_arguments = ["--IPKernelApp.log_level=40"]  # it would warn about loopback connections
 
+# On Linux a hand-in's kernel has no network, and of your files none but its own (box.py).
+# c.ExecuteWhatIsGraded.boxed = False
+
 # What stands where the solution was, as in the lessons.
 c.ClearSolutions.code_stub = {"python": "# your code here\nraise NotImplementedError"}
 

@@ -115,7 +115,7 @@ def _bring_back(cells: list[NotebookNode], originals: dict[str, Original], lost:
     while candidates:
         code = [cell for cell in cells if cell.cell_type == "code"]
         given = {name for cell in code if not _is_stub(cell, originals) for name in names(cell.source)[0]}
-        used = {name for cell in code if not _is_lessons_own(cell) for name in names(cell.source)[1]}
+        used = {name for cell in code if not is_lessons_own(cell) for name in names(cell.source)[1]}
         missing = used - given - set(dir(builtins))
         found = next((it for it in candidates if names(it[1].source)[0] & missing), None)
         if found is None:
@@ -147,7 +147,7 @@ def _below_what_they_need(cells: list[NotebookNode], stubs: list[NotebookNode]) 
         return set(names(cell.source)[0]) - (gives(cell.source) if cell in stubs else set())
 
     for _ in range(PASSES):
-        for cell in [cell for cell in cells if cell.cell_type == "code" and not _is_lessons_own(cell)]:
+        for cell in [cell for cell in cells if cell.cell_type == "code" and not is_lessons_own(cell)]:
             place = last = _place(cells, cell)
             binds, uses = names(cell.source)
             for name in uses - binds - {name for one in cells[:place] for name in given(one)}:
@@ -170,7 +170,8 @@ def _is_stub(cell: NotebookNode, originals: dict[str, Original]) -> bool:
     return is_answer(cell) and _as_handed_out(cell, originals)
 
 
-def _is_lessons_own(cell: NotebookNode) -> bool:
+def is_lessons_own(cell: NotebookNode) -> bool:
+    """Whether it belongs to the lesson, and is neither answer nor test."""
     meta = cell.metadata.get("nbgrader", {})
     return bool(meta.get("locked") and not meta.get("grade"))
 
@@ -216,7 +217,7 @@ def tag_what_no_exercise_needs(cells: list[NotebookNode]) -> None:
     needed: set[str] = set()
     for cell in reversed([cell for cell in cells if cell.cell_type == "code"]):
         binds, uses = names(cell.source)
-        if _is_lessons_own(cell) and not binds & needed:
+        if is_lessons_own(cell) and not binds & needed:
             cell.metadata["tags"] = [SKIP]
         else:
             needed |= uses

@@ -16,6 +16,7 @@ def keep_out(root: str, inside: str, notes: str) -> None:
         notes: a file, to which the refused paths are added.
     """
     import os
+    import re
     import sys
 
     kept = [root + os.sep + name for name in ("source", "submitted", "autograded", "feedback", "gradebook.db")]
@@ -35,8 +36,8 @@ def keep_out(root: str, inside: str, notes: str) -> None:
         if event in files:
             found = [path for path in arguments if is_theirs(path)]
         elif event in programs:
-            said = str(arguments[:3])
-            found = [said] if root in said.replace(inside, "") or ".." in said else []
+            said = str(arguments[: 2 if event in ("os.exec", "os.posix_spawn") else 3])  # not the environment
+            found = [said] if root in said.replace(inside, "") or re.search(r"(?<![\w.])\.\.(?![\w.])", said) else []
         else:
             return
         if found:

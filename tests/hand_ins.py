@@ -237,8 +237,9 @@ def locked_cells_changed(cells):
 
 @kind()
 def own_cells_with_magics_and_errors(cells):
-    cells.insert(place(cells, "exercise-1-3"), own("%time 1 + 1\n!echo hello\nundefined_name"))
+    cells.insert(place(cells, "exercise-1-3"), own("%time 1 + 1\n!echo hello...\nundefined_name"))
     cells.insert(0, own("import os\n\nos._exit(1)"))
+    cells.append(own("import os\n\nprint('beside it:', os.listdir('../../..'))"))
 
 
 @kind(file="01_the_bottleneck (1).ipynb")

@@ -5,6 +5,7 @@ import html
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.slow
 CLASSROOM = Path(__file__).parents[1] / "classroom"
 sys.path.insert(0, str(CLASSROOM))
 import assignment  # noqa: E402
+import box  # noqa: E402
+import came_out  # noqa: E402
 import grading  # noqa: E402
 import hand_ins  # noqa: E402
 import marks  # noqa: E402
@@ -171,7 +174,7 @@ def test_no_test_takes_what_must_fail_for_an_answer(lesson, at_home, tmp_path, m
 
 def nbgrader(folder, *arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True, timeout=1200
+        [sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True, timeout=3600
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -289,6 +292,63 @@ def test_the_marks_tell_failed_from_empty_and_name_who_is_to_be_looked_at(a_clas
     assert any(kind.mend.get("1.3", "-") in third["said most often"] for kind in hand_ins.KINDS.values())
 
 
+@pytest.fixture
+def boxed(tmp_path):
+    """The words in front of a command that runs in the box, and the class's folder."""
+    folder, inside = tmp_path / "a class", tmp_path / "a class" / "autograded" / STRANGE / "lesson01"
+    for path in (inside, folder / "source", tmp_path / "own"):
+        path.mkdir(parents=True)
+    (folder / "source" / "secret").write_text("42")
+    (inside / "a.csv").write_text("data")
+    words, why_not = box.box(folder, inside, tmp_path / "own")
+    if not words:
+        pytest.skip(f"no box on this machine: {why_not}")
+    return words, folder, inside
+
+
+IN_THE_BOX = {  # what is tried there, and whether it works
+    "cat a.csv && echo new > b.csv": True,
+    "echo x > $TMPDIR/file": True,
+    "cat '{folder}/source/secret'": False,
+    "cat ../../../source/secret": False,
+    "umount '{folder}'": False,
+    "unshare --user --map-root-user --mount umount '{folder}'": False,
+    "echo x > '{elsewhere}'": False,
+    "mount -o remount,bind,rw /": False,
+    "kill -0 {pid}": False,
+    "cat /proc/{pid}/environ": False,
+    "python -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}), 2)'": False,
+    "head -c 300M /dev/zero > $TMPDIR/large": False,
+    "python -c 'bytearray(2**30)'": True,
+    "python -c 'bytearray(7 * 2**30)'": False,
+}
+
+
+@pytest.mark.parametrize("command", IN_THE_BOX)
+def test_a_hand_in_reaches_its_own_files_and_nothing_else(command, boxed, at_home, tmp_path):
+    words, folder, inside = boxed
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        names = {"folder": folder, "elsewhere": tmp_path / "file", "pid": os.getpid(), "port": server.getsockname()[1]}
+        command_here = command.format(**names)
+        done = subprocess.run([*words, "sh", "-c", command_here], capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) == IN_THE_BOX[command], done
+    assert (inside / "b.csv").exists() == (command == next(iter(IN_THE_BOX)))
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.notebook
+def test_grading_runs_hand_ins_in_the_box(a_class, boxed):
+    (own,) = [cell for cell in graded(a_class, "own_cells_with_magics_and_errors").cells if "beside it:" in cell.source]
+    assert "beside it: ['autograded']" in own.outputs[0].text
+
+
+def test_where_there_is_no_box_the_reason_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(box, "UNSHARE", ["no-such-program"])
+    assert box.box(tmp_path, tmp_path, tmp_path) == ((), "[Errno 2] No such file or directory: 'no-such-program'")
+    monkeypatch.setattr(box, "UNSHARE", ["sh", "-c", "echo not here >&2; exit 1"])
+    assert box.box(tmp_path, tmp_path, tmp_path) == ((), "not here")
+
+
 # --- Its parts -----------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +374,15 @@ def test_only_what_no_exercise_needs_is_left_out():
     repair.tag_what_no_exercise_needs(cells)
     left_out = [cell.source for cell in cells if cell.metadata.get("tags") == [repair.SKIP]]
     assert left_out == [cells[k].source for k in (2, 4, 5, 10)]
+
+
+def test_a_machine_that_is_too_busy_costs_nobody_points():
+    late = [nbformat.v4.new_output("error", ename="CellTimeoutError", evalue="", traceback=[])]
+    lessons, learners = code("import torch", locked=True), code("while True:\n    pass", solution=True)
+    learners.outputs = late
+    assert came_out.too_busy([lessons, learners]) == ""
+    lessons.outputs = late
+    assert "grade it again" in came_out.too_busy([lessons, learners])
 
 
 def test_an_item_is_easy_when_many_have_it_and_tells_apart_when_the_good_ones_do():
