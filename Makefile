@@ -8,7 +8,7 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment syllabus polls site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment grade marks syllabus polls site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -68,6 +68,12 @@ wrong-answers: .venv/.test ## print which wrong answers each exercise's check re
 
 assignment: .venv/.test .classroom/.made ## build an nbgrader assignment, LESSON=01, in dist/assignments (see classroom/GRADING.md)
 	@exec $(CLASSROOM) classroom/assignment.py $(LESSON) $(ARGS)
+
+grade: .venv/.test .classroom/.made ## grade a class's new hand-ins, LESSON=01, write their feedback, print and write the marks
+	@exec $(CLASSROOM) classroom/marks.py $(LESSON) --grade $(ARGS)
+
+marks: .venv/.test .classroom/.made ## print a class's marks, LESSON=01, with what failed and why, and write them as CSV
+	@exec $(CLASSROOM) classroom/marks.py $(LESSON) $(ARGS)
 
 syllabus: .venv/.test ## write docs/syllabus.md from the lessons and quizzes; ARGS=--check says whether it is out of step
 	@exec $(BIN) classroom/syllabus.py $(ARGS)

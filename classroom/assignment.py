@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from repair import tag_what_no_exercise_needs
 
 from adapters_lesson.course.lesson_source import LANGUAGE, Cell, Exercise, Lesson, read_lesson
 from adapters_lesson.guards.safe_files import write_atomically
@@ -23,6 +24,7 @@ from adapters_lesson.guards.safe_files import write_atomically
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "notebooks" / "sources"
 CLASS = HERE.parent / "dist" / "assignments"
+GRADING = ("grading.py", "repair.py", "came_out.py", "watch.py", "box.py")  # what nbgrader uses, beside its settings
 POINTS = {1: 2, 2: 4, 3: 6}  # by difficulty; one half for the check that the learner sees, one for the hidden tests
 TABLE = re.compile(r"^\| lesson \|.*?\|$(?!\n\|)", re.MULTILINE | re.DOTALL)
 OTHER_LESSON = re.compile(r"\[([^\]]+)\]\([^)#:]+\.ipynb\)")
@@ -58,8 +60,6 @@ def source_version(lesson: Lesson) -> NotebookNode:
     Raises:
         ValueError: where an exercise lacks a part, named with its number.
     """
-    from grading import tag_what_no_exercise_needs  # here: the points can be written without nbgrader
-
     answers: dict[int, str] = {}
     checks: dict[int, Exercise] = {}
     for exercise in lesson.exercises:
@@ -140,7 +140,8 @@ def write_assignment(lesson: Lesson, folder: Path, again: bool = False) -> None:
     path = folder / "source" / name / f"{lesson.name}.ipynb"
     text = nbformat.writes(notebook) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    shutil.copy2(HERE / "grading.py", folder)
+    for file in GRADING:
+        shutil.copy2(HERE / file, folder)
     if not (folder / "nbgrader_config.py").exists():
         shutil.copy2(HERE / "nbgrader_config.py", folder)
     command = [sys.executable, "-m", "nbgrader", "generate_assignment", name, "--force", "--log-level=WARN"]

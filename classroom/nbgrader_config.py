@@ -3,11 +3,8 @@
 import sys
 from pathlib import Path
 
-from nbgrader.converters import Autograde
-from nbgrader.preprocessors import Execute, OverwriteCells
-
 sys.path.insert(0, str(Path(__file__).parent))
-from grading import ExecuteWhatIsGraded, PutBackWhatIsMissing
+from grading import use
 
 c = get_config()  # noqa: F821
 
@@ -22,17 +19,10 @@ c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+?)_(?P<f
 c.Execute.timeout = 60
 c.Execute.extra_arguments = ["--IPKernelApp.log_level=40"]  # it would warn about loopback connections
 
-# A test that a learner has deleted is put back.
-c.OverwriteCells.add_missing_cells = True
+# On Linux a hand-in's kernel has no network, and of your files none but its own (box.py).
+# c.ExecuteWhatIsGraded.boxed = False
 
 # What stands where the solution was, as in the lessons.
 c.ClearSolutions.code_stub = {"python": "# your code here\nraise NotImplementedError"}
 
-# Two of nbgrader's steps are replaced by those in grading.py.
-c.Autograde.sanitize_preprocessors = [
-    PutBackWhatIsMissing if step is OverwriteCells else step
-    for step in Autograde.sanitize_preprocessors.default_args[0]
-]
-c.Autograde.autograde_preprocessors = [
-    ExecuteWhatIsGraded if step is Execute else step for step in Autograde.autograde_preprocessors.default_args[0]
-]
+use(c)  # how hand-ins are repaired and executed

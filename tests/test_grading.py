@@ -5,6 +5,7 @@ import html
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,18 @@ pytestmark = pytest.mark.slow
 CLASSROOM = Path(__file__).parents[1] / "classroom"
 sys.path.insert(0, str(CLASSROOM))
 import assignment  # noqa: E402
+import box  # noqa: E402
+import came_out  # noqa: E402
 import grading  # noqa: E402
+import hand_ins  # noqa: E402
+import marks  # noqa: E402
+import repair  # noqa: E402
 from nbgrader.api import Gradebook  # noqa: E402
 from nbgrader.apps import NbGraderAPI  # noqa: E402
 from nbgrader.nbgraderformat import MetadataValidator  # noqa: E402
 from traitlets.config.loader import PyFileConfigLoader  # noqa: E402
 
+from adapters_lesson.course import record  # noqa: E402
 from adapters_lesson.course.checks import lesson01  # noqa: E402
 from adapters_lesson.course.lesson_source import read_lesson  # noqa: E402
 
@@ -83,7 +90,7 @@ def test_a_lesson_makes_a_source_version(lesson):
 def course(at_home, tmp_path_factory):
     """nbgrader, in this process, and its folder."""
     folder = tmp_path_factory.mktemp("course")
-    for file in ("nbgrader_config.py", "grading.py"):
+    for file in ("nbgrader_config.py", *assignment.GRADING):
         shutil.copy2(CLASSROOM / file, folder)
     config = PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config()
     config.CourseDirectory.root = str(folder)
@@ -132,12 +139,42 @@ def test_the_solutions_get_all_points(lesson, course):
     }
 
 
+@every_lesson
+def test_no_test_takes_what_must_fail_for_an_answer(lesson, at_home, tmp_path, monkeypatch):
+    """And repairing a hand-in that is whole moves nothing."""
+    monkeypatch.setenv("ADAPTERS_LESSON_PROGRESS", "")
+    monkeypatch.chdir(tmp_path)
+    exercises = {exercise.number.replace(".", "-"): exercise for exercise in LESSONS[lesson[:2]].exercises}
+    stubs = {number: LESSONS[lesson[:2]].cells[it.answers[0]].stub for number, it in exercises.items()}
+    notebook = assignment.source_version(LESSONS[lesson[:2]])
+    there: dict = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and repair.SKIP not in cell.metadata.get("tags", []):
+            exec(cell.source, there)
+    for number, stub in stubs.items():
+        (name,) = repair.gives(stub)
+        answer = there[name]
+        for wrong in (*(wrong.format(name=name) for wrong in grading.WRONG), stub):
+            exec(wrong, there)
+            for test in ("check", "hidden"):
+                with pytest.raises(Exception):  # noqa: B017
+                    exec(with_id(notebook, f"{test}-{number}").source, there)
+                    pytest.fail(f"{test} of {number} takes {wrong!r}")  # no Exception
+        there[name] = answer
+    originals = {
+        graded_id(cell): repair.Original(cell.source, cell.cell_type, cell.metadata.nbgrader.get("points"))
+        for cell in notebook.cells
+    }
+    order = list(map(graded_id, notebook.cells))
+    assert [repair.grade_id(cell) for cell in repair.repair(notebook.cells, originals)] == order
+
+
 # --- One class -----------------------------------------------------------------------------------------------------
 
 
 def nbgrader(folder, *arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True, timeout=3600
     )
     assert done.returncode == 0, done.stderr
     return done.stderr
@@ -152,106 +189,164 @@ def points(folder, name):
         }
 
 
-def hand_in(folder, student, answers, change=lambda notebook: None):
-    """The release version of lesson 01 with a learner's answers, by exercise."""
-    name = "01_the_bottleneck.ipynb"
-    notebook = read(folder / "release" / "lesson01" / name)
-    for number, answer in answers.items():
-        with_id(notebook, f"exercise-{number.replace('.', '-')}").source = answer
-    change(notebook)
-    path = folder / "submitted" / student / "lesson01" / name
-    path.parent.mkdir(parents=True)
-    nbformat.write(notebook, path)
-
-
-BIASES_FORGOTTEN = "def count_parameters(model_dim, bottleneck_dim):\n    return 2 * model_dim * bottleneck_dim"
-BROKEN = {
-    "1.1": "class MyAdapter(nn.Module)\n    pass",
-    # A check that is made to be content: the hidden tests do not ask it.
-    "1.3": f"{BIASES_FORGOTTEN}\n\n\nfrom adapters_lesson.course.checks import Report\n"
-    'checks.check_count = lambda answer: Report("1.3", "correct", "")',
-}
-
-
-ENDLESS = "def start_as_identity(adapter):\n    while True:\n        pass"
-
-
-def tamper(notebook):
-    """Both tests of 1.4 and all of 1.2 deleted; the hidden tests of 1.3 to be skipped; a test overwritten."""
-    gone = ("check-1-4", "hidden-1-4", "exercise-1-2", "check-1-2", "hidden-1-2")
-    notebook.cells = [cell for cell in notebook.cells if graded_id(cell) not in gone]
-    with_id(notebook, "hidden-1-3").metadata["tags"] = ["skip-execution"]
-    with_id(notebook, "check-1-1").source = "pass"
+STRANGE = "Zoë Müller-王"  # whose is complete
 
 
 @pytest.fixture(scope="module")
 def a_class(at_home, tmp_path_factory):
-    """The class's folder after everything, and the exercises of lesson 01."""
+    """The class's folder after everything: one hand-in of each kind, by a learner of that name."""
     folder = tmp_path_factory.mktemp("class")
     assignment.write_assignment(LESSONS["01"], folder)
-    exercises = LESSONS["01"].exercises
     settings = (folder / "nbgrader_config.py").read_text()
-    (folder / "nbgrader_config.py").write_text(f"{settings}\nc.Execute.timeout = 30\n")
-    source = read(folder / "source" / "lesson01" / "01_the_bottleneck.ipynb")
-    solved = {e.number: with_id(source, f"exercise-{e.number.replace('.', '-')}").source for e in exercises}
-    noisy = solved["1.1"].replace(
-        "        return", '        import warnings\n\n        warnings.warn("noise")\n        return'
-    )
-    assert noisy != solved["1.1"]
-    hand_in(folder, "complete", solved)
-    hand_in(folder, "half", {"1.1": noisy, "1.2": ENDLESS, "1.3": BIASES_FORGOTTEN, "1.4": solved["1.4"]})
-    hand_in(folder, "empty", {})
-    hand_in(folder, "broken", {**BROKEN, "1.4": solved["1.4"]}, tamper)
+    (folder / "nbgrader_config.py").write_text(f"{settings}\nc.Execute.timeout = 20\n")
+    source = read(folder / "source" / "lesson01" / hand_ins.NAME)
+    handed_out = read(folder / "release" / "lesson01" / hand_ins.NAME)
+    solved = {number: with_id(source, f"exercise-{number.replace('.', '-')}").source for number in hand_ins.ALL}
+    for name in hand_ins.KINDS:
+        hand_ins.write(folder, STRANGE if name == "complete" else name, name, handed_out, solved)
     nbgrader(folder, "autograde", "lesson01")
     nbgrader(folder, "generate_feedback", "lesson01")
-    nbgrader(folder, "export")
-    return folder, {exercise.number: assignment.points(exercise) for exercise in exercises}
+    return folder
+
+
+def graded(folder, student):
+    return read(folder / "autograded" / student / "lesson01" / hand_ins.NAME)
+
+
+every_kind = pytest.mark.parametrize("name", hand_ins.KINDS)
 
 
 @pytest.mark.notebook
-def test_the_points_are_as_expected(a_class):
-    folder, worth = a_class
-    expected = {
-        "complete": sum(worth.values()),
-        "half": worth["1.1"] + worth["1.4"],
-        "broken": worth["1.3"] / 2 + worth["1.4"],
-        "empty": 0,
-    }
-    with (folder / "grades.csv").open(newline="") as file:
-        rows = {row["student_id"]: row for row in csv.DictReader(file)}
-    assert {student: float(row["score"]) for student, row in rows.items()} == expected
-    assert {float(row["max_score"]) for row in rows.values()} == {sum(worth.values())}
-    got = points(folder, "lesson01")
-    assert (got["broken"]["check-1-3"], got["broken"]["hidden-1-3"]) == (worth["1.3"] / 2, 0)
-    assert all(got["half"][f"{test}-1-{k}"] == 0 for test in ("check", "hidden") for k in (2, 3))
+@every_kind
+def test_a_hand_in_gets_what_it_is_worth_and_hears_why(a_class, name):
+    kind, student = hand_ins.KINDS[name], STRANGE if name == "complete" else name
+    got = points(a_class, "lesson01")[student]
+    assert len(got) == 2 * len(kind.points)
+    for number, expected in kind.points.items():
+        assert sum(got[f"{test}-{number.replace('.', '-')}"] for test in ("check", "hidden")) == expected
+    came = graded(a_class, student).metadata.adapters_lesson
+    assert {number: exercise.points for number, exercise in came.exercises.items()} == kind.points
+    assert kind.failed in came.failed and bool(kind.failed) == bool(came.failed)
+    assert kind.flag in " ".join(came.flags) and bool(kind.flag) == bool(came.flags)
+    for number, sentence in kind.mend.items():
+        assert sentence in came.exercises[number].mend
+    for exercise in came.exercises.values():
+        assert bool(exercise.mend) or exercise.points == exercise.of
+    feedback = a_class / "feedback" / student / "lesson01" / "01_the_bottleneck.html"
+    assert "What came out" in (text := html.unescape(feedback.read_text()))
+    assert not [one for one in kind.mend.values() if one.replace("`", "") not in re.sub("<[^>]*>", "", text)]
+    assert feedback.stat().st_size < 2e6
 
 
 @pytest.mark.notebook
-def test_the_feedback_says_what_the_check_says(a_class, monkeypatch):
+def test_what_the_teacher_reads_of_one_class(a_class, monkeypatch):
     monkeypatch.setenv("ADAPTERS_LESSON_PROGRESS", "")
-    folder, _ = a_class
-    feedback = {
-        student: html.unescape((folder / "feedback" / student / "lesson01" / "01_the_bottleneck.html").read_text())
-        for student in ("complete", "half", "broken", "empty")
-    }
     d_m = {}
-    exec(BIASES_FORGOTTEN, d_m)
+    exec("def count_parameters(model_dim, bottleneck_dim):\n    return 2 * model_dim * bottleneck_dim", d_m)
     sentence = lesson01.check_count(d_m["count_parameters"]).message
-    assert len(sentence) > 20 and sentence in feedback["half"]
-    assert "not attempted yet" in feedback["empty"] and "not attempted yet" not in feedback["complete"]
-    assert sentence not in feedback["complete"] and "✔ 1.3" in feedback["complete"]
-    assert "was missing from the submission" in feedback["broken"]
+    assert len(sentence) > 20 and graded(a_class, "half").metadata.adapters_lesson.exercises["1.3"].mend == sentence
+    feedback = {
+        student: html.unescape((a_class / "feedback" / student / "lesson01" / "01_the_bottleneck.html").read_text())
+        for student in (STRANGE, "broken", "own_cells_with_magics_and_errors")
+    }
+    assert "✔ 1.3" in feedback[STRANGE] and "was missing from the submission" in feedback["broken"]
+    assert "beside the exercises: this cell ended the kernel" in feedback["own_cells_with_magics_and_errors"]
 
 
 @pytest.mark.notebook
 def test_grading_executes_what_the_exercises_need_and_keeps_nobodys_progress(a_class):
-    folder, _ = a_class
-    graded = read(folder / "autograded" / "complete" / "lesson01" / "01_the_bottleneck.ipynb")
-    ran = [cell for cell in graded.cells if cell.cell_type == "code" and cell.execution_count]
+    ran = [cell for cell in graded(a_class, STRANGE).cells if cell.cell_type == "code" and cell.execution_count]
     lessons_own = [cell for cell in ran if graded_id(cell).startswith("cell-")]
     assert lessons_own and all("import" in cell.source for cell in lessons_own)
     assert not any("explorer" in cell.source.splitlines()[-1] or cell.source.startswith("quiz") for cell in ran)
-    assert not list(folder.rglob("progress.json"))
+    assert not list(a_class.rglob("progress.json"))
+
+
+@pytest.mark.notebook
+def test_the_marks_tell_failed_from_empty_and_name_who_is_to_be_looked_at(a_class, tmp_path, monkeypatch, capsys):
+    for name in ("late", "nothing"):
+        (a_class / "submitted" / name / "lesson01").mkdir(parents=True)
+    shutil.copy2(a_class / "release" / "lesson01" / hand_ins.NAME, a_class / "submitted" / "late" / "lesson01")
+    monkeypatch.setenv("ADAPTERS_LESSON_PROGRESS", str(tmp_path / "ann.json"))
+    for when, right in (("before", 3), ("after", 9)):
+        record.note("concepts", when, {"right": right, "questions": 12})
+    monkeypatch.setattr("sys.argv", ["marks.py", "01", "--of", str(a_class), "--progress", str(tmp_path)])
+    assert marks.main() == 0
+    said = capsys.readouterr().out
+    with (a_class / "marks-01.csv").open(newline="", encoding="utf-8-sig") as file:
+        rows = {row["learner"]: row for row in csv.DictReader(file)}
+    for name, kind in hand_ins.KINDS.items():
+        row = rows[STRANGE if name == "complete" else name]
+        assert {number: float(row[number]) for number in kind.points} == kind.points
+        assert float(row["together"]) == sum(kind.points.values())
+        usual = "empty" if name == "empty" else "graded"
+        assert row["state"] == ("failed" if kind.failed else "to be looked at" if kind.flag else usual)
+        assert kind.failed in row["why"] and kind.flag in row["why"] and row["why"] in said
+    assert (rows["late"]["state"], rows["nothing"]["state"]) == ("not graded", "not graded")
+    assert "has not graded it" in rows["late"]["why"] and "no notebook among 0 files" in rows["nothing"]["why"]
+    assert "1 empty, 1 failed" in said and "4 to be looked at" in said
+    assert "gain: +6.0 on average" in said
+    with (a_class / "items-01.csv").open(newline="", encoding="utf-8-sig") as file:
+        third = {row["exercise"]: row for row in csv.DictReader(file)}["1.3"]
+    assert int(third["times"]) >= 1 and 0 < float(third["difficulty"]) < 1
+    assert any(kind.mend.get("1.3", "-") in third["said most often"] for kind in hand_ins.KINDS.values())
+
+
+@pytest.fixture
+def boxed(tmp_path):
+    """The words in front of a command that runs in the box, and the class's folder."""
+    folder, inside = tmp_path / "a class", tmp_path / "a class" / "autograded" / STRANGE / "lesson01"
+    for path in (inside, folder / "source", tmp_path / "own"):
+        path.mkdir(parents=True)
+    (folder / "source" / "secret").write_text("42")
+    (inside / "a.csv").write_text("data")
+    words, why_not = box.box(folder, inside, tmp_path / "own")
+    if not words:
+        pytest.skip(f"no box on this machine: {why_not}")
+    return words, folder, inside
+
+
+IN_THE_BOX = {  # what is tried there, and whether it works
+    "cat a.csv && echo new > b.csv": True,
+    "echo x > $TMPDIR/file": True,
+    "cat '{folder}/source/secret'": False,
+    "cat ../../../source/secret": False,
+    "umount '{folder}'": False,
+    "unshare --user --map-root-user --mount umount '{folder}'": False,
+    "echo x > '{elsewhere}'": False,
+    "mount -o remount,bind,rw /": False,
+    "kill -0 {pid}": False,
+    "cat /proc/{pid}/environ": False,
+    "python -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}), 2)'": False,
+    "head -c 300M /dev/zero > $TMPDIR/large": False,
+    "python -c 'bytearray(2**30)'": True,
+    "python -c 'bytearray(7 * 2**30)'": False,
+}
+
+
+@pytest.mark.parametrize("command", IN_THE_BOX)
+def test_a_hand_in_reaches_its_own_files_and_nothing_else(command, boxed, at_home, tmp_path):
+    words, folder, inside = boxed
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        names = {"folder": folder, "elsewhere": tmp_path / "file", "pid": os.getpid(), "port": server.getsockname()[1]}
+        command_here = command.format(**names)
+        done = subprocess.run([*words, "sh", "-c", command_here], capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) == IN_THE_BOX[command], done
+    assert (inside / "b.csv").exists() == (command == next(iter(IN_THE_BOX)))
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.notebook
+def test_grading_runs_hand_ins_in_the_box(a_class, boxed):
+    (own,) = [cell for cell in graded(a_class, "own_cells_with_magics_and_errors").cells if "beside it:" in cell.source]
+    assert "beside it: ['autograded']" in own.outputs[0].text
+
+
+def test_where_there_is_no_box_the_reason_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(box, "UNSHARE", ["no-such-program"])
+    assert box.box(tmp_path, tmp_path, tmp_path) == ((), "[Errno 2] No such file or directory: 'no-such-program'")
+    monkeypatch.setattr(box, "UNSHARE", ["sh", "-c", "echo not here >&2; exit 1"])
+    assert box.box(tmp_path, tmp_path, tmp_path) == ((), "not here")
 
 
 # --- Its parts -----------------------------------------------------------------------------------------------------
@@ -276,9 +371,47 @@ def test_only_what_no_exercise_needs_is_left_out():
         code("helper = late"),  # the learner's own
         code("print(", locked=True),
     ]
-    grading.tag_what_no_exercise_needs(cells)
-    left_out = [cell.source for cell in cells if cell.metadata.get("tags") == [grading.SKIP]]
+    repair.tag_what_no_exercise_needs(cells)
+    left_out = [cell.source for cell in cells if cell.metadata.get("tags") == [repair.SKIP]]
     assert left_out == [cells[k].source for k in (2, 4, 5, 10)]
+
+
+def test_a_machine_that_is_too_busy_costs_nobody_points():
+    late = [nbformat.v4.new_output("error", ename="CellTimeoutError", evalue="", traceback=[])]
+    lessons, learners = code("import torch", locked=True), code("while True:\n    pass", solution=True)
+    learners.outputs = late
+    assert came_out.too_busy([lessons, learners]) == ""
+    lessons.outputs = late
+    assert "grade it again" in came_out.too_busy([lessons, learners])
+
+
+def test_an_item_is_easy_when_many_have_it_and_tells_apart_when_the_good_ones_do():
+    def mark(one, two, three, state="graded", mend=""):
+        points = {"1.1": float(one), "1.2": float(two), "1.3": float(three)}
+        return marks.Mark("ann", state, points, {"1.1": mend}, "")
+
+    those = [mark(2, 4, 2), mark(2, 4, 0), mark(0, 0, 2, mend="3 are missing"), mark(0, 0, 2, mend="12 are missing")]
+    ignored = [mark(0, 0, 0, "empty"), mark(0, 0, 0, "failed"), mark(2, 4, 2, "to be looked at")]
+    first, second, third = marks.items(those + ignored, {"1.1": 2, "1.2": 4, "1.3": 2})
+    assert (first["hand-ins"], first["difficulty"], second["difficulty"], third["difficulty"]) == (4, 0.5, 0.5, 0.75)
+    assert first["discrimination"] == 0.9 and third["discrimination"] < 0
+    assert (first["said most often"], first["times"]) == ("3 are missing", 2)
+    alone = marks.items(those[:1], {"1.1": 2})[0]
+    assert (alone["discrimination"], alone["times"]) == ("", 0)
+
+
+def test_what_a_spreadsheet_would_calculate_is_text(tmp_path):
+    marks.write(tmp_path / "a.csv", [{"learner": "=1+1", "points": 2}])
+    assert "'=1+1,2" in (tmp_path / "a.csv").read_text(encoding="utf-8-sig")
+
+
+def test_there_are_no_marks_without_a_class(at_home, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["marks.py", "99", "--of", str(tmp_path)])
+    assert marks.main() == 1
+    assert "no class's folder" in capsys.readouterr().err
+    Gradebook(f"sqlite:///{tmp_path}/gradebook.db").close()
+    assert marks.main() == 1
+    assert "no lesson99: it has none yet" in capsys.readouterr().err
 
 
 def test_an_unknown_lesson_is_refused_with_those_there_are(capsys, monkeypatch, tmp_path):

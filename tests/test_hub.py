@@ -144,6 +144,20 @@ def test_a_learner_cannot_read_what_is_another_s(hub, visits):
 
 
 @runs_a_hub
+def test_the_teachers_tools_are_the_teachers(hub, visits):
+    teacher = Learner(hub.address, "teacher")
+    teacher.login(re.search(r"as teacher with (\S+)\.$", (hub.state / "hub.log").read_text(), re.MULTILINE)[1])
+    teacher.spawn()
+    for who, status, menu in ((visits[0].learner, 404, False), (teacher, 200, True)):
+        assert who.session.get(f"{who.home}/formgrader", timeout=30).status_code == status
+        page = who.session.get(f"{who.home}/lab", timeout=30).text
+        config = json.loads(re.search(r'id="jupyter-config-data"[^>]*>(.+?)</script>', page, re.DOTALL)[1])
+        there = {extension["name"] for extension in config["federated_extensions"]}
+        assert "@jupyter/nbgrader" in there  # else nothing would be hidden
+        assert ("@jupyter/nbgrader" not in config.get("disabledExtensions", [])) == menu
+
+
+@runs_a_hub
 def test_only_the_learners_get_in_and_only_with_the_password(hub):
     with pytest.raises(PermissionError, match="does not let a_stranger in: 403"):
         hub.learner("a_stranger")

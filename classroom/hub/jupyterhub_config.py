@@ -10,6 +10,7 @@ import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 c = get_config()  # noqa: F821, JupyterHub defines it
 HERE = Path(__file__).resolve().parent
@@ -44,6 +45,15 @@ c.Spawner.args = [
     f"--MappingKernelManager.cull_idle_timeout={IDLE}",  # kernels that nobody has open any more
     "--MappingKernelManager.cull_interval=60",
 ]
+
+
+def hide_the_teachers_tools(spawner: Any) -> None:
+    """Take nbgrader's menu and pages out of a learner's JupyterLab. It only hides: what they can read holds."""
+    if not spawner.user.admin:
+        spawner.environment = {**spawner.environment, "JUPYTER_CONFIG_PATH": str(HERE / "learners")}
+
+
+c.Spawner.pre_spawn_hook = hide_the_teachers_tools
 
 c.JupyterHub.services = [
     {
