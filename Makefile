@@ -8,7 +8,7 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment syllabus polls site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
+.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment exam syllabus polls site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
 	lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -42,7 +42,7 @@ test: .venv/.test ## run the tests that a change should pass; ARGS=tests/test_ad
 # nbgrader and JupyterHub are not in .venv, so their tests skip themselves there.
 test-all: .venv/.test .classroom/.made ## run all tests, those of grading and of JupyterHub too
 	@($(PYTEST) $(ARGS))
-	@export OMP_NUM_THREADS=1; exec $(CLASSROOM) -m pytest -n 2 --dist loadgroup tests/test_grading.py tests/test_hub.py
+	@export OMP_NUM_THREADS=1; exec $(CLASSROOM) -m pytest -n 2 --dist loadgroup tests/test_grading.py tests/test_exam_grading.py tests/test_hub.py
 
 test-durations: .venv/.test ## run the same tests as make test, and print the twenty slowest
 	@$(PYTEST) -m "not slow" --durations=20 $(ARGS)
@@ -68,6 +68,9 @@ wrong-answers: .venv/.test ## print which wrong answers each exercise's check re
 
 assignment: .venv/.test .classroom/.made ## build an nbgrader assignment, LESSON=01, in dist/assignments (see classroom/GRADING.md)
 	@exec $(CLASSROOM) classroom/assignment.py $(LESSON) $(ARGS)
+
+exam: .venv/.test .classroom/.made ## build an exam of other numbers and other faults, SEED=7, ARGS="1.3 2.3" for some (classroom/GRADING.md)
+	@exec $(CLASSROOM) classroom/exam.py $(SEED) $(ARGS)
 
 syllabus: .venv/.test ## write docs/syllabus.md from the lessons and quizzes; ARGS=--check says whether it is out of step
 	@exec $(BIN) classroom/syllabus.py $(ARGS)
