@@ -8,8 +8,9 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims wrong-answers assignment grade marks syllabus polls site moving-picture screenshots lesson-times lab-speed bench peer lock peer-lock llm-lock \
-	lint clean
+.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims \
+	wrong-answers assignment grade marks exam syllabus polls site moving-picture screenshots lesson-times lab-speed bench \
+	peer lock peer-lock llm-lock lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
 help: ## this list
@@ -42,7 +43,7 @@ test: .venv/.test ## run the tests that a change should pass; ARGS=tests/test_ad
 # nbgrader and JupyterHub are not in .venv, so their tests skip themselves there.
 test-all: .venv/.test .classroom/.made ## run all tests, those of grading and of JupyterHub too
 	@($(PYTEST) $(ARGS))
-	@export OMP_NUM_THREADS=1; exec $(CLASSROOM) -m pytest -n 2 --dist loadgroup tests/test_grading.py tests/test_hub.py
+	@export OMP_NUM_THREADS=1; exec $(CLASSROOM) -m pytest -n 2 --dist loadgroup tests/test_grading.py tests/test_exam_grading.py tests/test_hub.py
 
 test-durations: .venv/.test ## run the same tests as make test, and print the twenty slowest
 	@$(PYTEST) -m "not slow" --durations=20 $(ARGS)
@@ -74,6 +75,9 @@ grade: .venv/.test .classroom/.made ## grade a class's new hand-ins, LESSON=01, 
 
 marks: .venv/.test .classroom/.made ## print a class's marks, LESSON=01, with what failed and why, and write them as CSV
 	@exec $(CLASSROOM) classroom/marks.py $(LESSON) $(ARGS)
+
+exam: .venv/.test .classroom/.made ## build an exam of other numbers and other faults, SEED=7, ARGS="1.3 2.3" for some (classroom/GRADING.md)
+	@exec $(CLASSROOM) classroom/exam.py $(SEED) $(ARGS)
 
 syllabus: .venv/.test ## write docs/syllabus.md from the lessons and quizzes; ARGS=--check says whether it is out of step
 	@exec $(BIN) classroom/syllabus.py $(ARGS)

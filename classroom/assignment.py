@@ -49,6 +49,11 @@ def find_lesson(number: str) -> Lesson:
     return there[number]
 
 
+def assignment_name(lesson: Lesson) -> str:
+    """What nbgrader calls it, for instance "lesson01"; an exam has a name of its own."""
+    return f"lesson{lesson.name[:2]}" if lesson.name[:2].isdigit() else lesson.name
+
+
 def points(exercise: Exercise) -> int:
     """What an exercise gives, by its difficulty."""
     return POINTS[exercise.difficulty]
@@ -94,6 +99,8 @@ def _tests(cell: Cell, exercise: Exercise) -> list[NotebookNode]:
     *above, call = cell.shown.splitlines()
     report = f"report_{exercise.number.replace('.', '_')}"
     lines = [*above, f"{report} = {call}", f'assert {report}.status == "correct", {report}', f"print({report})"]
+    if not cell.check[0]:  # an exam's, which has asserts
+        lines = [cell.shown]
     hidden = f"# Further tests of exercise {exercise.number} run here in grading.\n{cell.hidden}"
     return [
         _mark(nbformat.v4.new_code_cell(code), name, grade=True, locked=True, points=points(exercise) / 2)
@@ -108,8 +115,8 @@ def _how_it_is_graded(exercises: tuple[Exercise, ...]) -> NotebookNode:
     rows = "\n".join(f"| {e.number} · {e.title} | {points(e)} |" for e in exercises)
     cell = nbformat.v4.new_markdown_cell(
         "**To hand in.** Write your answers where `# your code here` stands. An exercise gives half of its points when "
-        "its check says ✔, and the other half when further tests pass, which try other inputs. In grading, your cells "
-        "and the tests run in a fresh kernel, and of the lesson's own cells those that they need.\n\n"
+        "the cell below it passes, and the other half when further tests pass, which try other inputs. In grading, "
+        "your cells and the tests run in a fresh kernel, and of the lesson's own cells those that they need.\n\n"
         f"| exercise | points |\n|---|---|\n{rows}\n| together | {sum(map(points, exercises))} |"
     )
     return _mark(cell, "how-it-is-graded", locked=True)
@@ -131,7 +138,7 @@ def write_assignment(lesson: Lesson, folder: Path, again: bool = False) -> None:
     Raises:
         ValueError: where hand-ins are there already (unless ``again``), or where nbgrader refuses: with its words.
     """
-    notebook, name = source_version(lesson), f"lesson{lesson.name[:2]}"
+    notebook, name = source_version(lesson), assignment_name(lesson)
     if not again and (there := sorted(folder.glob(f"submitted/*/{name}"))):
         raise ValueError(
             f"{there[0]} was handed in on the present version of {name}, which building it again may change: "
@@ -171,7 +178,7 @@ def main() -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    release = arguments.into / "release" / f"lesson{lesson.name[:2]}" / f"{lesson.name}.ipynb"
+    release = arguments.into / "release" / assignment_name(lesson) / f"{lesson.name}.ipynb"
     together = sum(map(points, lesson.exercises))
     print(f"{len(lesson.exercises)} exercises, {together} points; to hand out: {release}")
     return 0
