@@ -1,9 +1,9 @@
 """Lesson 10's runs with SmolLM2: `python data/run_language.py` writes data/results/language.json; `make llm` first.
 
 What the model answers bare, asked with a prompt, with adapters and with them switched off again, how many answers have
-the form, the loss on the answers' fixed words and on the others, the perplexity of ordinary text, and how long a
-training step takes with padded and with packed rows. What is in the file already is not run again; --quick only tries
-the machinery and writes nothing.
+the form, the loss on the answers' fixed words and on the others, the perplexity of ordinary text, how long a training
+step takes with padded and with packed rows, and adapters beside LoRA of one size, each with rates from a sweep. What is
+in the file already is not run again; --quick only tries the machinery and writes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from adapters_lesson import AdapterConfig, load_task, prepare, remove_adapters, set_active_adapter
+from adapters_lesson import AdapterConfig, LoRAConfig, load_task, prepare, remove_adapters, set_active_adapter
 from adapters_lesson.batches import NOT_COUNTED, TokenTexts
 from adapters_lesson.costs import measure_latency
 from adapters_lesson.course.language.answers import (
@@ -63,6 +63,12 @@ Log: the matter in a few words.
 First, one short sentence.
 Then, one short sentence.
 {LAST_LINE}"""
+# Adapters and LoRA of 1.22 million parameters, each at four rates with one seed, and with its best one at the others.
+BESIDE: dict[str, Any] = {
+    "adapter": AdapterConfig(35, placement="pfeiffer"),
+    "lora": LoRAConfig(4, 8.0, targets="all-linear"),
+}
+RATES, SWEEP = (3e-4, 1e-3, 3e-3, 1e-2), {"steps": 60, "validate_every": 10, "patience": 2}
 # How the bare model is asked: whether with the instruction in the system message, how many examples, and which.
 PROMPTS: list[tuple[str, bool, int, int]] = [
     ("instruction", True, 0, 0),
@@ -185,6 +191,22 @@ class Bench:
             "off_is_exactly_as_before": off.items() <= bare.items(), **trained,
         }  # fmt: skip
 
+    def beside(self, method: str, rate: float, seed: int) -> dict[str, Any]:
+        """Train one of ``BESIDE`` until the validation loss rises, go back to its best weights, and let it answer."""
+        torch.manual_seed(seed)
+        trainable = prepare(self.model, method, BESIDE[method]).trainable
+        history = train(
+            AnswerLoss(self.model), self.packed["train"], self.packed["validation"], batch_size=ROWS_A_STEP, seed=seed,
+            learning_rate=rate, progress=False, **SWEEP | ({"steps": 2, "validate_every": 1} if self.quick else {}),
+        )  # fmt: skip
+        answered = self.answer(self.tokenizer)
+        remove_adapters(self.model)
+        return {
+            "seed": seed, "learning_rate": rate, "trainable": trainable, "steps": history.steps,
+            "stopped": history.stopped, "seconds": round(history.seconds, 1), "validation": history.validation,
+            "best_loss": min(entry["loss"] for entry in history.validation), **answered,
+        }  # fmt: skip
+
     def speed(self) -> dict[str, Any]:
         """Seconds of a training step on the same texts, padded and packed."""
         films = self.tokenizer(self.plain["film reviews"][:24])["input_ids"]
@@ -241,6 +263,14 @@ def main(quick: bool) -> None:
         keep("bare", bench.bare())
     if "speed" not in results:
         keep("speed", bench.speed())
+    for method in BESIDE:
+        runs = results.get("beside", {}).get(method, [])
+        for seed in SEEDS[: 1 if quick else None]:
+            best = min(runs, key=lambda run: run["best_loss"])["learning_rate"] if seed else None
+            for rate in [best] if seed else RATES[:: 3 if quick else 1]:
+                if (seed, rate) not in {(run["seed"], run["learning_rate"]) for run in runs}:
+                    runs = [*runs, bench.beside(method, rate, seed)]
+                    keep("beside", {**results.get("beside", {}), method: runs})
     parts: list[tuple[str, str, int, Callable[[], dict[str, Any]]]] = [
         *(
             ("prompts", label, seed, partial(bench.prompted, told, examples, seed))

@@ -77,6 +77,23 @@ def test_longer_training_learns_by_heart_and_spoils_other_text():
             assert perplexity > 2 * max(run["perplexity"][kind] for run in LESSONS)
 
 
+def test_adapters_and_lora_of_one_size_are_swept_with_one_seed_and_judged_with_three():
+    sizes = {"adapter": 30 * (2 * 576 * 35 + 35 + 576), "lora": 30 * 4 * (4 * 576 + 4 * 384 + 6 * 1056)}
+    for method, runs in RESULTS["beside"].items():
+        swept = {run["learning_rate"]: run["best_loss"] for run in runs if run["seed"] == 0}
+        best = min(swept, key=swept.get)
+        assert list(swept) == [3e-4, 1e-3, 3e-3, 1e-2]
+        assert [(run["seed"], run["learning_rate"]) for run in runs[4:]] == [(1, best), (2, best)]
+        for run in runs:
+            losses = [entry["loss"] for entry in run["validation"]]
+            assert run["trainable"] == sizes[method]
+            assert run["best_loss"] == min(losses)
+            assert run["form"] == form_share(run["answers"])
+            since_best = len(losses) - 1 - losses.index(min(losses))
+            assert (since_best == 2) == bool(run["stopped"]) and since_best <= 2 and run["steps"] <= 60
+    assert max(sizes.values()) < 1.01 * min(sizes.values())
+
+
 def test_packing_saves_padding_where_lengths_differ():
     dialogues, films = (RESULTS["speed"][kind] for kind in ("dialogues", "film reviews"))
     assert dialogues["packed"]["filled"] > dialogues["padded"]["filled"] > 0.9

@@ -591,11 +591,11 @@ def test_licences_are_taken_from_what_states_them(base, tmp_path):
 
 def test_the_command_line_agrees_with_peft_and_trainer():
     """From the same head on, the difference over the seeds is not told from none."""
-    results = load_results("side_by_side")
-    apart = [ours - theirs for ours, theirs in zip(results["ours"], results["theirs"], strict=True)]
-    mean, half = mean_and_interval(apart)
-    assert results["difference"] == pytest.approx([mean, half])
-    assert len(apart) == len(results["seeds"]) == 3
-    assert abs(mean) <= half
-    # Both have learnt something; lesson 12 names the one run of Trainer that stayed at guessing.
-    assert min(results["ours"]) > 0.55 and sorted(results["theirs"])[1] > 0.55
+    for row in load_results("side_by_side")["rates"].values():
+        apart = [ours - theirs for ours, theirs in zip(row["ours"], row["theirs"], strict=True)]
+        mean, half = mean_and_interval(apart)
+        assert row["difference"] == pytest.approx([mean, half])
+        assert len(apart) == len(row["seeds"]) >= 3
+        assert abs(mean) <= half
+        # Both have learnt something; lesson 12 names the one run of Trainer that stayed at guessing.
+        assert min(row["ours"]) > 0.55 and sorted(row["theirs"])[1] > 0.55
