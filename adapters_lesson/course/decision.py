@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from statistics import mean
+from string import Formatter
 from typing import Any
 
 import anywidget
@@ -43,14 +44,14 @@ def _reason(reason: dict[str, Any], load: Callable[[str], Any], place: str) -> d
     name, asked = reason.get("results"), reason.get("numbers")
     if not (name and asked and reason.get("lesson")):
         raise ValueError(f"{place}: a reason needs a source, or results, numbers and a lesson: {reason['text']!r}")
-    found = {}
-    for key, how in asked.items():
-        if f"{{{key}" not in reason["text"]:
-            raise ValueError(f"{place}: the number {key!r} is not in the sentence {reason['text']!r}")
-        try:
+    found: dict[str, float] = {}
+    if odd := asked.keys() ^ {key for _, key, *_ in Formatter().parse(reason["text"]) if key is not None}:
+        raise ValueError(f"{place}: {', '.join(sorted(odd))} is in the sentence or in numbers, and has to be in both")
+    try:
+        for key, how in asked.items():
             found[key] = how.get("times", 1) * TAKE[how.get("take", "mean")](values(load(name), how["at"]))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"{place}: data/results/{name}.json has no number {key!r} at {how.get('at')}") from error
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"{place}: data/results/{name}.json has no number {key!r} at {how.get('at')}") from error
     return {"text": reason["text"].format(**found), "from": f"lesson {reason['lesson']}, data/results/{name}.json"}
 
 
@@ -71,9 +72,7 @@ def which_method(path: Path = BRANCHES) -> dict[str, Any]:
             if answer["to"] not in [*open_, *methods]:
                 raise ValueError(f"{place}: {answer['to']!r} is neither a later question nor a method")
             if not answer.get("because"):
-                raise ValueError(
-                    f"{place}: nothing supports this answer: name a measurement or a source, or leave it out"
-                )
+                raise ValueError(f"{place}: nothing supports this: name a measurement or a source, or leave it out")
             reached.add(answer["to"])
             answers.append({**answer, "because": [_reason(reason, load, place) for reason in answer["because"]]})
         questions.append({**question, "answers": answers})
@@ -96,11 +95,10 @@ def _still(tree: dict[str, Any]) -> tuple[str, str]:
             said = "".join(f"<li>{html.escape(one)}</li>" for one in reasons)
             branches += f"<li>{html.escape(answer['say'])}: <b>{html.escape(then)}</b><ul>{said}</ul></li>"
         page += f"<li>{html.escape(question['ask'])}<ul>{branches}</ul></li>"
+    doing = ""
     for method in tree["methods"].values():
         plain.append(f"{method['name']}: {method['do']}")
-    doing = "".join(
-        f"<li><b>{html.escape(m['name'])}</b>: {html.escape(m['do'])}</li>" for m in tree["methods"].values()
-    )
+        doing += f"<li><b>{html.escape(method['name'])}</b>: {html.escape(method['do'])}</li>"
     return "\n".join(plain), f"{STILL}<ol>{page}</ol><ul>{doing}</ul>"
 
 
