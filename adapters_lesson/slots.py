@@ -59,9 +59,8 @@ class AdapterSlot(nn.ModuleDict):
 
     def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
         host.add_module(self.attribute, self)
-        # Before transformers' own hooks, which record a block's output; but after a trained LayerNorm (see NormSlot).
         self.handles = [host.register_forward_hook(partial(_after, self.attribute), prepend=True)]
-        if norms := getattr(host, "trained_norms", None):
+        if norms := getattr(host, "trained_norms", None):  # called first; last is transformers, which records outputs
             host._forward_hooks.move_to_end(norms.handles[0].id, last=False)  # type: ignore[attr-defined]
 
     def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
