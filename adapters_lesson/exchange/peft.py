@@ -217,6 +217,9 @@ def _bottlenecks(saved: dict[str, Any], path: Path) -> AdapterConfig:
 
 def _lora(saved: dict[str, Any], base: nn.Module, found: set[str], path: Path) -> LoRAConfig:
     """The config whose LoRA is beside just the linear layers ``found``."""
+    if not found:
+        why = f"doctor.diagnose({str(path.parent)!r}) says why"
+        raise ValueError(f"{path}: the file beside it has no tensor of LoRA's: {why}")
     paths = {id(module): one for one, module in base.named_modules()}
     blocks, at = blocks_of(base), architecture_of(base)
     inside = [{paths.get(id(module)) for module in block.modules()} for block in blocks]
@@ -231,9 +234,5 @@ def _lora(saved: dict[str, Any], base: nn.Module, found: set[str], path: Path) -
     for targets in TARGETS:
         if found == {paths[id(one)] for i in layers for one in linear_layers(blocks[i], at, targets)}:
             return replace(config, targets=targets)
-    if not found:
-        raise ValueError(
-            f"{path}: the file beside it has no tensor of LoRA's: doctor.diagnose({str(path.parent)!r}) says why"
-        )
     few = ", ".join(sorted({re.sub(r"\.\d+\.", ".N.", one) for one in found})[:4])
     raise ValueError(f"{path}: LoRA beside these linear layers has no counterpart here ({few}): {', '.join(TARGETS)}")
