@@ -102,7 +102,18 @@ def one_beside_another_that_is_frozen(folder):
     return in_training(model)
 
 
+def just_made_beside_the_embeddings(folder):
+    """There A is zero at the beginning, and B is not."""
+    return in_training(lora(llama(), target_modules=["embed_tokens", "q_proj"]))
+
+
+def trained_and_saved_beside_the_embeddings(folder):
+    return {"model_or_folder": saved(trained(lora(llama(), target_modules=["embed_tokens", "q_proj"])), folder)}
+
+
 SOUND = [
+    just_made_beside_the_embeddings,
+    trained_and_saved_beside_the_embeddings,
     new_words_of_a_tied_model,
     one_beside_another_that_is_frozen,
     just_made, ready_to_train, after_some_steps, loaded_to_answer, folder_of_peft, bottlenecks, one_task_at_rest,
