@@ -258,9 +258,9 @@ WRONG_DATA = [
     ("a blank before a quote", csv_file(GOOD + 'c, "x"\n'), "t.csv", "no blank before a quote"),
     (
         "a letter of two parts",
-        csv_file("text,label\na,caf\u00e9\nb,cafe\u0301\n"),
+        csv_file("text,label\na,h\u00e9\nb,he\u0301\n"),
         "t.csv",
-        r"another 'caf\xe9': write it one",
+        r"another 'h\xe9': write it one",
     ),
     ("a character without width", csv_file(GOOD + "c,x\u200b\n"), "t.csv", "another 'x': write it one way"),
     (
