@@ -40,7 +40,6 @@ class AdapterSlot(nn.ModuleDict):
     """The adapters of one place by name."""
 
     attribute: str  # the slot's own name on its host, by how the adapters are called there
-    _first = False  # whether its hook is called before those of other slots on the same host
     called = False  # whether a forward pass has come by
     generation = object()  # another one whenever adapters come or go, anywhere: who remembers slots looks again
 
@@ -60,7 +59,9 @@ class AdapterSlot(nn.ModuleDict):
 
     def attach(self, host: nn.Module, ffn_input: nn.Module) -> None:
         host.add_module(self.attribute, self)
-        self.handles = [host.register_forward_hook(partial(_after, self.attribute), prepend=self._first)]
+        self.handles = [host.register_forward_hook(partial(_after, self.attribute), prepend=True)]
+        if norms := getattr(host, "trained_norms", None):  # called first; last is transformers, which records outputs
+            host._forward_hooks.move_to_end(norms.handles[0].id, last=False)  # type: ignore[attr-defined]
 
     def after(self, host: nn.Module, args: tuple, output: Any) -> Any:
         """Forward hook of the host: returns what stands in for its output, None to leave it."""
@@ -149,10 +150,9 @@ class LinearSlot(AdapterSlot):
 
 
 class NormSlot(AdapterSlot):
-    """Trained copies of a LayerNorm, so that the base model's own stays as it was."""
+    """Trained copies of a LayerNorm; the base model's own stay as they were. An adapter there must see their output."""
 
     attribute = "trained_norms"
-    _first = True  # an adapter at the same LayerNorm must see the trained copy's output
 
     def adapt(self, name: str | None, host: nn.Module, h: Tensor, x: Tensor) -> Tensor:
         norm = self[name]  # trained in single precision even if the base is in half

@@ -85,7 +85,37 @@ def merged_to_answer_faster(folder):
     return {"model_or_folder": model}
 
 
+def new_words_of_a_tied_model(folder):
+    """The copies that are trained are more than all of the base, and are saved with the adapter."""
+    model = llama(2000)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    return in_training(lora(model, modules_to_save=["embed_tokens", "lm_head"]))
+
+
+def one_beside_another_that_is_frozen(folder):
+    model = trained(lora(llama()))
+    model.add_adapter("second", model.peft_config["default"])
+    model.base_model.set_adapter(["default", "second"])
+    for path, weight in model.named_parameters():
+        weight.requires_grad_(".second." in path)
+    return in_training(model)
+
+
+def just_made_beside_the_embeddings(folder):
+    """There A is zero at the beginning, and B is not."""
+    return in_training(lora(llama(), target_modules=["embed_tokens", "q_proj"]))
+
+
+def trained_and_saved_beside_the_embeddings(folder):
+    return {"model_or_folder": saved(trained(lora(llama(), target_modules=["embed_tokens", "q_proj"])), folder)}
+
+
 SOUND = [
+    just_made_beside_the_embeddings,
+    trained_and_saved_beside_the_embeddings,
+    new_words_of_a_tied_model,
+    one_beside_another_that_is_frozen,
     just_made, ready_to_train, after_some_steps, loaded_to_answer, folder_of_peft, bottlenecks, one_task_at_rest,
     file_of_ours, folder_of_adapterhub, checkpointed, warm_up_from_zero, merged_to_answer_faster,
 ]  # fmt: skip

@@ -3,6 +3,7 @@
 Screenshots in both themes go to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise to pytest's own.
 """
 
+import base64
 import re
 
 import nbformat
@@ -47,6 +48,18 @@ insert_adapters(model, AdapterConfig(4, placement="pfeiffer", init="bert", init_
 scope = WritingMicroscope(model, Words(), "why not", of="Untrained adapters, seed 0.", max_tokens=24)
 model.model.register_forward_pre_hook(lambda *_: time.sleep(0.1))
 scope"""
+TWO_VIEWS = """async ([code, values]) => {
+    const { default: scope } = await import("data:text/javascript;base64," + code), sent = [];
+    const on = {}, model = { get: name => structuredClone(values[name]), set() {}, save_changes() {}, off() {},
+        on: (name, heard) => (on[name] ??= []).push(heard), send: message => sent.push(message) };
+    for (const id of ["a", "b"]) scope.render({ model, el: document.getElementById(id) });
+    const all = (name, message) => (on[name] ?? []).forEach(heard => heard(message));
+    window.tell = (view, more) => all("msg:custom", { run: sent[view].run, busy: true, ...more });
+    window.restart = () => {
+        document.getElementById("a").classList.add("jupyter-widgets-disconnected");
+        all("comm_live_update");
+    };
+}"""
 SAY = "print(scope.off, scope.astray, scope.text, len(scope.ids))"
 
 
@@ -75,6 +88,35 @@ def shown(browser):
     shown.root.evaluate("root => root.scrollIntoView()")
     yield shown
     assert seen == []
+
+
+def test_two_views_do_not_take_each_others_answers_and_a_restart_frees_them():
+    space = {}
+    exec(MAKE.partition("model.model.register")[0], space)
+    scope, seen = space["scope"], []
+    values = {name: getattr(scope, name) for name in ("about", "frames", "now", "text", "room", "of")}
+    values |= {"off": [], "side": {}, "beside": "", "other": "", "error": "", "astray": False}
+    code = base64.b64encode(str(scope._esm).encode()).decode()
+    with browser_page(seen, 1280, 720) as page:
+        page.set_content('<div id="a"></div><div id="b"></div>')
+        page.evaluate(TWO_VIEWS, [code, values])
+        one, two = (page.locator(view).get_by_role("status") for view in ("#a", "#b"))
+        write = [page.locator(view).get_by_role("button", name="Write", exact=True) for view in ("#a", "#b")]
+        for button in write:
+            button.click()
+        until(lambda: "Reading the question" in one.inner_text() and "Reading the question" in two.inner_text())
+        page.evaluate(
+            "now => tell(1, { token: ' x', place: now.places[0], column: { push: [0], turn: [0] } })", scope.now
+        )
+        until(lambda: "Writing: 1 tokens" in two.inner_text())
+        assert "Reading the question" in one.inner_text()
+        page.evaluate("() => tell(1, { busy: false })")
+        until(lambda: write[1].is_enabled())
+        assert write[0].is_disabled()
+        page.evaluate("() => restart()")
+        until(lambda: write[0].is_enabled())
+        assert "The kernel has gone: run this cell again." in one.inner_text()
+        assert seen == []
 
 
 def tokens(shown):

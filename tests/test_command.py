@@ -112,6 +112,7 @@ def test_a_checkpoint_is_gone_on_from(table, tmp_path, capsys):
         (["--save", __file__], "is a file, not a folder"),
         (["--report", "."], "is a folder, not a file"),
         (["--report", f"{__file__}/x.json"], "takes no file: Not a directory"),
+        (["--task", "x.csv", "--label-column", "text"], "--text-column and --label-column are both 'text'"),
         (["--sav", "x", "--unknown"], "unrecognized arguments: --unknown"),
     ],
 )
@@ -141,7 +142,7 @@ def _not_reached(*_, **__):
         ("text,label\na,yes\nb,yes\n", "all texts in own.csv have the label 'yes': there is nothing to learn"),
         ("text,label\na,yes\n ,no\n", "own.csv, line 3 has no text: leave the line out"),
         ("text,label\na,yes\nb\nc,no\n", "own.csv, line 3 has 1 fields, the first line has 2"),
-        (b"text,label\n\xff\xfe,yes\n", "own.csv, line 1 is no CSV in UTF-8"),
+        (b"text,label\n\xff\xfe,yes\n", "own.csv, line 2 is no UTF-8"),
     ],
 )
 def test_refuses_a_table_that_cannot_be_read(content, message, tmp_path, monkeypatch):

@@ -196,6 +196,9 @@ def test_a_file_that_is_empty_or_damaged(content, tmp_path):
     assert finding.trouble == "empty" and "no file with weights" in finding.what
     path.with_suffix(".bin").write_bytes(b"no pickle")
     assert troubles(folder) == ["empty"]
+    torch.save([torch.ones(2)], path.with_suffix(".bin"))
+    (finding,) = diagnose(folder)
+    assert finding.trouble == "empty" and "must hold tensors by name" in finding.what
 
 
 def test_a_whole_model_in_the_folder(tmp_path):

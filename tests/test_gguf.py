@@ -130,6 +130,15 @@ def test_others_are_refused_in_one_sentence(tokenizer, tmp_path):
         export_gguf(hf.GPT2LMHeadModel(hf.GPT2Config(n_layer=1, n_embd=8, n_head=2)), tokenizer, tmp_path / "a.gguf")
     with pytest.raises(ValueError, match="kind='q4' is unknown, choose one of f32, f16, q8_0"):
         export_gguf(model(tokenizer), tokenizer, tmp_path / "a.gguf", "q4")
+    with pytest.raises(
+        ValueError, match=r"the tokenizer knows '<own>' as token \d+, and the model has \d+ rows: model.r"
+    ):
+        export_gguf(model(tokenizer, more=-1), tokenizer, tmp_path / "a.gguf")
+    scaled = model(tokenizer)
+    scaled.config.rope_parameters["rope_type"] = "llama3"  # its factors would be left out without a word
+    with pytest.raises(ValueError, match="a model with rope_type='llama3', hidden_act='silu', mlp_bias=False is not"):
+        export_gguf(scaled, tokenizer, tmp_path / "a.gguf")
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ValueError, match="is no byte-level BPE tokenizer"):
         export_gguf(model(tokenizer), object(), tmp_path / "a.gguf")
 

@@ -247,3 +247,30 @@ def test_set_trainable_leaves_a_language_model_s_head_unless_asked():
     train_steps(model)
     set_trainable(model, head=True)
     assert model.lm_head.weight.requires_grad
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bert"])
+@every_placement
+def test_recorded_states_are_the_adapted_ones_however_early_they_were_asked_for(placement, name):
+    """transformers hangs its hooks on the blocks at the first call that asks, and leaves them there."""
+
+    def recorded(model):
+        with torch.no_grad():
+            return model(IDS, output_hidden_states=True).hidden_states
+
+    wanted = recorded(adapted(name, placement))
+    model = make(name)
+    recorded(model)
+    insert_adapters(model, AdapterConfig(4, placement=placement, **RANDOM))
+    randomise(model, 0.2)
+    for one, other in zip(recorded(model), wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_an_adapter_sees_a_trained_layer_norm_that_came_before_it():
+    model, alone = make("bert"), make("bert")
+    insert_adapters(model, AdapterConfig(4, train_layer_norms=True, **RANDOM), "first")
+    for one in (model, alone):
+        torch.manual_seed(3)
+        insert_adapters(one, AdapterConfig(4, placement="pfeiffer", train_layer_norms=True, **RANDOM), "second")
+    torch.testing.assert_close(output(model), output(alone))

@@ -1,6 +1,7 @@
 """One's own texts and one's own base model by the command line: what is learnt, what is said of it, what is refused."""
 
 import csv
+import gzip
 import io
 import json
 import math
@@ -13,6 +14,7 @@ import torch
 import transformers as hf
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from models import _BERT, BASES, MORE_BASES, VOCAB, make, randomise
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -199,7 +201,7 @@ def test_other_columns_are_chosen_by_name(base, tmp_path, capsys):
     options = ["--base", base(), "--task", file, "--save", tmp_path / "s"]
     assert train(*options) == 2
     said = capsys.readouterr().err
-    assert "its first line is 'sentence,mood': --text-column and --label-column name others" in said
+    assert "its first line is 'sentence,mood': --text-column and --label-column can name others" in said
     assert train(*options, "--text-column", "sentence", "--label-column", "mood") == 0
     assert main(["predict", str(tmp_path / "s"), "--file", file]) == 0
     assert [row["text"] for row in answers(capsys.readouterr().out)] == rows()["text"]
@@ -225,11 +227,69 @@ GOOD = "text,label\na,x\nb,y\n"
 WRONG_DATA = [
     ("a missing file", None, "none.csv", "there is no file none.csv"),
     ("a missing folder", None, "none", "there is no task 'none'"),
+    ("a name that is no table's", lambda f: (f / "t.tsv").write_text("a\tx"), "t.tsv", "end in .csv, .json, .jsonl"),
+    (
+        "semicolons",
+        csv_file(GOOD.replace(",", ";")),
+        "t.csv",
+        "line is 'text;label': save it with commas in place of ';'",
+    ),
+    ("tabs", csv_file(GOOD.replace(",", "\t")), "t.csv", r"save it with commas in place of '\t'"),
+    ("a label column twice", csv_file("text,label,label\na,x,y\n"), "t.csv", "rename one of the columns label"),
+    ("no line but the first", csv_file("text,label\n"), "t.csv", "it ends with its first line: put the texts below it"),
+    ("UTF-16 without a mark", csv_file(GOOD.encode("utf-16-le")), "t.csv", "line 1 is no UTF-8 (it has a byte 0"),
+    ("gzip", csv_file(gzip.compress(GOOD.encode())), "t.csv", "t.csv is packed, as .gz and .xlsx are: unpack it"),
+    (
+        "JSON in Latin-1",
+        lambda f: (f / "t.json").write_bytes(b'{"text": "\xf6"}'),
+        "t.json",
+        "t.json, line 1 is no UTF-8",
+    ),
+    ("NaN as a label", csv_file(GOOD + "c,nan\n"), "t.csv", "t.csv, line 4 has the label 'nan', which is no class"),
+    ("NaN as a text", csv_file(GOOD + "nan,x\n"), "t.csv", "t.csv: the text in line 4 is 'nan', and no text"),
+    (
+        "an empty text in JSON",
+        table("t.json", text=["a", " "], label=LABELS),
+        "t.json",
+        "t.json: the text in row 1 is ' '",
+    ),
+    ("a power as a label", csv_file(GOOD + "c,1e5\n"), "t.csv", "line 4 has the label '1e5', which is no class"),
+    ("a label of two lines", csv_file(GOOD + 'c,"x\ny"\n'), "t.csv", r"line 4 has the label 'x\ny', with a line break"),
+    ("a blank before a quote", csv_file(GOOD + 'c, "x"\n'), "t.csv", "no blank before a quote"),
+    (
+        "a letter of two parts",
+        csv_file("text,label\na,h\u00e9\nb,he\u0301\n"),
+        "t.csv",
+        r"another 'h\xe9': write it one",
+    ),
+    ("a character without width", csv_file(GOOD + "c,x\u200b\n"), "t.csv", "another 'x': write it one way"),
+    (
+        "capitals in JSON",
+        table("t.json", text=["a", "b", "c"], label=["x", "X", "y"]),
+        "t.json",
+        "row 1 has the label 'X'",
+    ),
+    (
+        "a label for each text",
+        csv_file("text,label\n" + "".join(f"a,l{i}\n" for i in range(20))),
+        "t.csv",
+        "all texts in t.csv have labels of their own, such as 'l0': there is nothing to learn",
+    ),
     ("an empty file", csv_file(""), "t.csv", "t.csv needs a first line with the columns text and label"),
     ("one class only", csv_file("text,label\na,x\nb,x\n"), "t.csv", "all texts in t.csv have the label 'x'"),
-    ("half a CSV", csv_file('text,label\na,x\nb,y\n"c is'), "t.csv", "t.csv, line 4 is no CSV in UTF-8"),
+    (
+        "half a CSV",
+        csv_file('text,label\na,x\nb,y\n"c is'),
+        "t.csv",
+        "t.csv, line 4 is no CSV (unexpected end of data): is a quote open?",
+    ),
     ("half a row", csv_file("text,label\na,x\nb,y\nc"), "t.csv", "line 4 has 1 fields, the first line has 2"),
-    ("Latin-1", csv_file("text,label\nschön,x\nb,y\n".encode("latin-1")), "t.csv", "is no CSV in UTF-8"),
+    (
+        "Latin-1",
+        csv_file("text,label\nschön,x\nb,y\n".encode("latin-1")),
+        "t.csv",
+        "t.csv, line 2 is no UTF-8 (byte 0xf6, invalid start byte): save the file as",
+    ),
     ("numbers as texts", csv_file("text,label\n1.5,x\n2,y\n"), "t.csv", "text of t.csv has numbers and no texts"),
     ("numbers in parquet", table("t.parquet", text=[1, 2], label=LABELS), "t.parquet", "has numbers and no texts"),
     ("floats as labels", table("t.json", text=["a", "b"], label=[0.5, 1.5]), "t.json", "row 0 has the label 0.5"),
@@ -320,6 +380,12 @@ WRONG_BASES = [
         [],
     ),
     ("no config", lambda f: without(f, "config.json"), "has no config.json, so it is no model", []),
+    (
+        "an adapter of peft",
+        lambda f: (f / "config.json").rename(f / "adapter_config.json") and None,
+        "but an adapter",
+        [],
+    ),
     ("no weights", lambda f: without(f, "model.safetensors"), "model.safetensors", []),
     ("half of the weights", lambda f: rewritten(f, num_hidden_layers=4), "has no weights for encoder.layer.3", []),
     ("damaged weights", lambda f: (f / "model.safetensors").write_bytes(b"x" * 99) and None, "cannot be loaded", []),
@@ -425,8 +491,8 @@ WRONG_TEXTS = [
     ("an empty file", ["--file", "empty.txt"], "empty.txt, line 1 has no text"),
     ("an empty line", ["--file", "gap.txt"], "gap.txt, line 2 has no text: leave the line out"),
     ("Latin-1", ["--file", "latin.txt"], "latin.txt, line 2 is no UTF-8"),
-    ("no such column", ["--file", "other.csv"], "needs a first line with the columns text, once each"),
-    ("half a CSV", ["--file", "half.csv"], "half.csv, line 2 is no CSV in UTF-8"),
+    ("no such column", ["--file", "other.csv"], "needs a first line with the column text, once each"),
+    ("half a CSV", ["--file", "half.csv"], "half.csv, line 2 is no CSV"),
     ("an empty text", ["--text", " "], "the text in row 0 is empty"),
     ("a folder to write to", ["--text", "a", "--out", "."], "--out . is a folder, not a file"),
     ("no batch", ["--text", "a", "--batch-size", "0"], "--batch-size must be a whole number of at least 1, not 0"),
@@ -507,6 +573,65 @@ def test_somebody_elses_readme_is_left_alone(saved, base, task, capsys):
     assert train("--base", base(), "--task", task, "--save", saved) == 2
     assert "README.md is not one that train has written, and is left alone" in capsys.readouterr().err
     assert (saved / "README.md").read_text() == "mine"
+
+
+def test_nothing_is_replaced_but_what_an_earlier_run_has_written(saved, base, task, tmp_path, capsys):
+    own = write_csv(tmp_path / "own.csv", rows())
+    kept = (tmp_path / "own.csv").read_bytes()
+    options = ["--base", base(), "--task", own]
+    for report in (own, saved / "run.json"):
+        capsys.readouterr()
+        assert train(*options, "--report", report) == 2
+        check_refused(capsys.readouterr(), "train", f"--report {report} is there, and not from an earlier run")
+    for out in (own, saved / "run.json"):
+        assert main(["predict", str(saved), "--file", own, "--out", str(out)]) == 2
+        check_refused(capsys.readouterr(), "predict", f"--out {out} is there, and not from an earlier run")
+    assert (tmp_path / "own.csv").read_bytes() == kept
+    for name in ("r.json", "r.html"):
+        assert train(*options, "--report", tmp_path / name) == train(*options, "--report", tmp_path / name) == 0
+    for name in ("o.csv", "o.jsonl"):  # and the folder is whole
+        predict = ["predict", str(saved), "--text", "good", "--out", str(tmp_path / name)]
+        assert main(predict) == main(predict) == 0
+
+
+@pytest.mark.parametrize(
+    ("mine", "words"),
+    [
+        ("run.json", "run.json is not one that train has written"),
+        ("tokenizer/mine.txt", "tokenizer is not one that train has written"),
+        ("head.safetensors", "head.safetensors is not one that train has written"),
+        ("adapter_model.safetensors", "is weights of peft without their adapter_config.json: copy the whole folder"),
+    ],
+)
+def test_a_folder_of_ones_own_is_refused_before_the_training(mine, words, base, task, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train_command, "train", lambda *_, **__: pytest.fail("trained in vain"))
+    (tmp_path / "s" / mine).parent.mkdir(parents=True)
+    (tmp_path / "s" / mine).write_text("mine") if "adapter" not in mine else save_file({}, tmp_path / "s" / mine)
+    options = ["--base", base(), "--task", task, "--method", "head", "--save", tmp_path / "s"]
+    capsys.readouterr()
+    assert train(*options) == 2
+    check_refused(capsys.readouterr(), "train", words)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == [mine.partition("/")[0]]
+
+
+@pytest.mark.parametrize("method", ["adapter", "head"])
+def test_a_disk_that_is_full_is_told_of_and_leaves_no_half_file(method, base, task, tmp_path, capsys, monkeypatch):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(*arguments, write=train_command.write):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # bytes that a file may have
+        try:
+            write(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr(train_command, "write", full)
+    options = ["--base", base(), "--task", task, "--method", method, "--save", tmp_path / "s"]
+    capsys.readouterr()
+    assert train(*options) == 1
+    check_refused(capsys.readouterr(), "train", "too large")
+    assert list((tmp_path / "s").iterdir()) == []
 
 
 # --- Reports ----------------------------------------------------------------------------------------------------------

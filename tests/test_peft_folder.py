@@ -147,7 +147,10 @@ def changed(folder, **settings):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"use_dora": True}, "use_dora=True cannot be imported, there is nothing of the kind here"),
+        (
+            {"use_dora": True},
+            "use_dora=True cannot be imported, there is nothing of the kind here: peft.PeftModel.from_pretrained",
+        ),
         ({"bias": "all"}, "bias='all' cannot be imported"),
         ({"rank_pattern": {"query": 2}}, "rank_pattern={'query': 2} cannot be imported"),
         ({"alpha_pattern": {"query": 2}}, "alpha_pattern={'query': 2} cannot be imported"),
@@ -176,7 +179,12 @@ def test_tensors_that_do_not_fit(tmp_path):
         ({key: t for key, t in tensors.items() if key != first}, "lacks tensors"),
         (tensors | {"base_model.model.embeddings.word_embeddings.weight": torch.ones(2, 2)}, "has unexpected tensors"),
         (tensors | {first: tensors[first] * float("nan")}, "not finite"),
-        ({}, "no counterpart here .none."),
+        (
+            {key.replace("lora_A.", "lora_A.default."): t for key, t in tensors.items()},
+            "; it has .*lora_A.default.weight",
+        ),
+        ({"base_model.model.pooler.dense.weight": torch.ones(2, 2)}, r"no tensor of LoRA's: doctor.diagnose\('.*'\)"),
+        ({}, r"no tensor of LoRA's"),
     ):
         save_file(wrong, path)
         with pytest.raises(ValueError, match=words):
@@ -186,6 +194,25 @@ def test_tensors_that_do_not_fit(tmp_path):
         import_peft(make("bert"), tmp_path)
     torch.save(tensors, path.with_suffix(".bin"))
     import_peft(make("bert"), tmp_path)
+
+
+def test_what_adds_nothing_is_warned_of(tmp_path):
+    peft.get_peft_model(make("bert"), peft.LoraConfig(r=2, target_modules=["query", "value"])).save_pretrained(
+        str(tmp_path)
+    )
+    with pytest.warns(UserWarning, match=r"all up_project \(in LoRA: B\) are zero, it adds nothing: was it trained\?"):
+        import_peft(make("bert"), tmp_path)
+
+
+def test_parts_of_the_base_that_were_trained_are_named(tmp_path):
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["pooler"])
+    peft.get_peft_model(make("bert_head"), config).save_pretrained(str(tmp_path))
+    model = make("bert_head")
+    words = r"modules_to_save=\['pooler'\] keeps .*pooler.dense.bias, a part of the base model, and only a head is"
+    with pytest.raises(ValueError, match=words):
+        import_peft(model, tmp_path)
+    assert not slots(model)
+    peft.PeftModel.from_pretrained(model, str(tmp_path))  # as the sentence says
 
 
 def test_linear_layers_that_no_targets_name(tmp_path):

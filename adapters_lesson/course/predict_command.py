@@ -15,9 +15,10 @@ from adapters_lesson.evaluation import predict
 from adapters_lesson.guards.plain_values import check_whole
 from adapters_lesson.guards.safe_files import PretrainedFileError, check_writable, write_atomically
 
-from .own.saved_run import load_run
+from .own.saved_run import check_replaced, load_run
 from .own.tables import KINDS, read_texts
 
+BEGINNINGS = ("text,label,p(", '"probabilities": {')  # of answers: CSV, and JSON lines
 EPILOG = "Exit status: 0, 1 when the answers could not be written, 2 when something was refused."
 
 
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_whole("--batch-size", arguments.batch_size)
         if arguments.out:
             check_writable("--out", Path(arguments.out))
+            check_replaced("--out", Path(arguments.out), BEGINNINGS)
         model, tokenizer, run = load_run(arguments.folder, arguments.base)
         texts = arguments.text or read_texts(arguments.file, arguments.text_column or run.text_column)
         from datasets import Dataset
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             sys.stdout.write(said)
     except (ValueError, OSError) as error:
-        print(f"predict: {error}", file=sys.stderr)
+        print(f"predict: {arguments.out or 'the answers'} could not be written: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -66,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
             about |= {"processes": processes, "peak_memory_bytes": peak}
             write(arguments, trained, about, say)
     except (ValueError, OSError) as error:
-        complain(error)
+        where = " or ".join(filter(None, (arguments.report, arguments.save)))
+        complain(f"{where} could not be written: {error}" if isinstance(error, OSError) else error)
         status = status or 1
     accelerator.end_training()
     if not ended:

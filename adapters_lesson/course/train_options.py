@@ -14,7 +14,8 @@ from adapters_lesson.runs.distributed import TIMEOUT
 from adapters_lesson.runs.settings import Settings
 
 from .own.bases import MINILM
-from .own.saved_run import check_free
+from .own.run_report import BEGINNINGS
+from .own.saved_run import check_free, check_replaced
 from .own.tables import COLUMNS, KINDS
 
 ALIASES = {name.removeprefix("aspect_"): name for name in TASKS}
@@ -98,6 +99,8 @@ def check(arguments: argparse.Namespace) -> Settings:
     table = Path(task).suffix.lower() in KINDS
     own = table or (task not in (*TASKS, "answers") and Path(task).expanduser().is_dir())
     if not own and task not in (*TASKS, "answers"):
+        if Path(task).expanduser().is_file():
+            raise ValueError(f"{task} is no table, its name must end in {', '.join(KINDS)}: save its texts in one")
         raise ValueError(f"there is no task {task!r}: {', '.join(ALIASES)}, answers, or {FILES}")
     if arguments.base.startswith("minilm:") and not MINILM.fullmatch(arguments.base):
         what = "minilm:1 to minilm:6 (layers), or smollm2, or a model's folder"
@@ -114,9 +117,13 @@ def check(arguments: argparse.Namespace) -> Settings:
             setattr(arguments, f"{name}_column", name)
         elif not own:
             raise ValueError(f"--{name}-column is for {FILES}, and {task} has its own")
+    if arguments.text_column == arguments.label_column:
+        raise ValueError(f"--text-column and --label-column are both {arguments.text_column!r}: name two columns")
     for option in ("save", "report"):
         if (path := getattr(arguments, option)) is not None:
             check_writable(f"--{option}", Path(path), folder=option == "save")
+    if arguments.report:
+        check_replaced("--report", Path(arguments.report), BEGINNINGS)
     if arguments.save:
-        check_free(Path(arguments.save))
+        check_free(Path(arguments.save), arguments.method)
     return settings

@@ -12,7 +12,7 @@ from torch import nn
 from adapters_lesson.architectures import base_model_of
 from adapters_lesson.guards.base_parts import check_same_base
 from adapters_lesson.guards.foreign import CONFIG, another_base, may_be_ours, what_is_there
-from adapters_lesson.guards.safe_files import StorageError, read_json, read_safetensors
+from adapters_lesson.guards.safe_files import StorageError, read_json, read_pickle, read_safetensors
 from adapters_lesson.guards.stored_file import read
 from adapters_lesson.insertion import has_lm_head, head_parameters
 from adapters_lesson.storage import fingerprint
@@ -26,7 +26,7 @@ _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin", "adapter.safetens
 _MODELS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json")
 _HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
 _ADDED = re.compile(r"lora_|adapter|ia3_|hada_|lokr_|oft_|vera_|prompt|tokens_delta")  # to a base model
-_UP = re.compile(r".*\b(lora_(embedding_)?B|up_project|adapter_up)\b")
+_UP = re.compile(r".*\b(lora_B|lora_embedding_A|up_project|adapter_up)\b")
 _EMBEDDINGS = re.compile(r"embed_tokens|word_embeddings|embed_in|tok_embeddings|wte|lm_head|embed_out")
 _PREFIX = "base_model.model."  # of every name in a file of peft
 _ITS_BASE = "load the base model on which the adapter was trained: its settings name it"
@@ -85,23 +85,14 @@ def in_files(path: Path, base: nn.Module | None) -> tuple[list[Finding], str]:
         config = read_json(path / CONFIG)
         if file is None:
             raise StorageError(f"there is {CONFIG}, but no file with weights")
-        saved = Saved(file, config, _read(file), base)
+        tensors = read_safetensors(file)[1] if file.suffix == ".safetensors" else read_pickle(file)
+        saved = Saved(file, config, tensors, base)
         if not saved.tensors:
             raise StorageError(f"the file of {file.stat().st_size:,} bytes holds no tensor")
     except StorageError as error:
         return [Finding("empty", str(error), (file or path).name, _SAVE_AGAIN)], f"{path.name}{beside}"
     findings = list(_whole_model(saved)) or [finding for rule in _RULES for finding in rule(saved)]
     return findings, f"{len(saved.tensors)} tensors in {file.name}{beside}"
-
-
-def _read(file: Path) -> dict[str, torch.Tensor]:
-    if file.suffix == ".safetensors":
-        return read_safetensors(file)[1]
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # it raises many kinds
-        raise StorageError(f"the file cannot be read, it is damaged or no file of tensors: {error!r:.80}") from None
-    return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
 
 
 def _whole_model(saved: Saved) -> Iterator[Finding]:

@@ -146,7 +146,8 @@ def _frozen_or_not_held(case: Case) -> Iterator[Finding]:
     used = [part for part in case.on if part.weights and not part.within]
     if case.optimizer is None:
         return
-    if frozen := [part for part in used if not part.trained]:
+    trained_at = {part.path for part in used if part.trained}  # beside one that is trained, another may rest on purpose
+    if frozen := [part for part in used if part.path not in trained_at]:
         what = f"{len(frozen)} of {len(used)} places of {some(repr(part.name) for part in frozen)} are frozen"
         remedy = "set_trainable(model, name), bank.switch(name), in peft from_pretrained(…, is_trainable=True); then "
         yield Finding("frozen", what, some(part.path for part in frozen), f"{remedy}build the optimiser")
@@ -203,7 +204,8 @@ def _fresh_head(case: Case) -> Iterator[Finding]:
 
 
 def _base_is_trained(case: Case) -> Iterator[Finding]:
-    own = [p for p in base_model_of(case.model).parameters() if id(p) not in case.inside]
+    named = base_model_of(case.model).named_parameters()
+    own = [p for path, p in named if id(p) not in case.inside and ".modules_to_save." not in path]
     held = sum(p.numel() for p in own if p.requires_grad and id(p) in case.held)
     if case.parts and 2 * held > sum(p.numel() for p in own):
         what = f"the optimiser trains {held:,} weights of the base as well: the adapter then fits no other copy of it"

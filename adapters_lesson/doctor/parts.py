@@ -72,7 +72,7 @@ def _of_peft(path: str, layer: Any) -> Iterator[Part]:
     for name in dict.fromkeys(name for one in kept.values() for name in one):
         own = {key: one[name] for key, one in kept.items() if name in one}
         own = {key: list(one.parameters()) if isinstance(one, nn.Module) else [one] for key, one in own.items()}
-        adds = [w for key in ("lora_B", "lora_embedding_B") for w in own.get(key, [])]
+        adds = [w for key in ("lora_B", "lora_embedding_A") for w in own.get(key, [])]
         on = not layer.disable_adapters and name in layer.active_adapters
         weights, merged = [w for one in own.values() for w in one], name in layer.merged_adapters
         beside = getattr(getattr(layer, "base_layer", None), "weight", None)

@@ -1,7 +1,6 @@
 """AdapterHub's settings for bottleneck adapters and ours, translated both ways or refused; and its files."""
 
 import json
-import pickle
 import re
 from operator import methodcaller
 from pathlib import Path
@@ -15,9 +14,9 @@ from adapters_lesson.guards.config_guard import check_factor
 from adapters_lesson.guards.foreign import CONFIG, whose
 from adapters_lesson.guards.plain_values import check_choice
 from adapters_lesson.guards.safe_files import (
-    StorageError,
     check_writable,
     read_json,
+    read_pickle,
     read_safetensors,
     write_atomically,
 )
@@ -186,15 +185,6 @@ def read_tensors(folder: Path, safe: str, dtype: torch.dtype) -> tuple[dict[str,
     path = find_tensors(folder, safe)
     if path is None:
         raise ValueError(f"{folder} has neither {safe} nor {_PICKLES[safe]}")
-    try:
-        tensors = read_safetensors(path)[1] if path.name == safe else torch.load(path, "cpu", weights_only=True)
-    except StorageError:
-        raise
-    except Exception as error:  # it raises many kinds for a damaged file
-        more = "and reading anything else could run code" if isinstance(error, pickle.UnpicklingError) else "or damaged"
-        why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.200}"
-        raise ValueError(f"{path} is no pickle of tensors alone, {more} ({why})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise ValueError(f"{path} must hold tensors by name, and nothing else")
+    tensors = read_safetensors(path)[1] if path.name == safe else read_pickle(path)
     named = {FIRST_TENSORS.sub("adapters", str(key)): tensor for key, tensor in tensors.items()}
     return {key: t.to(dtype) if t.is_floating_point() else t for key, t in named.items()}, path

@@ -40,6 +40,10 @@ def export_gguf(model: Any, tokenizer: Any, path: str | Path, kind: str = "f16",
     config = getattr(model, "config", None)
     if type(model).__name__ != "LlamaForCausalLM" or config is None:
         raise ValueError(f"a {type(model).__name__} is none of the Llama family: only LlamaForCausalLM is written here")
+    rope = config.rope_parameters.get("rope_type", "default")
+    if (rope, config.hidden_act, config.mlp_bias) != ("default", "silu", False):
+        what = f"rope_type={rope!r}, hidden_act={config.hidden_act!r}, mlp_bias={config.mlp_bias}"
+        raise ValueError(f"a model with {what} is not written here: convert_hf_to_gguf.py of llama.cpp may know it")
     _check_merged(model)
     check_plain(model.named_parameters(), "export a model whose weights are whole, in float32 or bfloat16")
     vocabulary, merges = _bpe(tokenizer, config.vocab_size)
@@ -77,7 +81,7 @@ def export_gguf(model: Any, tokenizer: Any, path: str | Path, kind: str = "f16",
             file.add_chat_template(tokenizer.chat_template)
         for key, weight in _weights(model).items():
             of = gguf.GGMLQuantizationType[types[kind] if weight.ndim == 2 else "F32"]
-            name = names.get_name(key, try_suffixes=(".weight",)) or key
+            name = names.get_name(key, try_suffixes=(".weight", ".bias")) or key
             file.add_tensor(name, gguf.quantize(weight.numpy(), of), raw_dtype=of)
         file.write_header_to_file()
         file.write_kv_data_to_file()
@@ -125,5 +129,8 @@ def _bpe(tokenizer: Any, size: int) -> tuple[list[tuple[str, str]], list[str]]:
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in about["model"]["merges"]]
     added = {one["id"]: "CONTROL" if one["special"] else "USER_DEFINED" for one in about["added_tokens"]}
     known = {number: token for token, number in tokenizer.get_vocab().items()}
+    if (last := max(known)) >= size:
+        mend = f"model.resize_token_embeddings({last + 1}) before it is trained"
+        raise ValueError(f"the tokenizer knows {known[last]!r} as token {last}, and the model has {size} rows: {mend}")
     every = [(known[i], added.get(i, "NORMAL")) if i in known else (f"[PAD{i}]", "UNUSED") for i in range(size)]
     return every, merges

@@ -40,6 +40,7 @@ _ABOUT = {
     "init_lora_weights", "ensure_weight_tying", "megatron_core", "qalora_group_size", "r", "lora_alpha", "use_rslora",
     "lora_dropout",
 }  # fmt: skip
+_READS = "peft.PeftModel.from_pretrained(model, {!r}) reads it, if peft itself knows it"
 _STARTS = (True, False, "gaussian", "orthogonal", "eva")  # others change the base model's weights as well
 
 
@@ -107,6 +108,9 @@ def import_peft(model: Any, folder: str | Path, name: str = "default", *, with_h
     tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items()}
     kept = tuple(f"{one}." for one in saved.get("modules_to_save") or ())
     head = {key: tensors.pop(key) for key in [key for key in tensors if kept and key.startswith(kept)]}
+    if of_base := [key for key in tensors if any(f".{part}" in key for part in kept)]:
+        what = f"modules_to_save={saved['modules_to_save']!r} keeps {of_base[0]}, a part of the base model"
+        raise ValueError(f"{path}: {what}, and only a head is imported: {_READS.format(str(path.parent))}")
     whole = base is not model
     at = next((path for path, module in model.named_modules() if module is base), "")
     found = {
@@ -130,6 +134,8 @@ def import_peft(model: Any, folder: str | Path, name: str = "default", *, with_h
     own = _head_of(model) if whole and with_head and head else {}
     if own:
         check_tensors(file, head, {key: tuple(parameter.shape) for key, parameter in own.items()})
+    if not any(bool(t.any()) for key, t in tensors.items() if "lora_B." in key or "up_project." in key):
+        warnings.warn(f"{file}: all up_project (in LoRA: B) are zero, it adds nothing: was it trained?", stacklevel=2)
     warn_of_another_base(saved.get("base_model_name_or_path"), getattr(base, "config", None))
     insert_adapters(model, config, name)  # refuses before it changes anything
     if any(not torch.equal(head[key].to(parameter), parameter) for key, parameter in own.items()):
@@ -194,7 +200,8 @@ def _check_settings(saved: dict[str, Any], path: Path) -> str:
     known = _ABOUT if kind == "LORA" else {*_ABOUT, *BOTTLENECK}
     for key, value in saved.items():
         if key not in known and value and (key, value) != ("bias", "none"):
-            raise ValueError(f"{path}: {key}={value!r:.80} cannot be imported, there is nothing of the kind here")
+            what = f"{key}={value!r:.80} cannot be imported, there is nothing of the kind here"
+            raise ValueError(f"{path}: {what}: {_READS.format(str(path.parent))}")
     if (start := saved.get("init_lora_weights", True)) not in _STARTS:
         raise ValueError(f"{path}: init_lora_weights={start!r} means a base model with other weights than its own")
     return str(kind)
@@ -210,6 +217,9 @@ def _bottlenecks(saved: dict[str, Any], path: Path) -> AdapterConfig:
 
 def _lora(saved: dict[str, Any], base: nn.Module, found: set[str], path: Path) -> LoRAConfig:
     """The config whose LoRA is beside just the linear layers ``found``."""
+    if not found:
+        why = f"doctor.diagnose({str(path.parent)!r}) says why"
+        raise ValueError(f"{path}: the file beside it has no tensor of LoRA's: {why}")
     paths = {id(module): one for one, module in base.named_modules()}
     blocks, at = blocks_of(base), architecture_of(base)
     inside = [{paths.get(id(module)) for module in block.modules()} for block in blocks]
@@ -222,7 +232,7 @@ def _lora(saved: dict[str, Any], base: nn.Module, found: set[str], path: Path) -
         layers=None if len(layers) == len(blocks) or not layers else layers,
     )
     for targets in TARGETS:
-        if found and found == {paths[id(one)] for i in layers for one in linear_layers(blocks[i], at, targets)}:
+        if found == {paths[id(one)] for i in layers for one in linear_layers(blocks[i], at, targets)}:
             return replace(config, targets=targets)
-    few = ", ".join(sorted({re.sub(r"\.\d+\.", ".N.", one) for one in found})[:4]) or "none"
+    few = ", ".join(sorted({re.sub(r"\.\d+\.", ".N.", one) for one in found})[:4])
     raise ValueError(f"{path}: LoRA beside these linear layers has no counterpart here ({few}): {', '.join(TARGETS)}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import re
-import warnings
-from collections import Counter
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,48 +160,65 @@ def check_labels(labels: torch.Tensor, outputs: int, name: str = "label") -> Non
         raise ValueError(f"{what}: make it with at least {most + 1} labels, or mend the row")
 
 
+def utf8_of(source: Path | bytes, said: str) -> str:
+    """The text in a file that is called ``said``; or ValueError, with the line, where it is no UTF-8."""
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{said} cannot be read: {error.strerror}") from error
+    if content.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise ValueError(f"{said} is packed, as .gz and .xlsx are: unpack it, or save it as CSV in UTF-8")
+    try:
+        text, end, why = content.decode("utf-8-sig"), content.find(b"\0"), "it has a byte 0, as UTF-16 has"
+    except UnicodeDecodeError as error:
+        text, end, why = "", error.start, f"byte 0x{content[error.start]:02x}, {error.reason}"
+    if end >= 0:
+        raise ValueError(f"{said}, line {content[:end].count(10) + 1} is no UTF-8 ({why}): save the file as UTF-8")
+    return text
+
+
 def csv_rows(path: Path, columns: Sequence[str] = ("text", "label")) -> list[tuple[int, str, str]]:
     """(line, text, label) of each row of a CSV file with these columns; or ValueError, with the line.
 
     With a column for the text alone, every label is "".
     """
     lines: list[tuple[int, list[str]]] = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader, line = csv.reader(file, strict=True), 1
-        try:
-            for fields in reader:
-                if fields or not lines:
-                    lines.append((line, fields))
-                line = reader.line_num + 1
-        except (csv.Error, UnicodeDecodeError) as error:
-            mend = 'save it as UTF-8; is a quote open? Inside a text, write ""'
-            raise ValueError(f"{path}, line {line} is no CSV in UTF-8 ({error}): {mend}") from error
-    names = [name.strip() for name in lines[0][1]] if lines else []
-    if any(names.count(column) != 1 for column in columns) or len(lines) == 1:
-        what = f"a first line with the columns {' and '.join(columns)}, once each, separated by a comma"
-        mend = "--text-column and --label-column name others"
+    reader, line = csv.reader(io.StringIO(utf8_of(path, str(path)), newline=""), strict=True), 1
+    try:
+        for fields in reader:
+            if fields or not lines:
+                lines.append((line, fields))
+            line = reader.line_num + 1
+    except csv.Error as error:
         raise ValueError(
-            f"{path} needs {what}, and a line for each text; its first line is {','.join(names)!r:.99}: {mend}"
+            f'{path}, line {line} is no CSV ({error}): is a quote open? Inside a text, write ""'
+        ) from error
+    names = [name.strip() for name in lines[0][1]] if lines else []
+    wrong = [column for column in columns if names.count(column) != 1]
+    if wrong or len(lines) == 1:
+        what = f"a first line with the column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
+        options = [f"--{kind}-column" for kind, name in zip(("text", "label"), columns, strict=False) if name in wrong]
+        first, mend = f"its first line is {','.join(names)!r:.99}", f"{' and '.join(options)} can name others"
+        if not any(names):
+            first, mend = "it is empty", "save it anew"
+        elif not wrong:
+            first, mend = "it ends with its first line", "put the texts below it"
+        elif found := [sep for sep in ";\t|" if set(columns) <= {one.strip() for one in ",".join(names).split(sep)}]:
+            mend = f"save it with commas in place of {found[0]!r}"
+        elif wrong[0] in names:
+            mend = f"rename one of the columns {wrong[0]}"
+        raise ValueError(
+            f"{path} needs {what}, once each, separated by a comma, and a line for each text; {first}: {mend}"
         )
-    found: list[tuple[int, str, str]] = []
-    spelt: dict[str, str] = {}
+    found_rows: list[tuple[int, str, str]] = []
     for line, fields in lines[1:]:
         row = dict(zip(names, fields, strict=False))
-        text, label, wrong = row.get(columns[0], ""), "".join(row.get(name, "") for name in columns[1:]).strip(), ""
-        other = spelt.setdefault(label.casefold(), label)
+        text, label, lacks = row.get(columns[0], ""), "".join(row.get(name, "") for name in columns[1:]).strip(), ""
         if len(fields) != len(names):
-            wrong = f'{len(fields)} fields, the first line has {len(names)}: use quotes, "well, it is good",pos'
+            lacks = f'{len(fields)} fields, the first line has {len(names)}: use quotes, "well, it is good",pos'
         elif not text.strip() or not (label or len(columns) == 1):
-            wrong = f"no {'label' if text.strip() else 'text'}: leave the line out"
-        elif re.fullmatch(r"[-+]?\d*\.\d*(e[-+]?\d+)?", label):
-            wrong = f"the label {label}, which is no class: name it, or give a whole number"
-        elif other != label:
-            wrong = f"the label {label!r}, another {other!r}: write it one way"
-        if wrong:
-            raise ValueError(f"{path}, line {line} has {wrong}")
-        found.append((line, text, label))
-    counts = Counter(label for _, _, label in found)
-    for line, _, label in found if len(found) >= 20 and len(columns) > 1 else []:
-        if counts[label] == 1:
-            warnings.warn(f"{path}: only line {line} has the label {label!r}; is it one?", stacklevel=3)
-    return found
+            lacks = f"no {'label' if text.strip() else 'text'}: leave the line out"
+        if lacks:
+            raise ValueError(f"{path}, line {line} has {lacks}")
+        found_rows.append((line, text, label))
+    return found_rows

@@ -177,9 +177,11 @@ def _typed(hint: Any, value: Any, key: str) -> Any:
 
 def check_tensors(where: object, tensors: dict[str, torch.Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise StorageError unless the tensors have the names and shapes of ``shapes`` and hold finite real numbers."""
-    for what, keys in (("lacks", shapes.keys() - tensors.keys()), ("has unexpected", tensors.keys() - shapes.keys())):
+    more = tensors.keys() - shapes.keys()
+    for what, keys in (("lacks", shapes.keys() - tensors.keys()), ("has unexpected", more)):
         if keys:
             few = ", ".join(sorted(keys)[:3]) + (", …" if len(keys) > 3 else "")
+            few += f"; it has {min(more)}" if more and what == "lacks" else ""
             raise StorageError(f"{where} {what} tensors, {len(keys)} where there should be {len(shapes)} in all: {few}")
     for key, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[key]:

@@ -4,9 +4,12 @@ import glob
 import hashlib
 import json
 import os
+import pickle
+import re
 import secrets
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
@@ -104,6 +107,23 @@ def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor
     except Exception as error:  # it raises many kinds
         why = str(error).strip()[:200]
         raise StorageError(f"{path} is no safetensors file, or damaged ({why}): take it from a backup") from error
+
+
+def read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors by name in a file of ``torch.save``. No code in it is run: with others in it, StorageError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            content = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # it raises many kinds for a damaged file
+        more = "and reading anything else could run code" if isinstance(error, pickle.UnpicklingError) else "or damaged"
+        why = re.split(r"\. |\n", f"{type(error).__name__}: {str(error).strip()}")[
+            0
+        ]  # what torch advises next would run it
+        raise StorageError(f"{path} is no pickle of tensors alone, {more} ({why}): get it as .safetensors") from error
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise StorageError(f"{path} must hold tensors by name, and nothing else")
+    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:

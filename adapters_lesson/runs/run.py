@@ -194,7 +194,8 @@ class Run:
             settings = {k: v for k, v in state["history"]["settings"].items() if k != "bfloat16_time"}
             identity = state["identity"]
         except Exception as error:
-            raise ValueError(f"{path} is no checkpoint of this course ({error}): delete it to start afresh") from error
+            why = str(error).partition("\n")[0].partition(". ")[0]  # torch's advice would run what is in it
+            raise ValueError(f"{path} is no checkpoint of this course ({why}): give another file") from error
         own = self.history.settings
         differing = [name for name in own | settings if settings.get(name) != own.get(name)]
         if not differing and saved != {name: p.shape for name, p in self.parameters.items()}:

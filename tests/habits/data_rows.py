@@ -725,8 +725,8 @@ HABITS = [
             ("a row without a label", "text,label\ngood,pos\nbad\nx,neg\n", ("line 3 has 1 fields",)),
             ("an empty label", "text,label\ngood,pos\nbad,\nx,neg\n", ("line 3 has no label",)),
             ("an empty text", "text,label\ngood,pos\n ,neg\n", ("line 3 has no text",)),
-            ("floats as classes", "text,label\na,0.5\nb,3.2\nc,1.1\n", ("line 2 has the label 0.5",)),
-            ("whole floats", "text,label\na,1.0\nb,0.0\n", ("line 2 has the label 1.0",)),
+            ("floats as classes", "text,label\na,0.5\nb,3.2\nc,1.1\n", ("line 2 has the label '0.5'",)),
+            ("whole floats", "text,label\na,1.0\nb,0.0\n", ("line 2 has the label '1.0'",)),
             ("an open quote", 'text,label\na,x\n"b,y\nc,x\n', ("line 3 is no CSV", "quote")),
             ("a quote that takes lines in", 'text,label\n"a,x\nb,y\n"c",x\nd,y\n', ("line 2 is no CSV", "quote")),
             (

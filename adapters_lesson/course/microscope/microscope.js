@@ -232,7 +232,7 @@ function initialize({ model }) {
 function render({ model, el }) {
   el.classList.add("mic");
   make(el, "style", {}, STYLE);
-  const state = { measure: "push", step: null, picked: null, difference: false, message: "", playing: 0, place: 0, live: null, asked: null, run: 0 };
+  const state = { measure: "push", step: null, picked: null, difference: false, message: "", playing: 0, place: 0, live: null, asked: null, run: Math.random() }; // run: two views of a microscope hear each other's answers
   const writes = model.get("room") > 0, busy = () => state.live !== null; // a language model, and whether it is writing
   make(el, "div", { class: "still" }, "Run this cell to move it.");
   const title = make(el, "div", { class: "line" });
@@ -443,6 +443,7 @@ function render({ model, el }) {
   }
 
   function paint() {
+    if (busy() && dead()) Object.assign(state, { live: null, asked: null, message: "The kernel has gone: run this cell again." });
     const about = model.get("about"), { compared, labels } = about[""], frames = model.get("frames"), shown = frame(), other = state.step === null ? model.get("side") : {};
     const twin = model.get("beside") in about && model.get("beside") ? model.get("beside") : "", measure = MEASURES[state.measure], units = state.measure === "units";
     subtitle.textContent = writes ? `Which pushes chose each token? ${model.get("of")}` : compared ? "Where does training change the stream? Difference to the frozen base, below and here." : "How far does each adapter push each word? Click a push, and it is switched off.";
@@ -502,7 +503,7 @@ function render({ model, el }) {
     if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; paint(); });
   }
   if (writes) model.on("msg:custom", heard);
-  const followed = ["astray", "now", "side", "frames", "about", "text", "other", "off", "error", "beside"].map(name => `change:${name}`);
+  const followed = ["astray", "now", "side", "frames", "about", "text", "other", "off", "error", "beside"].map(name => `change:${name}`).concat("comm_live_update"); // the last: a kernel came or went
   followed.forEach(name => model.on(name, schedule));
   paint();
   return () => { clearInterval(state.playing); cancelAnimationFrame(waiting); followed.forEach(name => model.off(name, schedule)); model.off("msg:custom", heard); };

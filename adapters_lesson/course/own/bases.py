@@ -11,7 +11,7 @@ from torch import nn
 
 from adapters_lesson.architectures import Architecture, base_model_of
 from adapters_lesson.data import load_tokenizer
-from adapters_lesson.guards.foreign import decoded
+from adapters_lesson.guards.foreign import decoded, foreign
 from adapters_lesson.guards.label_names import labels_of, set_labels
 from adapters_lesson.guards.model_calls import positions_of
 from adapters_lesson.guards.safe_files import read_json
@@ -107,7 +107,8 @@ def _pretrained(kind: str, base: str, **options: Any) -> Any:
     transformers.utils.logging.disable_progress_bar()
     folder = Path(base).expanduser()
     if folder.is_dir() and kind != "AutoTokenizer" and not (folder / "config.json").is_file():
-        raise ValueError(f"{base} has no config.json, so it is no model: model.save_pretrained(FOLDER) writes one")
+        what = f"no model, but {found}" if (found := foreign(folder)) else "no model"
+        raise ValueError(f"{base} has no config.json, so it is {what}: model.save_pretrained(FOLDER) writes a model")
     try:
         place = str(folder) if folder.is_dir() else base
         return getattr(transformers, kind).from_pretrained(place, trust_remote_code=False, **options)

@@ -22,6 +22,7 @@ from .bases import licence_of
 from .saved_run import MARK
 
 MOST_ERRORS = 20  # that a page shows
+BEGINNINGS = ('"arguments": {', MARK)  # of a report: JSON, and a page
 _PAGES = (".html", ".htm")
 
 
@@ -118,7 +119,7 @@ def as_text(report: Mapping[str, Any], path: str) -> str:
     histories = {run["seed"]: History(**run["history"]) for run in report["runs"]}
     last = ", ".join(f"{history.loss[-1]:.3f} with seed {seed}" for seed, history in histories.items() if history.loss)
     alt = f"Training and validation loss, and validation accuracy, by step. The training loss ends at {last}."
-    return _filled("report.html.j2", report, curves=Picture(run_curves(histories), alt).svg())
+    return _filled("report.html.j2", report, mark=MARK, curves=Picture(run_curves(histories), alt).svg())
 
 
 def card(report: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from adapters_lesson.adapter import AdapterConfig
 from adapters_lesson.architectures import Architecture
 from adapters_lesson.guards.bank_guard import adapter_names
 from adapters_lesson.guards.base_parts import Part, check_same_base
-from adapters_lesson.guards.foreign import check_tensors, decoded, may_be_ours, place
+from adapters_lesson.guards.foreign import check_tensors, decoded, foreign, may_be_ours, place
 from adapters_lesson.guards.safe_files import StorageError, read_json, read_safetensors, verify, write_atomically
 from adapters_lesson.methods import METHODS, prepare
 from adapters_lesson.storage import fingerprint, load_adapter, save_adapter
@@ -67,28 +68,42 @@ class SavedRun:
             raise ValueError(f"{str(error).partition(': say where')[0]}: {mend}") from error
 
 
-def check_free(folder: Path) -> None:
-    """Raise ValueError where somebody's own README.md would be replaced by the model card."""
-    card = folder / CARD
-    if card.exists() and not (card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")):
-        raise ValueError(f"{card} is not one that train has written, and is left alone: choose another folder")
+def check_free(folder: Path, method: str) -> None:
+    """Raise ValueError where something would be replaced, or stand in the way, that is not of an earlier run."""
+    card, what = folder / CARD, foreign(folder) if folder.is_dir() else None
+    if what:
+        raise ValueError(f"--save {folder} is {what}: nothing is written beside it, choose another folder")
+    if not (card.is_file() and MARK in card.read_text(encoding="utf-8", errors="replace")):
+        for mine in (card, folder / FILE, folder / "tokenizer", folder / f"{method}.safetensors"):
+            if mine.exists():
+                raise ValueError(f"{mine} is not one that train has written, and is left alone: choose another folder")
+
+
+def check_replaced(option: str, path: Path, signs: Sequence[str]) -> None:
+    """Raise ValueError for a file that does not begin as what would replace it: it may be somebody's only copy."""
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace") as file:
+            begins = file.readline() + file.readline()
+        if begins and not any(sign in begins for sign in signs):
+            raise ValueError(f"{option} {path} is there, and not from an earlier run: give another name, or remove it")
 
 
 def save_weights(model: nn.Module, folder: Path, run: SavedRun, about: dict[str, str]) -> Path:
     """Save what was trained: adapters by ``save_adapter``, else a file called after the method."""
     if adapter_names(model):
         return save_adapter(model, folder, architecture=run.place_names)
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
     path, entries = folder / f"{run.method}.safetensors", about | {"labels": json.dumps(run.labels)}
-    write_atomically(path, lambda to: save_file(tensors, to, metadata=entries))
+    write_atomically(path, partial(Path.write_bytes, data=save(tensors, entries)))
     return path
 
 
 def save_run(run: SavedRun, folder: Path, weights: Path, tokenizer: Any, card: str) -> None:
-    """Write the tokenizer and the card, and then run.json."""
+    """Write the card, by which others know whose folder it is, then the tokenizer, and then run.json."""
     kept = folder / "tokenizer"
+    write_atomically(folder / CARD, partial(Path.write_bytes, data=card.encode()))
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
         made = {file.name: file.read_bytes() for file in Path(temporary).iterdir() if file.is_file()}
@@ -97,7 +112,6 @@ def save_run(run: SavedRun, folder: Path, weights: Path, tokenizer: Any, card: s
             old.unlink()
     for name, content in made.items():
         write_atomically(kept / name, partial(Path.write_bytes, data=content))
-    write_atomically(folder / CARD, partial(Path.write_bytes, data=card.encode()))
     sums = {"weights": hashlib.sha256(weights.read_bytes()).hexdigest(), "tokenizer": _sum(kept)}
     text = json.dumps(asdict(run) | {"name": weights.stem} | sums, indent=1) + "\n"
     write_atomically(folder / FILE, partial(Path.write_bytes, data=text.encode()))

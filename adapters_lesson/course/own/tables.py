@@ -3,16 +3,22 @@
 import re
 import sys
 import tempfile
+import unicodedata
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from adapters_lesson.data import SPLITS, make_dataset
-from adapters_lesson.guards.columns import csv_rows
+from adapters_lesson.guards.columns import csv_rows, utf8_of
 
 KINDS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 SPLIT_OF = {name: name for name in SPLITS} | dict.fromkeys(("valid", "val", "dev"), "validation")
 COLUMNS = ("text", "label")
+_FRACTION = re.compile(r"[-+]?(\d*\.\d*(e[-+]?\d+)?|\d+e[-+]?\d+|inf)", re.IGNORECASE)
+_NONE = ("nan", "NaN")  # what pandas writes for nothing
+_MANY = 20  # rows, of which a label of one's own for each is no accident
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]*\d[\d.,]*(e[-+]?\d+)?\s*")
 Rows = tuple[list[str], list[Any], list[str]]  # where each stands, its text, its label
 
@@ -42,12 +48,8 @@ def read_texts(path: str, column: str) -> list[str]:
     file = Path(path).expanduser()
     if file.suffix.lower() in KINDS:
         return _rows(file, path, (column,))[0][1]
-    content = sys.stdin.buffer.read() if path == "-" else file.read_bytes() if file.is_file() else _missing(path)
-    try:
-        lines = content.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line} is no UTF-8 ({error.reason}): save the file as UTF-8") from None
+    source = sys.stdin.buffer.read() if path == "-" else file if file.is_file() else _missing(path)
+    lines = re.sub("\r\n?", "\n", utf8_of(source, path)).removesuffix("\n").split("\n")
     if empty := [number for number, line in enumerate(lines, start=1) if not line.strip()]:
         raise ValueError(f"{path}, line {empty[0]} has no text: leave the line out")
     return lines
@@ -55,13 +57,39 @@ def read_texts(path: str, column: str) -> list[str]:
 
 def _labelled(source: Any, said: str, columns: Sequence[str], names: Sequence[str] | None) -> Any:
     (places, texts, labels), own, licence = _rows(source, said, columns)
-    if not names and len(set(labels)) < 2:
-        raise ValueError(f"all texts in {said} have the label {labels[0]!r}: there is nothing to learn")
-    names = names or own or sorted(set(labels))
-    for place, label in zip(places, labels, strict=True):
-        if label not in names:
-            raise ValueError(f"{said}, {place} has the label {label!r}: expected one of {', '.join(names)}")
+    if not own:
+        _check_names(labels, places, said)
+    counts = Counter(labels)
+    if not names and len(counts) in (1, len(labels) if len(labels) >= _MANY else 1):
+        what = "the label" if len(counts) == 1 else "labels of their own, such as"
+        raise ValueError(f"all texts in {said} have {what} {labels[0]!r}: there is nothing to learn")
+    single = [label for label in counts if counts[label] == 1] if len(labels) >= _MANY else []
+    if single:
+        others = f", and {len(single) - 1:,} more have one text each" if len(single) > 1 else ""
+        place = places[labels.index(single[0])]
+        warnings.warn(f"{said}: only {place} has the label {single[0]!r}{others}; is it one?", stacklevel=4)
+    names = names or own or sorted(counts)
+    if unknown := counts.keys() - set(names):
+        row = min(map(labels.index, unknown))
+        few = ", ".join(names[:20]) + ", …" * (len(names) > 20)
+        raise ValueError(f"{said}, {places[row]} has the label {labels[row]!r}: expected one of {few}")
     return make_dataset(texts, labels, names, licence and f"**Licence.** {licence}")
+
+
+def _check_names(labels: Sequence[str], places: Sequence[str], said: str) -> None:
+    """ValueError for a label that is no class, or that another one differs from by what nobody sees or means."""
+    spelt: dict[str, str] = {}
+    for label, row in reversed({label: row for row, label in reversed(list(enumerate(labels)))}.items()):
+        other = spelt.setdefault(unicodedata.normalize("NFKC", label).replace("\u200b", "").casefold(), label)
+        if label in _NONE or _FRACTION.fullmatch(label):
+            wrong = "which is no class: name it or give a whole number, or leave the row out"
+        elif re.search(r'^"|[\x00-\x1f\x7f]', label):
+            wrong = "with a line break or a quote in it: write it without, and no blank before a quote"
+        elif other != label:
+            wrong = f"another {other!a}: write it one way"
+        else:
+            continue
+        raise ValueError(f"{said}, {places[row]} has the label {label!r:.60}, {wrong}")
 
 
 def _rows(source: Any, said: str, columns: Sequence[str]) -> tuple[Rows, list[str] | None, str]:
@@ -83,6 +111,9 @@ def _rows(source: Any, said: str, columns: Sequence[str]) -> tuple[Rows, list[st
         if len(columns) > 1:
             own = getattr(table.features[columns[1]], "names", None)
             labels = _classes(table[columns[1]][:], own, said)
+    for place, text in zip(places, texts, strict=True):
+        if not _NUMBER.fullmatch(str(text)) and (not isinstance(text, str) or text.strip() in ("", *_NONE)):
+            raise ValueError(f"{said}: the text in {place} is {text!r:.60}, and no text: leave it out")
     if all(_NUMBER.fullmatch(str(text)) for text in texts):
         raise ValueError(f"the column {columns[0]} of {said} has numbers and no texts: --text-column names another")
     return (places, texts, labels), own, licence
@@ -132,6 +163,8 @@ def _loaded(path: Path, said: str) -> Any:
         _missing(said)
     if not (kind := KINDS.get(path.suffix.lower())):
         raise ValueError(f"{said} is no table: its name must end in {', '.join(KINDS)}")
+    if kind == "json":
+        utf8_of(path, said)  # the reader would say it late, and without the line
     datasets.utils.logging.set_verbosity(100)  # it says itself, in several lines, what the sentence below says
     datasets.disable_progress_bars()
     try:
@@ -139,6 +172,7 @@ def _loaded(path: Path, said: str) -> Any:
             return getattr(datasets.Dataset, f"from_{kind}")(str(path), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # it raises many kinds
         why = " ".join(str(error.__cause__ or error).split())[:200] or "it is empty"
+        why = "it has no rows" if "corresponds to no data" in why else why
         raise ValueError(f"{said} cannot be read as {kind.upper()} in UTF-8: {why}") from error
 
 
