@@ -141,8 +141,8 @@ clean: ## remove the environments and the caches; your notebooks stay
 
 INSTALL = $(if $(UV),"$(UV)" pip install --quiet --no-sources --python $(BIN),$(BIN) -m pip install --quiet --disable-pip-version-check)
 PIP_INSTALL = $(INSTALL) -c requirements.lock
-# First and alone, so that nothing else is looked for at PyTorch's index.
-TORCH = $(if $(TORCH_INDEX),$(PIP_INSTALL) --no-deps --index-url $(TORCH_INDEX) torch &&)
+# First and alone, so that nothing else is looked for at PyTorch's index; pip would otherwise try five times.
+TORCH = $(if $(TORCH_INDEX),$(INSTALL) $(if $(UV),,--retries 1) -c requirements.lock --no-deps --index-url $(TORCH_INDEX) torch &&)
 PIP_FAILED = { echo "Set-up stopped: the message above says why (most often the network, a proxy or a full disk; where" \
 	"PyTorch's index alone is out of reach, make lab TORCH_INDEX= does without it); mend that and run make again." >&2; exit 1; }
 
@@ -202,7 +202,7 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.qua
 .peer/.made: $(BIN) $(PEER).in $(PEER).lock
 	@echo "Making the environment .peer for the comparison: torch makes this a big download, it may take some minutes ..."
 	@$(BIN) -m venv --clear .peer
-	@$(if $(TORCH_INDEX),.peer/bin/python -m pip install --quiet -c $(PEER).lock --no-deps --index-url $(TORCH_INDEX) torch &&) \
+	@$(if $(TORCH_INDEX),.peer/bin/python -m pip install --quiet --retries 1 -c $(PEER).lock --no-deps --index-url $(TORCH_INDEX) torch &&) \
 		.peer/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEER).lock -r $(PEER).in || $(PIP_FAILED)
 	@touch $@
 
