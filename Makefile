@@ -7,10 +7,15 @@ BIN := .venv/bin/python
 CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
+# uv where it is there, else pip. The index is PyTorch's own, of builds for the processor; with TORCH_INDEX= the usual
+# torch comes, which on Linux brings NVIDIA's libraries, 3 GB.
+UV ?= $(shell command -v uv)
+, := ,
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims \
 	wrong-answers assignment grade marks exam syllabus polls site moving-picture screenshots lesson-times lab-speed bench \
-	peer lock peer-lock llm-lock lint clean
+	peer wheel lock peer-lock llm-lock oldest lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
 help: ## this list
@@ -105,6 +110,9 @@ bench: .venv/.test .peer/.made ## measure speed and memory beside the library ad
 
 peer: .peer/.made ## make the environment .peer, with the library adapters: for make bench, and for tests
 
+wheel: .venv/.test ## build the wheel, which is the whole course, in dist
+	@exec $(BIN) -m hatchling build -t wheel -d dist
+
 # They need the bare environment only: with the old lock the new bounds might not install.
 lock: LOCK = pyproject.toml --all-extras -o requirements.lock
 lock: $(BIN) ## resolve requirements.lock for all systems; ARGS=--upgrade for newer versions
@@ -114,8 +122,11 @@ llm-lock: LOCK = llm-requirements.in --no-deps -o llm-requirements.lock
 llm-lock: $(BIN) ## the same for llm-requirements.lock
 lock peer-lock llm-lock:
 	@$(BIN) -m uv --version >/dev/null 2>&1 || $(BIN) -m pip install --quiet "uv>=0.8"
-	$(BIN) -m uv pip compile $(LOCK) --universal --python-version 3.10 --no-emit-index-url --no-annotate \
+	$(BIN) -m uv pip compile $(LOCK) --no-sources --universal --python-version 3.10 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make $@" --quiet $(ARGS)
+
+oldest: ## resolve the dependencies for Python 3.10 to 3.14, and run the fast tests on the oldest versions (needs uv)
+	@UV="$(UV)" TORCH_INDEX="$(TORCH_INDEX)" exec "$(PYTHON)" tests/oldest.py $(ARGS)
 
 lint: .venv/.test ## check style and types
 	$(BIN) -m ruff check
@@ -124,13 +135,16 @@ lint: .venv/.test ## check style and types
 	$(BIN) -m mypy
 
 clean: ## remove the environments and the caches; your notebooks stay
-	rm -rf .venv .classroom .peer .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .classroom .peer .oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # --- Set-up: an environment, and a stamp in it for each set of packages -------------------------------------------
 
-PIP_INSTALL = $(BIN) -m pip install --quiet --disable-pip-version-check -c requirements.lock
-PIP_FAILED = { echo "Set-up stopped: pip's message above says why (most often the network, a proxy or a full disk);" \
-	"mend that and run make again." >&2; exit 1; }
+INSTALL = $(if $(UV),"$(UV)" pip install --quiet --no-sources --python $(BIN),$(BIN) -m pip install --quiet --disable-pip-version-check)
+PIP_INSTALL = $(INSTALL) -c requirements.lock
+# First and alone, so that nothing else is looked for at PyTorch's index; pip would otherwise try five times.
+TORCH = $(if $(TORCH_INDEX),$(INSTALL) $(if $(UV),,--retries 1) -c requirements.lock --no-deps --index-url $(TORCH_INDEX) torch &&)
+PIP_FAILED = { echo "Set-up stopped: the message above says why (most often the network, a proxy or a full disk; where" \
+	"PyTorch's index alone is out of reach, make lab TORCH_INDEX= does without it); mend that and run make again." >&2; exit 1; }
 
 # A system upgrade can take away the Python behind an environment. Then it is made anew, and the stamps mean nothing.
 _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.quantised .venv/.test .classroom/.made; test -x .peer/bin/python || rm -f .peer/.made)
@@ -138,7 +152,7 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.qua
 # The lock holds for all systems, so it is given as constraints: it pins what a system needs and asks for nothing more.
 .venv/.lab: $(BIN) pyproject.toml requirements.lock
 	@echo "Installing the course into .venv: torch makes this a big download, it may take some minutes ..."
-	@$(PIP_INSTALL) -e . || $(PIP_FAILED)
+	@$(TORCH) $(PIP_INSTALL) -e . || $(PIP_FAILED)
 	@touch $@
 
 .venv/.app: .venv/.lab
@@ -181,25 +195,34 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.qua
 # What the tests need includes what the lessons and the app need, hence all stamps.
 .venv/.test: $(BIN) pyproject.toml requirements.lock
 	@echo "Installing the course and its test tools into .venv: torch makes this a big download, it may take some minutes ..."
-	@$(PIP_INSTALL) -e ".[test]" || $(PIP_FAILED)
+	@$(TORCH) $(PIP_INSTALL) -e ".[test]" || $(PIP_FAILED)
 	@touch .venv/.lab .venv/.app $@
 
 # The library adapters needs an older transformers, hence an environment of its own, with the same interpreter.
 .peer/.made: $(BIN) $(PEER).in $(PEER).lock
 	@echo "Making the environment .peer for the comparison: torch makes this a big download, it may take some minutes ..."
 	@$(BIN) -m venv --clear .peer
-	@.peer/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEER).lock -r $(PEER).in || $(PIP_FAILED)
+	@$(if $(TORCH_INDEX),.peer/bin/python -m pip install --quiet --retries 1 -c $(PEER).lock --no-deps --index-url $(TORCH_INDEX) torch &&) \
+		.peer/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEER).lock -r $(PEER).in || $(PIP_FAILED)
 	@touch $@
 
-# Debian keeps a part of venv, the module ensurepip, in a package of its own.
+ENOUGH_DISK = -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || { echo "Less than 4 GB are free" \
+	"on this disk: the course needs that much for its packages, make room and run make again." >&2; exit 1; }
+
+# uv finds a Python, or fetches one. Without it: Debian keeps a part of venv, the module ensurepip, in a package of its own.
 $(BIN):
+ifneq ($(UV),)
+	@echo "Making the environment .venv, with uv ..."
+	@"$(UV)" venv --quiet --clear --seed --python "$(if $(filter python3,$(PYTHON)),>=3.10$(,)<3.15,$(PYTHON))" .venv
+	@$(BIN) $(ENOUGH_DISK)
+else
 	@command -v "$(PYTHON)" >/dev/null || { echo "There is no $(PYTHON) here: install Python 3.10 or newer," \
 		"or name the one you have, for instance make lab PYTHON=python3.12." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is older than Python 3.10:" \
 		"install a newer one, or name the one you have, for instance make lab PYTHON=python3.12." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks its venv module:" \
 		"install it (on Debian and Ubuntu: sudo apt install python3-venv) and run make again." >&2; exit 1; }
-	@"$(PYTHON)" -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || { echo "Less than 4 GB are free" \
-		"on this disk: the course needs that much for its packages, make room and run make again." >&2; exit 1; }
+	@"$(PYTHON)" $(ENOUGH_DISK)
 	@echo "Making the environment .venv ..."
 	@"$(PYTHON)" -m venv --clear .venv
+endif

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import anywhere
 import nbformat
 import reference
 from nbclient import NotebookClient
@@ -75,6 +76,8 @@ def build(source: Path, edition: str) -> NotebookNode:
     notebook.cells = [made for cell in read_lesson(source).cells for made in _edit(cell, edition)]
     for number, made in enumerate(notebook.cells):
         made.id = f"{source.stem[:2]}-{number:03d}"  # stable: a rebuilt notebook differs only where its text does
+    path = notebook_of(source, edition).relative_to(source.parents[1])
+    notebook.cells[1:1] = anywhere.opening(f"notebooks/{path.as_posix()}")
     return notebook
 
 
@@ -121,7 +124,10 @@ def keep_outputs(notebook: NotebookNode, path: Path) -> bool:
     if not path.exists():
         return False
     before = nbformat.read(path, as_version=4)
-    old, new = ([cell for cell in nb.cells if cell.cell_type == "code"] for nb in (before, notebook))
+    old, new = (
+        [cell for cell in nb.cells if cell.cell_type == "code" and not anywhere.installs(cell)]
+        for nb in (before, notebook)
+    )
     if [cell.source for cell in old] != [cell.source for cell in new] or complaints(before):
         return False
     if before.metadata.get("results") != notebook.metadata.get("results"):
@@ -203,7 +209,7 @@ def complaints(notebook: NotebookNode) -> list[str]:
     """What an executed notebook should not contain: errors, warnings, paths, widget state, cells that did not run."""
     found = ["widget state in its metadata"] if "widgets" in notebook.metadata else []
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        if cell.execution_count is None:
+        if cell.execution_count is None and not anywhere.installs(cell):
             found.append(f"cell {cell.id} was not executed")
         for output in cell.outputs:
             text, data = output.get("text", ""), output.get("data", {})

