@@ -74,6 +74,8 @@ def sentence(error: NotebookNode) -> str:
     """An error as one sentence: of a check, what it says; of others, their kind, too."""
     if error.ename in TOO_LONG:
         return "this cell ran too long and was stopped: a loop that does not end?"
+    if error.ename == "NotImplementedError" and not error.evalue:
+        return "not attempted yet"
     text = error.evalue.partition("\nIt printed:")[0].strip()
     if error.ename in ("AssertionError", "NotExecuted", "NotGraded"):
         return re.sub(r"^[✘○] \d+\.\d+: ", "", text).partition("\n")[0] or "a further test fails"

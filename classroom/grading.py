@@ -27,7 +27,16 @@ from nbgrader import utils
 from nbgrader.api import Gradebook
 from nbgrader.converters import Autograde
 from nbgrader.preprocessors import DeduplicateIds, Execute, OverwriteCells
-from repair import WAS_MISSING, Original, gives, grade_id, is_learners, repair, tag_what_no_exercise_needs
+from repair import (
+    WAS_MISSING,
+    Original,
+    gives,
+    grade_id,
+    is_learners,
+    is_lessons_own,
+    repair,
+    tag_what_no_exercise_needs,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from traitlets import Bool
 from watch import keep_out
@@ -35,6 +44,7 @@ from watch import keep_out
 QUIET = {"ADAPTERS_LESSON_PROGRESS": "", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
 OURS = "adapters_lesson"  # in the metadata of a graded notebook: what came out, for marks.py
 LONGEST = 200_000  # characters of output that one cell may leave
+PATIENCE = 5  # times as long as a learner's cell the lesson's own may take: on a busy machine imports do
 RESTARTS = 8  # of a kernel that one hand-in may end
 # What no test may take for an answer. Each is tried on the tests of every lesson (tests/test_grading.py).
 WRONG = ("def {name}(*_, **__):\n    return None", "def {name}(*_, **__):\n    return []", "{name} = object()")
@@ -130,6 +140,7 @@ class ExecuteWhatIsGraded(Execute):
     def _until_it_runs(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Execute it; a cell that ends the kernel, or cannot be interrupted, is left out when it is tried again."""
         self.left_out: dict[int, str] = {}
+        self.timeout_func = self.seconds_for
         for attempt in range(RESTARTS + 1):
             self.at = 0
             try:
@@ -144,6 +155,10 @@ class ExecuteWhatIsGraded(Execute):
                 blamed = [k for k in mine if k not in self.left_out and nb.cells[k].cell_type == "code"]
                 self.left_out[blamed[-1] if blamed else self.at] = why
         raise AssertionError
+
+    def seconds_for(self, cell: NotebookNode) -> int:
+        """How long a cell may take."""
+        return (self.timeout or 0) * (PATIENCE if OURS in cell.metadata or is_lessons_own(cell) else 1)
 
     def create_kernel_manager(self) -> KernelManager:
         """Make what starts the kernel, in the box."""

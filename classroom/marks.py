@@ -49,7 +49,7 @@ def marks(folder: Path, lesson: str) -> tuple[list[Mark], dict[str, float]]:
         try:
             cells = [cell for book in gradebook.find_assignment(lesson).notebooks for cell in book.grade_cells]
         except MissingEntry:
-            there = ", ".join(sorted(one.name[-2:] for one in gradebook.assignments))
+            there = ", ".join(sorted(one.name.removeprefix("lesson") for one in gradebook.assignments))
             raise ValueError(f"the gradebook has no {lesson}: it has {there or 'none yet'}") from None
         most = _by_exercise((cell.name, cell.max_score) for cell in cells)
         got = {
@@ -151,20 +151,19 @@ def grade(folder: Path, lesson: str) -> None:
 def main() -> int:
     """Print and write what the command line asks for; 1 when there is nothing to tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lesson", nargs="?", default="", help="a lesson's number, for instance 01")
+    parser.add_argument("lesson", nargs="?", default="", help="a lesson's number, for instance 01, or an exam, exam_7")
     parser.add_argument("--of", type=Path, default=CLASS, help="the class's folder; dist/assignments by default")
     parser.add_argument("--progress", type=Path, help="a folder with progress.json files; submitted/ by default")
     parser.add_argument("--grade", action="store_true", help="grade what is new first, and write the feedback")
     arguments = parser.parse_args()
-    folder = arguments.of
+    folder, name = arguments.of, arguments.lesson
+    lesson = f"lesson{name}" if name.isdigit() or not name else name
     try:
         if arguments.grade:
-            grade(folder, f"lesson{arguments.lesson}")
-        those, most = marks(folder, f"lesson{arguments.lesson}")
+            grade(folder, lesson)
+        those, most = marks(folder, lesson)
         if not those:
-            raise ValueError(
-                f"nothing was handed in: hand-ins belong into {folder}/submitted/NAME/lesson{arguments.lesson}"
-            )
+            raise ValueError(f"nothing was handed in: hand-ins belong into {folder}/submitted/NAME/{lesson}")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
@@ -173,8 +172,8 @@ def main() -> int:
         for one in those
     ]
     lines = items(those, most)
-    write(folder / f"marks-{arguments.lesson}.csv", rows)
-    write(folder / f"items-{arguments.lesson}.csv", lines)
+    write(folder / f"marks-{name}.csv", rows)
+    write(folder / f"items-{name}.csv", lines)
     wide = max(len(one.learner) for one in those)
     for row in rows:
         each = "  ".join(f"{row[number]:g}" for number in most)
@@ -188,7 +187,7 @@ def main() -> int:
     states = Counter(one.state for one in those)
     print(f"\n{len(those)} learners: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
     print("progress.json: " + "\n".join(table(arguments.progress or folder / "submitted")))
-    print(f"Written: {folder / f'marks-{arguments.lesson}.csv'}, {folder / f'items-{arguments.lesson}.csv'}")
+    print(f"Written: {folder / f'marks-{name}.csv'}, {folder / f'items-{name}.csv'}")
     return 0
 
 

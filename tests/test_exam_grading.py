@@ -13,6 +13,8 @@ pytestmark = pytest.mark.slow
 sys.path.insert(0, str(Path(__file__).parents[1] / "classroom"))
 import assignment  # noqa: E402
 import exam  # noqa: E402
+import grading  # noqa: E402
+import marks  # noqa: E402
 from nbgrader.api import Gradebook  # noqa: E402
 from nbgrader.apps import NbGraderAPI  # noqa: E402
 from traitlets.config.loader import PyFileConfigLoader  # noqa: E402
@@ -56,6 +58,15 @@ def test_what_is_handed_out_gives_nothing_away(a_class):
     assert assignment.assignment_name(assignment.find_lesson("01")) == "lesson01"
 
 
+@pytest.mark.parametrize("number", exam.VARIANTS)
+def test_no_test_takes_what_must_fail_for_an_answer(number):
+    for seed in (1, 7):
+        one = exam.draw(number, seed)
+        for wrong in grading.WRONG:
+            for test in (one.shown, one.hidden):
+                assert exam.fails(wrong.format(name=one.function), test)
+
+
 @pytest.mark.notebook
 @pytest.mark.parametrize("who, share", [("solved", 1), ("empty", 0), ("copied", 0)])
 def test_a_hand_in_gets_what_it_is_worth(a_class, who, share):
@@ -74,3 +85,5 @@ def test_a_hand_in_gets_what_it_is_worth(a_class, who, share):
     with Gradebook(f"sqlite:///{folder}/gradebook.db") as gradebook:
         submission = gradebook.find_submission("exam_5", who)
         assert (submission.score, submission.max_score) == (share * submission.max_score, submission.max_score)
+    (mark,) = [one for one in marks.marks(folder, "exam_5")[0] if one.learner == who]
+    assert mark.state == ("empty" if who == "empty" else "graded") and sum(mark.points.values()) == submission.score

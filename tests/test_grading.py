@@ -172,14 +172,6 @@ def test_no_test_takes_what_must_fail_for_an_answer(lesson, at_home, tmp_path, m
 # --- One class -----------------------------------------------------------------------------------------------------
 
 
-def nbgrader(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments], cwd=folder, capture_output=True, text=True, timeout=3600
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 def points(folder, name):
     """The points of each learner for each test."""
     with Gradebook(f"sqlite:///{folder}/gradebook.db") as gradebook:
@@ -198,14 +190,13 @@ def a_class(at_home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("class")
     assignment.write_assignment(LESSONS["01"], folder)
     settings = (folder / "nbgrader_config.py").read_text()
-    (folder / "nbgrader_config.py").write_text(f"{settings}\nc.Execute.timeout = 20\n")
+    (folder / "nbgrader_config.py").write_text(f"{settings}\nc.Execute.timeout = 30\n")
     source = read(folder / "source" / "lesson01" / hand_ins.NAME)
     handed_out = read(folder / "release" / "lesson01" / hand_ins.NAME)
     solved = {number: with_id(source, f"exercise-{number.replace('.', '-')}").source for number in hand_ins.ALL}
     for name in hand_ins.KINDS:
         hand_ins.write(folder, STRANGE if name == "complete" else name, name, handed_out, solved)
-    nbgrader(folder, "autograde", "lesson01")
-    nbgrader(folder, "generate_feedback", "lesson01")
+    marks.grade(folder, "lesson01")
     return folder
 
 
@@ -283,7 +274,7 @@ def test_the_marks_tell_failed_from_empty_and_name_who_is_to_be_looked_at(a_clas
         assert row["state"] == ("failed" if kind.failed else "to be looked at" if kind.flag else usual)
         assert kind.failed in row["why"] and kind.flag in row["why"] and row["why"] in said
     assert (rows["late"]["state"], rows["nothing"]["state"]) == ("not graded", "not graded")
-    assert "has not graded it" in rows["late"]["why"] and "no notebook among 0 files" in rows["nothing"]["why"]
+    assert "not graded 01_the_bottleneck.ipynb" in rows["late"]["why"] and "no notebook among 0 files" in rows["nothing"]["why"]
     assert "1 empty, 1 failed" in said and "4 to be looked at" in said
     assert "gain: +6.0 on average" in said
     with (a_class / "items-01.csv").open(newline="", encoding="utf-8-sig") as file:
