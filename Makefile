@@ -48,7 +48,7 @@ test: .venv/.test ## run the tests that a change should pass; ARGS=tests/test_ad
 # nbgrader and JupyterHub are not in .venv, so their tests skip themselves there.
 test-all: .venv/.test .classroom/.made ## run all tests, those of grading and of JupyterHub too
 	@($(PYTEST) $(ARGS))
-	@export OMP_NUM_THREADS=1; exec $(CLASSROOM) -m pytest -n 2 --dist loadgroup tests/test_grading.py tests/test_exam_grading.py tests/test_hub.py
+	@export OMP_NUM_THREADS=1; exec $(CLASSROOM) -m pytest -n 2 --dist loadgroup tests/test_grading.py tests/test_exam_grading.py tests/test_otter.py tests/test_hub.py
 
 test-durations: .venv/.test ## run the same tests as make test, and print the twenty slowest
 	@$(PYTEST) -m "not slow" --durations=20 $(ARGS)
