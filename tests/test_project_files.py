@@ -109,6 +109,14 @@ def test_citing_and_indexing_programs_read_the_same():
     assert [f"https://spdx.org/licenses/{name}" for name in cited["license"]] == indexed["license"]
     assert [author["name"] for author in cited["authors"]] == [author["name"] for author in indexed["author"]]
     assert cited["keywords"] == indexed["keywords"]
+    assert " ".join(cited["abstract"].split()) == indexed["description"]
+    assert f"{cited['date-released']}" == indexed["dateModified"] > indexed["dateCreated"]
+
+
+@pytest.mark.skipif(shutil.which("cffconvert") is None, reason="cffconvert is not installed: pip install cffconvert")
+def test_the_citation_is_valid():
+    command = ["cffconvert", "--validate", "--infile", "CITATION.cff"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
 def test_the_tutors_instructions_forbid_solutions_and_name_exercises_that_there_are():
