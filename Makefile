@@ -8,8 +8,8 @@ CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
 
-.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims \
-	wrong-answers assignment grade marks exam syllabus polls site moving-picture screenshots lesson-times lab-speed bench \
+.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks messages \
+	translations claims wrong-answers assignment grade marks exam syllabus polls site moving-picture screenshots lesson-times lab-speed bench \
 	peer lock peer-lock llm-lock lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -59,6 +59,12 @@ notebooks: .venv/.test ## build the lessons; ARGS="01 03" for some, "--execute" 
 
 check-notebooks: .venv/.test ## say what the lessons lack, and what to do; ARGS="01 03" for some
 	@exec $(BIN) notebooks/check.py $(ARGS)
+
+messages: .venv/.test ## take the texts that the course shows to adapters_lesson/course/locale; ARGS=--todo to translate
+	@exec $(BIN) notebooks/messages.py $(ARGS)
+
+translations: .venv/.test ## build the lessons in other languages; ARGS=de for one
+	@exec $(BIN) notebooks/translation.py $(ARGS)
 
 claims: .venv/.test ## print every claim with its verdict; ARGS="05 README" for those of some
 	@exec $(BIN) notebooks/claims.py $(ARGS)
