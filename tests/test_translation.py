@@ -45,6 +45,8 @@ def test_a_message_with_holes_is_known_by_its_template(german):
         "richtig: 2·d·m + m + d. Sie ist jetzt count in mine/adapters.py."
     )
     assert words._("nobody has translated\nthis. Or that") == "nobody has translated\nthis. Or that"
+    assert words._("one of many things is left") == "one of many things is left"
+    assert words._("2 of 5") == "2 von 5"
     assert words._("") == ""
 
 

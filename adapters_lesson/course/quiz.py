@@ -67,13 +67,13 @@ class Questions(NamedTuple):
 
     def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """As that of a ``Picture``."""
-        asked = (f"{n}. {q.text.replace('`', '')}" for n, q in enumerate(self.questions, 1))
+        asked = (f"{n}. {_(q.text).replace('`', '')}" for n, q in enumerate(self.questions, 1))
         items = ""
         for question in self.questions:
             options = "".join(f"<li>{html.escape(_(option.text))}</li>" for option in question.options)
             items += f"<li>{_markup(question.text)}<ol type='A'>{options}</ol></li>"
         page = f"<b>{html.escape(_(self.title))}</b> {_('(run this cell to answer)')}<ol>{items}</ol>"
-        return {"text/html": page, "text/plain": f"{self.title}. {' '.join(asked)}"}, {}
+        return {"text/html": page, "text/plain": f"{_(self.title)}. {' '.join(asked)}"}, {}
 
 
 def _markup(text: str) -> str:

@@ -63,7 +63,8 @@ def _catalogue(language: str) -> tuple[gettext.GNUTranslations, list[tuple[re.Pa
     for entry in read:
         if isinstance(entry.id, str) and entry.string and (names := _HOLE.findall(entry.id)):
             literal = _HOLE.split(entry.id)[::2]
-            pattern = re.compile("(.*?)".join(map(re.escape, literal)), re.DOTALL)
+            hole = "(.*?)" if len("".join(literal)) > 7 else r"(\S*)"  # "{0} of {1}" is no pattern for a sentence
+            pattern = re.compile(hole.join(map(re.escape, literal)), re.DOTALL)
             templates.append((len("".join(literal)), pattern, names, str(entry.string)))
     ordered = sorted(templates, key=lambda template: -template[0])
     return gettext.GNUTranslations(compiled), [tuple(rest) for _length, *rest in ordered]  # type: ignore[misc]

@@ -112,7 +112,7 @@ class Shelf:
         for exercise in exercises:
             if exercise in self.why:
                 reasons.setdefault(self.why[exercise], []).append(exercise)
-        ours = "; ".join(f"{', '.join(numbers)}: {reason}" for reason, numbers in reasons.items())
+        ours = "; ".join(f"{', '.join(numbers)}: {_(reason)}" for reason, numbers in reasons.items())
         said = [_(f"yours ({', '.join(yours)})")] * bool(yours) + [_(f"the course's ({ours})")] * bool(ours)
         return f"Runs on {_(' and ').join(said)}."
 
