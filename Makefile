@@ -13,9 +13,9 @@ UV ?= $(shell command -v uv)
 , := ,
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks claims \
-	wrong-answers assignment grade marks exam syllabus polls site moving-picture screenshots lesson-times lab-speed bench \
-	peer wheel lock peer-lock llm-lock oldest lint clean
+.PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks messages \
+	translations claims wrong-answers assignment grade marks exam syllabus polls site moving-picture screenshots \
+	lesson-times lab-speed bench peer wheel lock peer-lock llm-lock oldest lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
 help: ## this list
@@ -64,6 +64,12 @@ notebooks: .venv/.test ## build the lessons; ARGS="01 03" for some, "--execute" 
 
 check-notebooks: .venv/.test ## say what the lessons lack, and what to do; ARGS="01 03" for some
 	@exec $(BIN) notebooks/check.py $(ARGS)
+
+messages: .venv/.test ## take the texts that the course shows to adapters_lesson/course/locale; ARGS=--todo to translate
+	@exec $(BIN) notebooks/messages.py $(ARGS)
+
+translations: .venv/.test ## build the lessons in other languages; ARGS=de for one
+	@exec $(BIN) notebooks/translation.py $(ARGS)
 
 claims: .venv/.test ## print every claim with its verdict; ARGS="05 README" for those of some
 	@exec $(BIN) notebooks/claims.py $(ARGS)

@@ -4,6 +4,7 @@ import re
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from training_material import script
 
 project = "Adapters, from scratch"
 author = "the course's authors"
@@ -73,10 +74,16 @@ def _play(app, pagename, templatename, context, doctree):
         app.add_js_file("playground.js", defer="defer")
 
 
+def _describe(app, pagename, templatename, context, doctree):
+    if pagename == "index" or pagename[:2].isdigit():
+        context["metatags"] += script("" if pagename == "index" else pagename)
+
+
 def setup(app):
     """Have formulas rendered as MathML, which browsers show without a script."""
     app.connect("html-page-context", _mend_navigation, priority=900)  # after furo
     app.connect("html-page-context", _mend_folds)
     app.connect("html-page-context", _play)
+    app.connect("html-page-context", _describe)
     app.add_html_math_renderer("mathml", inline_renderers=_mathml(False), block_renderers=_mathml(True))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

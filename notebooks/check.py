@@ -18,6 +18,7 @@ from typing import Any
 import build
 import nbformat
 import reference
+import translation
 
 from adapters_lesson.course.lesson_source import Exercise, Lesson, course, read_lesson
 from adapters_lesson.course.mine.shelf import exercises, public_name
@@ -45,7 +46,19 @@ ARXIV = re.compile(r"arXiv[\s:]+(\d{4}\.\d{4,5})")
 def lacks(source: Path) -> list[str]:
     """What the lesson with this source lacks, in its repository."""
     root, lesson = source.parents[2], read_lesson(source)
-    looks = (_frame, _minutes, _builds_on, _figures, _exercises, _answers, _quiz, _rows, _teaching, _editions)
+    looks = (
+        _frame,
+        _minutes,
+        _builds_on,
+        _figures,
+        _exercises,
+        _answers,
+        _quiz,
+        _rows,
+        _teaching,
+        _editions,
+        _translations,
+    )
     return [f"{file}: {what}" for look in looks for file, what in look(root, lesson)]
 
 
@@ -356,6 +369,13 @@ def _editions(root: Path, lesson: Lesson) -> Found:
         if not build.in_step(notebook, build.build(source, edition)):
             yield file, f"is out of step with its source: {again}"
         yield from ((file, f"{complaint}: {again}") for complaint in build.complaints(notebook))
+
+
+def _translations(root: Path, lesson: Lesson) -> Found:
+    for _language, path in translation.translations(root / "notebooks" / "sources"):
+        if path.stem == lesson.name:
+            file = path.relative_to(root).as_posix()
+            yield from ((file, what) for what in translation.out_of_step(lesson, path))
 
 
 def main() -> int:

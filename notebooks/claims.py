@@ -31,7 +31,7 @@ import nbformat
 from adapters_lesson.course.lesson_source import MARK, read_lesson
 
 ROOT = Path(__file__).resolve().parents[1]
-TEXTS = ("README.md", "TEACHING.md")
+TEXTS = ("README.md", "TEACHING.md", "paper/paper.md")
 COMPARING = re.compile(
     r"\b(?:as (?:good|well|much|fast|long|many|large|high|low|often) as|better|best|worse|worst|faster|slower|quicker|"
     r"larger|smaller|higher|lower|cheaper|dearer|more|less|fewer|equal|equally|hardly|matters?|helps?|harms?|gains?|"
@@ -140,7 +140,7 @@ def everything(only: list[str]) -> Iterator[tuple[Sentence, Path | None]]:
     if not only or "12" in only:
         yield from ((one, None) for one in of_branches(ROOT / "adapters_lesson" / "course" / "decision.json"))
     for name in TEXTS:
-        if not only or name.removesuffix(".md") in only:
+        if not only or Path(name).stem in only:
             yield from of_text(ROOT / name)
 
 
@@ -165,7 +165,7 @@ def look(only: list[str], show: bool = False) -> tuple[Counter, list[str]]:
 def main() -> int:
     """Print every claim with its verdict; 1 when one fails or is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("only", nargs="*", help="lessons by number, README, TEACHING; all by default")
+    parser.add_argument("only", nargs="*", help="lessons by number, README, TEACHING, paper; all by default")
     count, wrong = look(parser.parse_args().only, show=True)
     print("\n" + "\n".join([*wrong, ", ".join(f"{number} {kind}s" for kind, number in sorted(count.items()))]))
     return 1 if wrong else 0

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import hypot, sqrt
+from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from adapters_lesson import AdapterConfig, prepare
 from adapters_lesson.costs import memory_ledger, outline
 from adapters_lesson.course.explorers.explore_anatomy import draw_anatomy
 from adapters_lesson.course.figures import mean_and_interval
+from adapters_lesson.course.lesson_source import course
 from adapters_lesson.history import RESULTS, load_results
 
 Values = Mapping[int, float]  # by seed
@@ -179,9 +181,15 @@ def ratios(one: str, other: str, what: str = "training step", processor: str = "
     return found
 
 
+def lines(pattern: str) -> int:
+    """How many lines the files of the repository that fit a pattern have together."""
+    files = Path(__file__).parents[1].glob(pattern)
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+
+
 def names(outputs: Outputs) -> dict[str, Any]:
     """All that a claim may call, beside Python's own functions."""
     ours = (seeds, difference, as_good, better, unclear, low, high, average, mean, load_results, ratios,
-            anatomy, step_gb)  # fmt: skip
+            anatomy, step_gb, course, lines)  # fmt: skip
     told = {"out": outputs.number, "outs": outputs.numbers, "said": outputs.said}
     return {**{one.__name__: one for one in ours}, **told}

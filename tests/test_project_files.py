@@ -109,6 +109,14 @@ def test_citing_and_indexing_programs_read_the_same():
     assert [f"https://spdx.org/licenses/{name}" for name in cited["license"]] == indexed["license"]
     assert [author["name"] for author in cited["authors"]] == [author["name"] for author in indexed["author"]]
     assert cited["keywords"] == indexed["keywords"]
+    assert " ".join(cited["abstract"].split()) == indexed["description"]
+    assert f"{cited['date-released']}" == indexed["dateModified"] > indexed["dateCreated"]
+
+
+@pytest.mark.skipif(shutil.which("cffconvert") is None, reason="cffconvert is not installed: pip install cffconvert")
+def test_the_citation_is_valid():
+    command = ["cffconvert", "--validate", "--infile", "CITATION.cff"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
 
 
 def test_the_tutors_instructions_forbid_solutions_and_name_exercises_that_there_are():
@@ -119,3 +127,21 @@ def test_the_tutors_instructions_forbid_solutions_and_name_exercises_that_there_
         assert f"### Exercise {exercise} " in cards
     for path in re.findall(r"`((?:notebooks|data|adapters_lesson)/[\w/]+/)`", text):
         assert (ROOT / path).is_dir() or path == "notebooks/mine/"
+
+
+def test_the_review_checklist_names_files_that_there_are_and_hides_nothing_that_is_open():
+    text = (ROOT / "paper" / "review_checklist.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    items = [row for row in rows[1:] if not row[0].startswith("**")]
+    assert {row[1] for row in items} == {"yes", "partly", "open"}
+    for name in re.findall(r"`([\w./]+[./]\w*)`", text):
+        assert (ROOT / name).exists(), name
+    state = {row[0].partition(":")[0].partition(" with")[0]: row[1] for row in items}
+    named = any("family-names" in author for author in read("CITATION.cff")["authors"])
+    assert (state["Authorship"] == state["Authors"] == "yes") == named
+    cited = set(re.findall(r"@(\w+)[;\]]", (ROOT / "paper" / "paper.md").read_text(encoding="utf-8")))
+    entries = re.split(r"^@\w+\{", (ROOT / "paper" / "paper.bib").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert {entry.partition(",")[0] for entry in entries} == cited
+    assert [entry.partition(",")[0] for entry in entries if "doi = {10." not in entry] == ["peft"]

@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -216,6 +217,33 @@ def test_every_picture_has_alt_text_and_every_page_its_headings_in_order(pages):
         levels = [int(heading.name[1]) for heading in page.find("article").find_all(re.compile(r"^h[1-6]$"))]
         assert jumps(levels) == [], name
         assert levels.count(1) == 1 or name == "search"
+
+
+MINIMUM = {"description", "keywords", "name", "@context", "@type", "@id", "http://purl.org/dc/terms/conformsTo"}
+RECOMMENDED = {
+    *("about", "abstract", "audience", "author", "competencyRequired", "educationalLevel", "identifier"),
+    *("inLanguage", "learningResourceType", "license", "mentions", "teaches", "timeRequired", "url"),
+}  # of Bioschemas' TrainingMaterial 1.0-RELEASE
+
+
+def test_the_front_page_and_each_lesson_describe_themselves_in_bioschemas_profile(pages):
+    found = {name: page.select('head script[type="application/ld+json"]') for name, page in pages.items()}
+    assert {name for name, scripts in found.items() if scripts} == {"index", *LESSONS}
+    rows = {row["lesson"]: row for row in build.course()}
+    for name in ("index", *LESSONS):
+        (script,) = found[name]
+        said = json.loads(script.string)
+        assert said.keys() >= MINIMUM | RECOMMENDED
+        assert [key for key, value in said.items() if not value] == []
+        assert said["@type"] == "LearningResource"
+        assert said["url"] == said["@id"] == f"{name}.html"
+        assert all(len(outcome) > 20 and not re.search(r"[*`\[]", outcome) for outcome in said["teaches"])
+        minutes = rows[name]["minutes"] if name in rows else sum(int(row["minutes"]) for row in rows.values())
+        assert said["timeRequired"] == f"PT{minutes}M"
+        parts = said.get("hasPart", []) + ([said["isPartOf"]] if name in rows else [])
+        assert parts and {part["url"].removesuffix(".html") for part in parts} <= set(pages)
+        assert all(re.search(r"/abs/\d{4}\.\d{4,5}$", paper["url"]) for paper in said["mentions"])
+    assert len(json.loads(found["index"][0].string)["hasPart"]) == len(LESSONS)
 
 
 def test_links_between_pages_lead_somewhere_and_nothing_is_loaded_from_elsewhere(pages, site):

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from adapters_lesson.course.explorers.frame import Panel, button, option_button, row
 from adapters_lesson.course.record import file_of_progress, known, note
+from adapters_lesson.course.words import _
 
 _compared: set[str] = set()  # whose results this kernel has shown
 _said: dict[str, Any] = {}  # what was committed where no progress is kept
@@ -29,9 +30,12 @@ class Prediction(NamedTuple):
 
     def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """As that of a ``Picture``, for whoever reads a notebook that does not run."""
-        options = "".join(f"<li>{html.escape(option)}</li>" for option in self.options)
-        page = f"<b>Predict</b> (run this cell to commit): {html.escape(self.question)}<ul>{options}</ul>"
-        return {"text/html": page, "text/plain": f"Predict: {self.question} {' / '.join(self.options)}"}, {}
+        options = "".join(f"<li>{html.escape(_(option))}</li>" for option in self.options)
+        page = (
+            f"<b>{_('Predict')}</b> {_('(run this cell to commit)')}: {html.escape(_(self.question))}<ul>{options}</ul>"
+        )
+        said = f"{_('Predict')}: {_(self.question)} {' / '.join(map(_, self.options))}"
+        return {"text/html": page, "text/plain": said}, {}
 
     def said(self) -> Any:
         """What was committed; None where nothing was."""
@@ -66,11 +70,13 @@ class PredictionPanel(Panel):
         super().__init__("Predict")
         self.asked, self.picture = asked, asked
         self.field = widgets.Text(
-            placeholder=f"a number{', in' + asked.unit if asked.unit else ''}", layout={"width": "200px"}
+            placeholder=_("a number") + (_(", in") + asked.unit if asked.unit else ""), layout={"width": "200px"}
         )
         self.options = [option_button(option, partial(self.commit, option)) for option in asked.options]
         self.commit_button = button("Commit", "Commit your prediction: it cannot be changed", self._commit_number)
-        heading = widgets.HTML(f'<div style="line-height: 1.4"><b>Predict.</b> {html.escape(asked.question)}</div>')
+        heading = widgets.HTML(
+            f'<div style="line-height: 1.4"><b>{_("Predict")}.</b> {html.escape(_(asked.question))}</div>'
+        )
         fields = self.options or [row(self.field, self.commit_button)]
         self.children = [self.still, heading, *fields, self.status]
         self._settle(asked.said())
@@ -105,7 +111,7 @@ class PredictionPanel(Panel):
             return
         for option in self.options:
             option.disabled = True
-            option.icon = "check" if option.description == said else ""
+            option.icon = "check" if option.description == _(f"{said}") else ""
         self.field.disabled = self.commit_button.disabled = True
         self.say(f"Committed: {self.asked.shown(said)}. Go on to see.")
 
@@ -128,16 +134,16 @@ def compare(key: str, was: Any) -> None:
     was = was.item() if hasattr(was, "item") else was
     _compared.add(key)
     if (asked := _asked.get(key)) is None:  # its cell was not run
-        print(f"○ not asked in this session; it is: {was}")
+        print(_(f"○ not asked in this session; it is: {was}"))
         return
     said = asked.said()
     if said is None:
-        print(f"○ not predicted; it is: {asked.shown(was)}")
+        print(_(f"○ not predicted; it is: {asked.shown(was)}"))
         return
     if asked.options and was not in asked.options:
-        print(f"○ you predicted {said}; it is {was}, none of the options: {', '.join(asked.options)}")
+        print(_(f"○ you predicted {said}; it is {was}, none of the options: {', '.join(asked.options)}"))
         return
     right, off = asked.judge(said, was)
     seen = {"was": asked.shown(was), "right": right, "off": off}
     note("predictions", key, {"said": said, "question": asked.question, **seen})
-    print(f"{'✔' if right else '✘'} you predicted {asked.shown(said)}, it is {asked.shown(was)}")
+    print(_(f"{'✔' if right else '✘'} you predicted {asked.shown(said)}, it is {asked.shown(was)}"))

@@ -17,6 +17,7 @@ from adapters_lesson.course.explorers.frame import Panel, button, option_button,
 from adapters_lesson.data import NOTEBOOKS
 
 from .record import known, note, note_quiz
+from .words import _
 
 QUIZZES = NOTEBOOKS / "quizzes"
 LETTERS = "ABCDEFGH"
@@ -66,18 +67,18 @@ class Questions(NamedTuple):
 
     def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """As that of a ``Picture``."""
-        asked = (f"{n}. {q.text.replace('`', '')}" for n, q in enumerate(self.questions, 1))
+        asked = (f"{n}. {_(q.text).replace('`', '')}" for n, q in enumerate(self.questions, 1))
         items = ""
         for question in self.questions:
-            options = "".join(f"<li>{html.escape(option.text)}</li>" for option in question.options)
+            options = "".join(f"<li>{html.escape(_(option.text))}</li>" for option in question.options)
             items += f"<li>{_markup(question.text)}<ol type='A'>{options}</ol></li>"
-        page = f"<b>{html.escape(self.title)}</b> (run this cell to answer)<ol>{items}</ol>"
-        return {"text/html": page, "text/plain": f"{self.title}. {' '.join(asked)}"}, {}
+        page = f"<b>{html.escape(_(self.title))}</b> {_('(run this cell to answer)')}<ol>{items}</ol>"
+        return {"text/html": page, "text/plain": f"{_(self.title)}. {' '.join(asked)}"}, {}
 
 
 def _markup(text: str) -> str:
     """HTML in which only what stands between backticks is formatted, as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(_(text)))
 
 
 class Quiz(Panel):
@@ -99,7 +100,7 @@ class Quiz(Panel):
         self.options, self.pages = [], []
         for n, question in enumerate(questions):
             self.options.append([option_button(o.text, partial(self.choose, n, o)) for o in question.options])
-            text = f"<b>{n + 1} of {len(questions)}.</b> {_markup(question.text)}"
+            text = f"<b>{_(f'{n + 1} of {len(questions)}')}.</b> {_markup(question.text)}"
             asked = widgets.HTML(f'<div style="line-height: 1.4">{text}</div>')
             # All pages are equally wide, whatever their texts are.
             self.pages.append(widgets.VBox([asked, *self.options[n], self.reasons[n]], layout={"width": "100%"}))
@@ -107,7 +108,7 @@ class Quiz(Panel):
         self.back_button = button("Previous", "The question before", lambda: self._turn(-1))
         self.next_button = button("Next", "The next question", lambda: self._turn(1))
         self.restart_button = button("Start again", "Clear all answers and the score", self.start_again)
-        heading = widgets.HTML(f"<b>{html.escape(title)}</b>")
+        heading = widgets.HTML(f"<b>{html.escape(_(title))}</b>")
         # Above the question, so that no button moves when another question has more options.
         above = row(heading, self.back_button, self.next_button, self.restart_button, self.status)
         self.children = [self.still, above, self.open]
@@ -122,7 +123,7 @@ class Quiz(Panel):
         """Answer question ``number`` (from 0) with one of its options; only the first answer counts."""
         is_first = number not in self._first
         self._first.setdefault(number, option)
-        reason = f"<b>{'Right' if option.right else 'Not quite'}:</b> {_markup(option.reason)}"
+        reason = f"<b>{_('Right') if option.right else _('Not quite')}:</b> {_markup(option.reason)}"
         self.reasons[number].value = f'<div role="status" style="line-height: 1.4">{reason}</div>'
         chosen = self.options[number][self.questions[number].options.index(option)]
         chosen.icon = "check" if option.right else "times"

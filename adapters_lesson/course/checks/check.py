@@ -15,6 +15,7 @@ from typing import Any
 
 from adapters_lesson.course.mine.keeping import keep
 from adapters_lesson.course.record import ahead, linked, note_exercise
+from adapters_lesson.course.words import _
 
 from .limits import TimeUp, Watch, as_it_was
 
@@ -59,8 +60,8 @@ class Report:
     ahead: tuple[str, str] = ("", "")
 
     def __repr__(self) -> str:
-        lines = [f"{_MARKS[self.status]} {self.exercise}: {self.message}", self.help]
-        lines += [f"It printed:\n{self.printed}"] if self.printed else []
+        lines = [f"{_MARKS[self.status]} {self.exercise}: {_(self.message)}", _(self.help)]
+        lines += [f"{_('It printed:')}\n{self.printed}"] if self.printed else []
         return "\n".join(filter(None, lines))
 
     def _repr_html_(self) -> str | None:
@@ -163,10 +164,10 @@ def what_was_raised(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = any(not frame.filename.startswith(_NOT_THE_LEARNERS) for frame in frames)
     whose = "your code raised" if own else "the check cannot use your answer as it is,"
-    return f"{whose} {type(error).__name__}{text[: _LONGEST // 2]}{_learners_line(frames[::-1])}"
+    return f"{_(whose)} {type(error).__name__}{text[: _LONGEST // 2]}{_learners_line(frames[::-1])}"
 
 
 def _learners_line(frames: Sequence[traceback.FrameSummary]) -> str:
     """The learner's own line among frames, innermost first, if there is one, as a part of a sentence."""
     own = (f.line for f in frames if f.line and not f.filename.startswith(_NOT_THE_LEARNERS))
-    return next((f", in your line `{line[:120]}`" for line in own), "")
+    return next((_(f", in your line `{line[:120]}`") for line in own), "")

@@ -9,6 +9,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from adapters_lesson.course.figures import Picture
+from adapters_lesson.course.words import _
 
 from .job import Job
 
@@ -29,19 +30,19 @@ WAITING = "waiting for its turn …"
 
 def choice(label: str, value: Any, options: Iterable[Any]) -> widgets.Dropdown:
     """A list of which one is chosen: values, or (text, value) pairs."""
-    return widgets.Dropdown(description=label, options=list(options), value=value, **FIELD)
+    return widgets.Dropdown(description=_(label), options=list(options), value=value, **FIELD)
 
 
 def switch(label: str, value: bool = False) -> widgets.Checkbox:
     """On or off."""
-    return widgets.Checkbox(description=label, value=value, indent=False, layout=FIELD["layout"])
+    return widgets.Checkbox(description=_(label), value=value, indent=False, layout=FIELD["layout"])
 
 
 def button(label: str, tooltip: str, on_click: Callable[[], object], **look: Any) -> widgets.Button:
     """A button as wide as its text needs."""
     layout = {"width": "auto", "min_width": "80px"}
-    made = widgets.Button(description=label, tooltip=tooltip, **{"layout": layout, **look})
-    made.on_click(lambda _: on_click())
+    made = widgets.Button(description=_(label), tooltip=_(tooltip), **{"layout": layout, **look})
+    made.on_click(lambda clicked: on_click())
     return made
 
 
@@ -65,7 +66,7 @@ def row(*children: Any) -> widgets.Box:
 def message(text: str, error: bool = False) -> str:
     """HTML that a screen reader reads out when it changes; errors stand out in both themes."""
     colour = " color: var(--jp-error-color1, #B00020); font-weight: bold;" if error else ""
-    return f'<div role="status" style="line-height: 1.4; max-width: 56em;{colour}">{html.escape(text)}</div>'
+    return f'<div role="status" style="line-height: 1.4; max-width: 56em;{colour}">{html.escape(_(text))}</div>'
 
 
 def plain(error: Exception | None) -> str:
@@ -105,7 +106,7 @@ class Panel(widgets.VBox):
         self.status.value = message(text, error)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        still, about = self.picture.bundle(STILL) if self.picture is not None else ({}, {})
+        still, about = self.picture.bundle(_(STILL)) if self.picture is not None else ({}, {})
         return {**super()._repr_mimebundle_(**kwargs), **still}, about
 
 
@@ -137,7 +138,7 @@ class Explorer(Panel):
         self.job: Job | None = None
         self._at_start = self.values
         self.reset_button = button("Reset", "Set all knobs as they were at the start", self.reset)
-        heading = row(widgets.HTML(f"<b>{html.escape(title)}</b>"), self.reset_button)
+        heading = row(widgets.HTML(f"<b>{html.escape(_(title))}</b>"), self.reset_button)
         if measure is not None:
             self.start_button = button("Measure", "Time it here, for some seconds", self.start, button_style="primary")
             self.stop_button = button("Stop", "End it now", self.stop, disabled=True)
@@ -157,7 +158,7 @@ class Explorer(Panel):
         for name, value in self._at_start.items():
             self.knobs[name].value = value
 
-    def refresh(self, _: Any = None) -> None:
+    def refresh(self, change: Any = None) -> None:
         """Draw with the knobs as they are."""
         self._scheduled = False
         self.paint(self._drawn)
@@ -187,7 +188,7 @@ class Explorer(Panel):
         points = {} if self._measure is None else {"measured": self.measured}
         return self.draw(**self.values, **points)  # read when it is this thread's turn to paint
 
-    def _changed(self, _: Any) -> None:
+    def _changed(self, change: Any) -> None:
         if not self._scheduled:
             try:
                 asyncio.get_running_loop().call_soon(self.refresh)  # what has arrived by then is drawn in one go

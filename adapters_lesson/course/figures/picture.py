@@ -9,6 +9,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from adapters_lesson.course.words import _
 
 from .style import FROZEN, INK, course_style
 from .svg import ROOT
@@ -33,6 +36,11 @@ class Picture:
     figure: Any  # a Figure or a Drawing
     alt: str
 
+    def __post_init__(self) -> None:
+        self.alt = _(self.alt)
+        for words in self.figure.findobj(Text) if isinstance(self.figure, Figure) else ():
+            words.set_text(_(words.get_text()))
+
     def svg(self) -> str:
         """The figure as text, in the colours of JupyterLab's theme, or with dark ink on white where there is none."""
         if not isinstance(self.figure, Figure):
@@ -46,7 +54,9 @@ class Picture:
         width, height = 72 * self.figure.get_size_inches()
         about = f'width="{width:g}" height="{height:g}" style="{ROOT}; fill: currentColor" role="img"'
         said = html.escape(self.alt)
-        return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda _: f'{about} aria-label="{said}"', drawn, count=1)
+        return re.sub(
+            r'width="[\d.]+pt" height="[\d.]+pt"', lambda found: f'{about} aria-label="{said}"', drawn, count=1
+        )
 
     def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """What a notebook keeps: picture, ``note`` and text, by MIME type, and their metadata."""
@@ -60,7 +70,7 @@ class Picture:
         kinds = {"text/html": page, "image/svg+xml": drawn, "text/plain": self.alt}
         return kinds, {"image/svg+xml": {"alt": self.alt}}
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.bundle()
 
 

@@ -5,6 +5,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from adapters_lesson.course.words import _
+
 from .style import COLOURS
 
 WIDTH = 900  # of most drawings
@@ -60,7 +62,7 @@ class Drawing:
         """Words whose lines stand around the height y, from x on, or with their "middle" or "end" there."""
         css = f"font-size: {size:g}px; text-anchor: {anchor}; fill: currentColor; {'font-weight: bold; ' * bold}{look}"
         element = ET.SubElement(self.root, "text", {"style": css})
-        lines = words.split("\n")
+        lines = _(words).split("\n")
         for i, line in enumerate(lines):
             height = y + size * (0.35 + 1.25 * (i - (len(lines) - 1) / 2))
             ET.SubElement(element, "tspan", {"x": f"{x:.1f}", "y": f"{height:.1f}"}).text = line
@@ -71,7 +73,7 @@ class Drawing:
         place = {"x": f"{x:g}", "y": f"{y:g}", "width": f"{width:g}", "height": "24"}
         css = "font-size: 15px; font-weight: bold; color: inherit; text-decoration: underline"
         look = {"xmlns": "http://www.w3.org/1999/xhtml", "style": css}
-        ET.SubElement(ET.SubElement(self.root, "foreignObject", place), "a", look | {"href": href}).text = words
+        ET.SubElement(ET.SubElement(self.root, "foreignObject", place), "a", look | {"href": href}).text = _(words)
 
     def svg(self, alt: str = "") -> str:
         """The drawing as text; ``alt`` says the same to who cannot see it."""
@@ -84,7 +86,7 @@ class Drawing:
             attributes["points"] = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         element = ET.SubElement(self.root, kind, attributes)
         if title:
-            ET.SubElement(element, "title").text = title
+            ET.SubElement(element, "title").text = _(title)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from adapters_lesson.course.words import _
+
 from .keeping import shelf
 from .my_file import parse
 from .shelf import Shelf, public_name
@@ -55,14 +57,14 @@ def run(job: Callable[[Any], _Result], *exercises: str) -> _Result:
     without: dict[str, str] = {}
     while True:
         pieces = shelf(without)
-        print(pieces.credit(exercises))
+        print(_(pieces.credit(exercises)))
         try:
             with _no_standstill(pieces):
                 return job(Pieces(pieces, exercises))
         except (Exception, SystemExit) as error:
             if (fault := _fault(error, pieces, exercises)) is None or fault.exercise in without:
                 raise
-            print(f"{fault}. The course's takes over here.")
+            print(_(f"{fault}. The course's takes over here."))
             without |= dict.fromkeys(fault.exercise.split(", "), "it failed here")
 
 

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from adapters_lesson.adapter import Adapter
+from adapters_lesson.course.words import _
 from adapters_lesson.data import DATA
 
 from .my_file import GIVEN, MyFile, Section, in_order, parse
@@ -111,9 +112,9 @@ class Shelf:
         for exercise in exercises:
             if exercise in self.why:
                 reasons.setdefault(self.why[exercise], []).append(exercise)
-        ours = "; ".join(f"{', '.join(numbers)}: {reason}" for reason, numbers in reasons.items())
-        said = [f"yours ({', '.join(yours)})"] * bool(yours) + [f"the course's ({ours})"] * bool(ours)
-        return f"Runs on {' and '.join(said)}."
+        ours = "; ".join(f"{', '.join(numbers)}: {_(reason)}" for reason, numbers in reasons.items())
+        said = [_(f"yours ({', '.join(yours)})")] * bool(yours) + [_(f"the course's ({ours})")] * bool(ours)
+        return f"Runs on {_(' and ').join(said)}."
 
 
 def _execute(source: str, names: dict[str, Any], file: str | Path = "<imports>", line: int = 1) -> None:
