@@ -68,7 +68,8 @@ BESIDE: dict[str, Any] = {
     "adapter": AdapterConfig(35, placement="pfeiffer"),
     "lora": LoRAConfig(4, 8.0, targets="all-linear"),
 }
-RATES, SWEEP = (3e-4, 1e-3, 3e-3, 1e-2), {"steps": 60, "validate_every": 10, "patience": 2}
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+SWEEP: dict[str, Any] = {"steps": 60, "validate_every": 10, "patience": 2}
 # How the bare model is asked: whether with the instruction in the system message, how many examples, and which.
 PROMPTS: list[tuple[str, bool, int, int]] = [
     ("instruction", True, 0, 0),
@@ -266,8 +267,8 @@ def main(quick: bool) -> None:
     for method in BESIDE:
         runs = results.get("beside", {}).get(method, [])
         for seed in SEEDS[: 1 if quick else None]:
-            best = min(runs, key=lambda run: run["best_loss"])["learning_rate"] if seed else None
-            for rate in [best] if seed else RATES[:: 3 if quick else 1]:
+            best = min(runs, key=lambda run: run["best_loss"])["learning_rate"] if seed else 0.0
+            for rate in (best,) if seed else RATES[:: 3 if quick else 1]:
                 if (seed, rate) not in {(run["seed"], run["learning_rate"]) for run in runs}:
                     runs = [*runs, bench.beside(method, rate, seed)]
                     keep("beside", {**results.get("beside", {}), method: runs})
