@@ -44,7 +44,7 @@ LAYERS, EPOCHS = 2, 1 if QUICK else 3
 RATES = {1e-3: (0,)} if QUICK else {3e-3: (0, 1, 2), 1e-3: (0, 1, 2, 3, 4)}  # with which seeds
 ROWS = {"train": 64, "validation": 32, "test": 64} if QUICK else {"train": 1600, "validation": 200, "test": 1000}
 LABELS = ["negative", "positive"]
-NONE = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+NONE: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def make_files(folder: Path) -> None:
@@ -121,7 +121,7 @@ def main() -> None:
         data = data.class_encode_column("label")
         for rate, seeds in RATES.items():
             row: dict[str, Any] = {"seeds": seeds, "ours": ours(folder / "base", folder / "films", folder, rate)}
-            for name, dropout in (("theirs", {}), ("theirs without dropout", NONE)):
+            for name, dropout in {"theirs": {}, "theirs without dropout": NONE}.items():
                 given = (folder / "base", data, folder / "trainer", rate)
                 row[name] = [theirs(*given, seed, **dropout) for seed in seeds]
                 apart = [one - other for one, other in zip(row["ours"], row[name], strict=True)]

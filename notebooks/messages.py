@@ -49,7 +49,7 @@ def template(node: ast.expr) -> str | None:
     said, holes = "", 0
     for part in node.values:
         if isinstance(part, ast.Constant):
-            said += f"{part.value}"
+            said += str(part.value)
         else:
             said, holes = f"{said}{{{holes}}}", holes + 1
     return said
