@@ -94,7 +94,7 @@ def check(exercise: str, praise: str) -> Callable[[Callable[[Any], None]], Calla
             with Watch(SECONDS) as watch, as_it_was(), contextlib.suppress(BaseException):
                 report = watch.call(lambda: _judged(look, answer, exercise, praise))
             if watch.up:
-                stopped = f"stopped after {watch.took:.2g} seconds{_learners_line(watch.where)}"
+                stopped = _in_line(f"stopped after {watch.took:.2g} seconds", watch.where)
                 message = f"{stopped}: most likely a loop that never ends; what should make it stop?"
                 report = Report(exercise, WRONG, message)
             return report
@@ -163,11 +163,12 @@ def what_was_raised(error: BaseException) -> str:
         text = f": {error}" if f"{error}" else ""
     frames = traceback.extract_tb(error.__traceback__)
     own = any(not frame.filename.startswith(_NOT_THE_LEARNERS) for frame in frames)
-    whose = "your code raised" if own else "the check cannot use your answer as it is,"
-    return f"{_(whose)} {type(error).__name__}{text[: _LONGEST // 2]}{_learners_line(frames[::-1])}"
+    what = f"{type(error).__name__}{text[: _LONGEST // 2]}"
+    said = f"your code raised {what}" if own else f"the check cannot use your answer as it is, {what}"
+    return _in_line(said, frames[::-1])
 
 
-def _learners_line(frames: Sequence[traceback.FrameSummary]) -> str:
-    """The learner's own line among frames, innermost first, if there is one, as a part of a sentence."""
+def _in_line(said: str, frames: Sequence[traceback.FrameSummary]) -> str:
+    """What is said, with the learner's own line among frames, innermost first, if there is one."""
     own = (f.line for f in frames if f.line and not f.filename.startswith(_NOT_THE_LEARNERS))
-    return next((_(f", in your line `{line[:120]}`") for line in own), "")
+    return next((f"{said}, in your line `{line[:120]}`" for line in own), said)
