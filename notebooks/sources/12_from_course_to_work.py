@@ -155,9 +155,9 @@ compare("12a", mine.run(judge("theirs"), "5.2"))
 # of the rate all five of them do, and one of five of ours.
 # <!-- claim: (lambda stays: stays("0.003", "theirs") == 1 and stays("0.003", "ours") == 0 and stays("0.001", "theirs") == 5 and stays("0.001", "ours") == 1)(lambda rate, name: sum(v < 0.55 for v in load_results("side_by_side")["rates"][rate][name])) -->
 #
-# Two things differ between the ways: the order of the texts, and the **dropout of the frozen base**. `Trainer` puts the whole
+# Two things are different between the ways: the order of the texts, and the **dropout of the frozen base**. `Trainer` puts the whole
 # model into training mode; our `train` leaves what is frozen in evaluation mode (lesson 05). <!-- rule --> The script has run `Trainer`
-# once more, with `hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0` in the line of `AutoModelForSequenceClassification`.
+# again, with `hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0` in the line of `AutoModelForSequenceClassification`.
 
 # %%
 prediction(
