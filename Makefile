@@ -7,6 +7,7 @@ BIN := .venv/bin/python
 CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
+REVEAL := 4.6.1
 # uv where it is there, else pip. The index is PyTorch's own, of builds for the processor; with TORCH_INDEX= the usual
 # torch comes, which on Linux brings NVIDIA's libraries, 3 GB.
 UV ?= $(shell command -v uv)
@@ -14,7 +15,7 @@ UV ?= $(shell command -v uv)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks messages \
-	translations claims wrong-answers assignment grade marks exam syllabus polls site moving-picture screenshots \
+	translations claims wrong-answers assignment grade marks exam syllabus polls slides site moving-picture screenshots \
 	lesson-times lab-speed bench peer wheel lock peer-lock llm-lock oldest lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -96,6 +97,12 @@ syllabus: .venv/.test ## write docs/syllabus.md from the lessons and quizzes; AR
 polls: .venv/.test ## make a printable poll sheet of each lesson's quiz, in dist/polls; ARGS="01 03" for some
 	@exec $(BIN) classroom/poll.py $(ARGS)
 
+slides: .venv/.test ## make slides of each lesson's figures, for any browser without a network, in dist/slides; ARGS="01 03" for some
+	@test -d .classroom/lib/node_modules/reveal.js || npm install --global --prefix .classroom --no-audit --no-fund \
+		--no-update-notifier --loglevel=error "reveal.js@$(REVEAL)" || \
+		{ echo "Set-up stopped: npm's message above says why; Node.js brings npm." >&2; exit 1; }
+	@exec $(BIN) classroom/slides.py $(ARGS)
+
 site: .venv/.test ## build the site of all lessons, for reading, in dist/site
 	@exec $(BIN) docs/build.py $(ARGS)
 
@@ -149,7 +156,7 @@ INSTALL = $(if $(UV),"$(UV)" pip install --quiet --no-sources --python $(BIN),$(
 PIP_INSTALL = $(INSTALL) -c requirements.lock
 # First and alone, so that nothing else is looked for at PyTorch's index; pip would otherwise try five times.
 TORCH = $(if $(TORCH_INDEX),{ $(INSTALL) $(if $(UV),,--retries 1) -c requirements.lock --no-deps --index-url $(TORCH_INDEX) torch || \
-	echo "PyTorch's own index is out of reach: torch comes from where the rest does, on Linux with NVIDIA's libraries." >&2; } &&)
+	echo "PyTorch's own index is out of reach: torch comes from where the rest does (on Linux with NVIDIA's libraries)." >&2; } &&)
 PIP_FAILED = { echo "Set-up stopped: the message above says why (most often the network, a proxy or a full disk; where" \
 	"PyTorch's index alone is out of reach, make lab TORCH_INDEX= does without it); mend that and run make again." >&2; exit 1; }
 
