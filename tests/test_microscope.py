@@ -342,14 +342,15 @@ def test_the_frames_of_a_run_are_kept_and_the_run_is_what_it_was(tokenizer):
         microscope = Microscope(model, tokenizer, SENTENCE, every=2) if watched else None
         torch.manual_seed(1)
         on_step = microscope.record if watched else None
-        history = train(model, texts, steps=6, batch_size=4, progress=False, learning_rate=1e-2, on_step=on_step)
+        settings = {"steps": 6, "batch_size": 4, "learning_rate": 1e-2, "validate_every": 3}
+        history = train(model, texts, texts, progress=False, on_step=on_step, **settings)
         return history.loss, model, microscope
 
     losses, model, microscope = run(True)
     bare, other, _ = run(False)
     assert losses == bare
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
-    assert [frame["step"] for frame in microscope.frames] == [0, 2, 4, 6]
+    assert [frame["step"] for frame in microscope.frames] == [0, 2, 3, 4, 6]  # and after each validation
     sizes = [max(map(max, frame["push"])) for frame in microscope.frames]
     assert sizes[0] == 0
     assert sizes[1] > 0

@@ -97,7 +97,7 @@ from adapters_lesson.data import encode
 
 task = encode(load_task("aspect_sentiment")["train"], load_tokenizer())
 
-def seconds(looks, steps, every=4, **more):
+def seconds(looks, steps, every=8, **more):
     began, microscope.every = time.perf_counter(), every
     look = microscope.record if looks else None
     train(model, task, steps=steps, learning_rate=3e-3, progress=False, on_step=look, **more)

@@ -34,7 +34,7 @@ class Microscope(anywidget.AnyWidget):
         beside: other models by name, a control or another seed, to stand beside it.
         base: what ``model`` and those ``beside`` it were before training, where they have no adapters.
         labels: the names of the labels.
-        every: ``train(…, on_step=microscope.record)`` looks once in so many steps.
+        every: ``train(…, on_step=microscope.record)`` looks once in so many steps, and after each validation.
 
     Raises ValueError as ``Lens``, and for a text that is empty or has more than 40 tokens.
     """
@@ -57,7 +57,7 @@ class Microscope(anywidget.AnyWidget):
         beside: Mapping[str, nn.Module] | None = None,
         base: nn.Module | None = None,
         labels: tuple[str, ...] = (),
-        every: int = 4,
+        every: int = 8,
     ) -> None:
         self.tokenizer, self.every, self._scheduled, self._step = tokenizer, every, False, 0
         self._encoded = lru_cache(2)(self._encode)  # while it trains, the sentence is the same in every picture
@@ -83,7 +83,8 @@ class Microscope(anywidget.AnyWidget):
 
     def record(self, history: History) -> None:
         """Look at the model in training: ``train(…, on_step=microscope.record)``."""
-        if history.steps % self.every == 0:
+        validated = bool(history.validation) and history.validation[-1]["step"] == history.steps
+        if history.steps % self.every == 0 or validated:
             if history.steps <= self._step:  # another run
                 self.frames.clear()
             self._step = history.steps
