@@ -785,7 +785,7 @@ print(
 # Most people would take LoRA here. A fair comparison gives both the same number of parameters, <!-- rule --> 1.22 million: adapters of
 # m = 35 after each FFN, and LoRA of rank 4 beside every linear layer of the blocks. And each gets its own learning rate, from a
 # **sweep with early stopping**. The validation loss is taken every ten steps; when it has not fallen twice, the run ends
-# and goes back to its best weights. The rate with the lowest of these losses gets two more seeds. <!-- rule -->
+# and goes back to its best weights. <!-- rule --> The rate with the lowest of these losses gets two more seeds. <!-- rule -->
 
 # %%
 prediction(
@@ -808,7 +808,7 @@ apart = max(low) - min(low)
 compare("10j", "less than 0.05" if apart < 0.05 else "more than 0.3" if apart > 0.3 else "0.05 to 0.3")
 
 # %% [markdown]
-# From 0.0003 to 0.003 it hardly matters for the adapters; at 0.01 their loss is higher by a tenth.
+# From 0.0003 to 0.003 it hardly matters for the adapters, and at 0.01 their loss is higher by a tenth.
 # <!-- claim: (lambda swept: max(swept[:3]) - min(swept[:3]) < 0.05 and swept[3] > min(swept) + 0.1)([run["best_loss"] for run in load_results("language")["beside"]["adapter"][:4]]) -->
 # The higher the rate, the sooner the loss turns, and early stopping goes back. <!-- claim: all(stopped == sorted(stopped, reverse=True) and stopped[0] > stopped[-1] for runs in load_results("language")["beside"].values() for stopped in [[run["steps"] for run in runs[:4]]]) -->
 # LoRA has its best rate one step of the grid higher, <!-- claim: (lambda best: best["lora"] > 3 * best["adapter"] and best["lora"] < 4 * best["adapter"])({method: min(runs[:4], key=lambda run: run["best_loss"])["learning_rate"] for method, runs in load_results("language")["beside"].items()}) -->
@@ -816,7 +816,7 @@ compare("10j", "less than 0.05" if apart < 0.05 else "more than 0.3" if apart > 
 # Had we given both the adapters' rate, LoRA would have lost by its rate alone.
 # <!-- claim: (lambda adapter, lora: lora[0]["learning_rate"] == min(adapter[:4], key=lambda run: run["best_loss"])["learning_rate"] and lora[0]["content_loss"] > adapter[0]["content_loss"] > min(lora[:4], key=lambda run: run["best_loss"])["content_loss"])(load_results("language")["beside"]["adapter"], load_results("language")["beside"]["lora"]) -->
 #
-# Now LoRA beside adapters, each at its best rate, three seeds, judged by your interval (5.2).
+# Now LoRA beside adapters, at the rates chosen so, with three seeds, judged by your interval (5.2).
 
 
 # %%
@@ -842,7 +842,7 @@ mine.run(lora_beside_adapters, "5.2")
 
 # %% [markdown]
 # Both have the form. <!-- claim: min(run["form"] for runs in load_results("language")["beside"].values() for run in runs[4:]) > 0.9 -->
-# LoRA's loss of the content is lower, by less than a tenth; its interval leaves zero out.
+# LoRA's loss of the content is lower, by less than a tenth, and the interval leaves zero out.
 # <!-- claim: (lambda middle, half: -0.1 < middle and middle + half < 0)(float(out(r"^of the content .*?([+-][\d.]+) ±")), float(out(r"^of the content .* ± ([\d.]+)"))) -->
 # That is this task, this size and sixty steps; lesson 11 asks the same of the small transformer.
 #
