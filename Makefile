@@ -156,7 +156,7 @@ INSTALL = $(if $(UV),"$(UV)" pip install --quiet --no-sources --python $(BIN),$(
 PIP_INSTALL = $(INSTALL) -c requirements.lock
 # First and alone, so that nothing else is looked for at PyTorch's index; pip would otherwise try five times.
 TORCH = $(if $(TORCH_INDEX),{ $(INSTALL) $(if $(UV),,--retries 1) -c requirements.lock --no-deps --index-url $(TORCH_INDEX) torch || \
-	echo "PyTorch's own index is out of reach: torch comes from where the rest does (on Linux with NVIDIA's libraries)." >&2; } &&)
+	echo "torch could not be had from PyTorch's own index: it comes from where the rest does (on Linux with NVIDIA's libraries)." >&2; } &&)
 PIP_FAILED = { echo "Set-up stopped: the message above says why (most often the network, a proxy or a full disk; where" \
 	"PyTorch's index alone is out of reach, make lab TORCH_INDEX= does without it); mend that and run make again." >&2; exit 1; }
 

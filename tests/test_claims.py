@@ -266,6 +266,8 @@ def test_a_mark_holds_or_says_what_was_found(mark, holds, found):
 def course(tmp_path, monkeypatch):
     """A course of one text, which the test writes."""
     (tmp_path / "notebooks" / "sources").mkdir(parents=True)
+    (tmp_path / "adapters_lesson" / "course").mkdir(parents=True)
+    (tmp_path / "adapters_lesson" / "course" / "decision.json").write_text('{"questions": []}')
     monkeypatch.setattr(claims, "ROOT", tmp_path)
     monkeypatch.setattr(claims, "TEXTS", ("README.md",))
     return tmp_path / "README.md"

@@ -139,11 +139,12 @@ def test_more_of_a_prompt_brings_more_answers_into_the_form():
     assert tokens["instruction"] < tokens["one example"] < tokens["three examples"]
 
 
-def test_the_lesson_trains_in_four_minutes(text):
+def test_the_lesson_trains_within_the_minutes_that_it_names(text):
     trained, seconds, steps = re.search(r"([\d,]+) trained parameters, (\d+) s for (\d+) steps", text).groups()
     assert trained == "1,124,160"
     assert int(steps) == LESSONS[0]["steps"]
-    assert int(seconds) <= 240
+    assert "It takes one to six minutes" in " ".join(SOURCE.replace("\n#", " ").split())
+    assert int(seconds) <= 360
 
 
 def test_packed_and_padded_have_the_same_loss(text):

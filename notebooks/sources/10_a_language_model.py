@@ -467,7 +467,7 @@ compare("10f", told["instruction and eight examples"])
 #
 # Adapters of width 32 after each block's FFN, the rest frozen: the same call as for the classifiers, and the same
 # training loop. A step has four rows with eight dialogues. Forty steps: the model sees most of the dialogues once. It
-# takes one to four minutes.
+# takes one to six minutes, by the machine and by what else it does.
 
 # %%
 prediction("10b", "After these forty steps, how many of its answers will have the form?", within=15, unit=" %")
