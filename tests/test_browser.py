@@ -49,7 +49,7 @@ def test_the_file_list_shows_the_lessons_alone_and_their_names_whole(address, sc
     with browser_page(seen) as page:
         open_notebook(page, address, LESSONS[0])
         names = page.locator(".jp-DirListing-itemText")
-        assert names.all_inner_texts() == ["solutions", *LESSONS]
+        assert names.all_inner_texts() == ["de", "solutions", *LESSONS]
         cut = names.evaluate_all("names => names.filter(n => n.scrollWidth > n.clientWidth).map(n => n.innerText)")
         assert cut == []
         menus = " ".join(page.locator(".lm-MenuBar-itemLabel").all_inner_texts()).lower()
