@@ -121,7 +121,6 @@ class AdapterConfig:
     """
 
     kind: ClassVar[str] = "bottleneck"
-
     bottleneck_dim: int | None = None
     reduction_factor: float | None = None
     placement: str = "houlsby"
