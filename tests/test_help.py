@@ -7,15 +7,10 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from adapters_lesson.course import help as more_help
-from adapters_lesson.course.checks import check, lesson01
+from adapters_lesson.course.checks import lesson01
 from adapters_lesson.course.help import puzzle, reset
 from adapters_lesson.course.mine.shelf import exercises
 from adapters_lesson.data import NOTEBOOKS
-
-
-@pytest.fixture(autouse=True)
-def no_mistakes_yet(monkeypatch):
-    monkeypatch.setattr(check, "_made", check.Counter())
 
 
 def test_what_an_answer_prints_is_shown():
