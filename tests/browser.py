@@ -208,6 +208,21 @@ def run_all(page, timeout=300):
     assert page.locator(POP_UPS).count() == 0
 
 
+def themes(page):
+    """Lab's themes one after the other, shown; it ends in the light one."""
+    for theme in ("Dark", "Light"):
+        command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
+        page.wait_for_selector("#jupyterlab-splash", state="detached")
+        yield theme
+
+
+def screenshot_folder(otherwise):
+    """Where pictures go: to the folder that ADAPTERS_LESSON_SCREENSHOTS names, else to this one. It is there then."""
+    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS") or otherwise)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def until(condition, seconds=30, what="what was waited for"):
     """Wait until ``condition()`` is true, and return its value."""
     limit = time.monotonic() + seconds

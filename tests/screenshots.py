@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "benchmarks")]
 from browser import (  # noqa: E402
     browser_page,
-    command,
     copy_of_the_course,
     errors,
     make_lab,
@@ -26,6 +25,7 @@ from browser import (  # noqa: E402
     open_notebook,
     run_cell,
     served,
+    themes,
     write_notebook,
 )
 from lab_speed import DIAL, EXPLORERS, MICROSCOPE, PLAYGROUND, ROUTING  # noqa: E402
@@ -100,9 +100,7 @@ def photograph_widgets(folder: Path) -> list[str]:
             for name, (mark, _) in cells.items():
                 output = run_cell(page, mark, timeout=600)
                 seen += [f"{name}: {error}" for error in errors(page)]
-                for theme in ("Dark", "Light"):
-                    command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
-                    page.wait_for_selector("#jupyterlab-splash", state="detached")
+                for theme in themes(page):
                     output.scroll_into_view_if_needed()
                     page.wait_for_timeout(1000)
                     if theme == "Dark" and name in USED:

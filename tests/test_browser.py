@@ -3,7 +3,6 @@
 A screenshot of each lesson goes to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise to pytest's own.
 """
 
-import os
 import re
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from browser import (
     make_lab,
     open_notebook,
     run_all,
+    screenshot_folder,
 )
 
 pytestmark = NEEDED
@@ -39,9 +39,7 @@ def address(tmp_path_factory):
 
 @pytest.fixture
 def screenshots(tmp_path):
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return screenshot_folder(tmp_path)
 
 
 def test_the_file_list_shows_the_lessons_alone_and_their_names_whole(address, screenshots):

@@ -1,8 +1,5 @@
 """A notebook with widgets that is saved, closed and opened again: pictures, and what to do."""
 
-import os
-from pathlib import Path
-
 import nbformat
 import pytest
 from browser import (
@@ -15,6 +12,7 @@ from browser import (
     errors,
     make_lab,
     open_notebook,
+    screenshot_folder,
     until,
     write_notebook,
 )
@@ -35,7 +33,7 @@ def course(tmp_path_factory):
 @pytest.mark.parametrize("trusted", [True, False])
 def test_a_widget_that_is_opened_again_is_a_picture_that_says_what_to_do(course, tmp_path, trusted):
     home, address = course
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", tmp_path))
+    folder = screenshot_folder(tmp_path)
     path, seen = home / "course" / "notebooks" / f"again_{trusted}.ipynb", []
     sources = [cell for cell in CELLS if "import" in cell]
     write_notebook(path, sources)

@@ -4,8 +4,6 @@ Screenshots go to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise t
 """
 
 import base64
-import os
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -20,6 +18,8 @@ from browser import (
     make_lab,
     open_notebook,
     run_cell,
+    screenshot_folder,
+    themes,
     until,
     write_notebook,
 )
@@ -38,9 +38,7 @@ FOCUSED = "document.activeElement.closest('.which') && document.activeElement.te
 
 
 def photograph(page, name, folder):
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png", full_page=True)
+    page.screenshot(path=screenshot_folder(folder) / f"{name}.png", full_page=True)
 
 
 @pytest.mark.parametrize(("theme", "width", "height"), [("light", 1280, 720), ("dark", 390, 844)])
@@ -108,9 +106,7 @@ def test_in_jupyterlab_and_opened_again(tmp_path):
         until(lambda: "Question 3, of 6 at most" in output.get_by_role("status").text_content())
         assert page.evaluate(FOCUSED).startswith("The weights")
         assert page.evaluate(f"{CURRENT_NOTEBOOK}.content.mode") == "command"
-        for theme in ("Dark", "Light"):
-            command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
-            page.wait_for_selector("#jupyterlab-splash", state="detached")
+        for theme in themes(page):
             page.wait_for_timeout(500)
             photograph(page, f"decision_lab_{theme.lower()}", tmp_path)
         assert errors(page) == []

@@ -4,21 +4,20 @@ Screenshots go to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise t
 """
 
 import base64
-import os
 import re
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browser import (
     NEEDED,
     browser_page,
-    command,
     copy_of_the_course,
     errors,
     make_lab,
     open_notebook,
     run_cell,
+    screenshot_folder,
+    themes,
     until,
     write_notebook,
 )
@@ -62,9 +61,7 @@ dial"""
 
 
 def photograph(page, name, folder):
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"{name}.png")
+    page.screenshot(path=screenshot_folder(folder) / f"{name}.png")
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844)])
@@ -157,9 +154,7 @@ def test_it_answers_a_question_of_ones_own(tmp_path):
         output.get_by_role("button", name="Stop").click()
         until(lambda: "With scaling 0.8: stopped." in said.inner_text())
         assert answer.inner_text() == ""
-        for theme in ("Dark", "Light"):
-            command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
-            page.wait_for_selector("#jupyterlab-splash", state="detached")
+        for theme in themes(page):
             photograph(page, f"dial_lab_{theme.lower()}", tmp_path)
         output.get_by_role("button", name="How do I").first.click()
         until(lambda: "of 33 answers have the form" in said.inner_text())

@@ -5,7 +5,6 @@ Screenshots in both themes go to the folder that ADAPTERS_LESSON_SCREENSHOTS nam
 
 import csv
 import io
-import os
 import re
 import time
 from pathlib import Path
@@ -24,6 +23,8 @@ from browser import (
     make_lab,
     open_notebook,
     run_cell,
+    screenshot_folder,
+    themes,
     until,
     wait_for_notebook,
     write_notebook,
@@ -105,13 +106,10 @@ def page(browser):
 @pytest.fixture
 def photograph(page, request, tmp_path):
     """Take a screenshot in each theme; returns to the light one."""
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = screenshot_folder(tmp_path)
 
     def take(shown, name):
-        for theme in ("Dark", "Light"):
-            command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
-            page.wait_for_selector("#jupyterlab-splash", state="detached")
+        for theme in themes(page):
             for end in ("start", "end") if shown.output.bounding_box()["height"] > 590 else ("start",):
                 shown.output.evaluate("(output, end) => output.scrollIntoView({block: end})", end)
                 page.screenshot(path=folder / f"{name}_{theme.lower()}_{end}.png")

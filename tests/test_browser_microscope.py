@@ -6,7 +6,6 @@ Screenshots in both themes go to the folder that ADAPTERS_LESSON_SCREENSHOTS nam
 import functools
 import http.server
 import json
-import os
 import re
 import threading
 from pathlib import Path
@@ -24,6 +23,8 @@ from browser import (
     make_lab,
     open_notebook,
     run_cell,
+    screenshot_folder,
+    themes,
     until,
     write_notebook,
 )
@@ -106,7 +107,7 @@ def baked(tmp_path_factory):
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 800)])
 def test_without_a_kernel_single_clicks_are_answered(baked, tmp_path, width, height):
     seen = []
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", tmp_path))
+    folder = screenshot_folder(tmp_path)
     with browser_page(seen, width, height) as page:
         page.goto(baked)
         shown = Page(page, page.locator("#it"))
@@ -159,11 +160,8 @@ def shown(browser):
 
 
 def photograph(page, output, name, folder):
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    for theme in ("Dark", "Light"):
-        command(page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
-        page.wait_for_selector("#jupyterlab-splash", state="detached")
+    folder = screenshot_folder(folder)
+    for theme in themes(page):
         output.evaluate("output => output.scrollIntoView({block: 'start'})")
         page.screenshot(path=folder / f"{name}_{theme.lower()}.png")
 

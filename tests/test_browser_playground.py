@@ -6,7 +6,6 @@ Screenshots go to the folder that ADAPTERS_LESSON_SCREENSHOTS names, otherwise t
 import functools
 import http.server
 import math
-import os
 import re
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from browser import (
     make_lab,
     open_notebook,
     run_cell,
+    screenshot_folder,
     until,
     write_notebook,
 )
@@ -83,7 +83,7 @@ class Shown:
         self.root.locator(".state").press("Enter")
 
     def photograph(self, name, folder):
-        self.page.screenshot(path=Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", folder)) / f"{name}.png")
+        self.page.screenshot(path=screenshot_folder(folder) / f"{name}.png")
 
 
 # Without a kernel: these come first, for one process can drive one browser at a time.

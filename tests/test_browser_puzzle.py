@@ -4,9 +4,7 @@ Screenshots in both themes go to the folder that ADAPTERS_LESSON_SCREENSHOTS nam
 """
 
 import ast
-import os
 import re
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -21,6 +19,8 @@ from browser import (
     make_lab,
     open_notebook,
     run_cell,
+    screenshot_folder,
+    themes,
     until,
     write_notebook,
 )
@@ -130,11 +130,8 @@ def in_the_middle(output):
 
 
 def photograph(game, name, folder):
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", folder))
-    folder.mkdir(parents=True, exist_ok=True)
-    for theme in ("Dark", "Light"):
-        command(game.page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
-        game.page.wait_for_selector("#jupyterlab-splash", state="detached")
+    folder = screenshot_folder(folder)
+    for theme in themes(game.page):
         in_the_middle(game.root)
         game.page.screenshot(path=folder / f"{name}_{theme.lower()}.png")
 
@@ -214,7 +211,7 @@ def test_a_drag_that_is_in_the_air_shows_where_it_would_go(game, tmp_path):
     game.page.mouse.down()
     game.page.mouse.move(box["x"] + 200, last["y"] + 12, steps=8)
     assert game.lines.index(line) == 4
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", tmp_path))
+    folder = screenshot_folder(tmp_path)
     game.page.screenshot(path=folder / "puzzle_dragged.png")
     assert abs(game.item(line).bounding_box()["y"] + 10 - last["y"] - 12) < 3
     game.page.mouse.up()
@@ -262,11 +259,10 @@ def test_nothing_serious_is_found_by_axe(game):
     game.button("lay aside", game.lines[4]).click()
     game.root.get_by_role("button", name="Check").click()
     until(lambda: "lines fit together" in game.said)
-    for theme in ("Dark", "Light"):
-        command(game.page, "apputils:change-theme", {"theme": f"JupyterLab {theme}"})
-        game.page.wait_for_selector("#jupyterlab-splash", state="detached")
+    for theme in themes(game.page):
         found = Axe().run(game.page, context=".under-axe .puz").response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:120]) for v in found if v["impact"] in ("serious", "critical")] == []
+        grave = [(v["id"], v["nodes"][0]["html"][:120]) for v in found if v["impact"] in ("serious", "critical")]
+        assert grave == [], theme
 
 
 def test_opened_again_without_a_kernel_it_says_what_to_do(course, browser):

@@ -1,8 +1,5 @@
 """A learner solves lessons 01 and 03 by typing, in JupyterLab: what is typed goes to work, up to graduation."""
 
-import os
-from pathlib import Path
-
 import pytest
 from browser import (
     CURRENT_NOTEBOOK,
@@ -16,6 +13,7 @@ from browser import (
     make_lab,
     open_notebook,
     run_cell,
+    screenshot_folder,
     until,
     write_notebook,
 )
@@ -69,7 +67,7 @@ def outputs(page):
 @pytest.mark.parametrize("number", LESSONS)
 def test_a_lesson_is_solved_by_typing_and_runs_on_what_was_typed(course, tmp_path, number):
     notebooks, address = course
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", tmp_path))
+    folder = screenshot_folder(tmp_path)
     name, question, number_said = LESSONS[number]
     lesson = read_lesson(ROOT / "notebooks" / "sources" / name.replace(".ipynb", ".py"))
     with browser_page([]) as page:
@@ -101,7 +99,7 @@ def test_a_lesson_is_solved_by_typing_and_runs_on_what_was_typed(course, tmp_pat
 
 def test_the_page_of_the_graduation_opens(course, tmp_path):
     notebooks, address = course
-    folder = Path(os.environ.get("ADAPTERS_LESSON_SCREENSHOTS", tmp_path))
+    folder = screenshot_folder(tmp_path)
     source = "from adapters_lesson.course.mine.graduation import graduate\ngraduate(steps=2, test=20)"
     write_notebook(notebooks / "graduation.ipynb", [source])
     seen = []
