@@ -42,6 +42,8 @@ OF_SOLUTIONS = {  # what the lessons say of them, and what they say where there 
 NOISE = re.compile(r"Warning|\d\d:\d\d<|/home/|/Users/|/tmp/|site-packages|\\\\Users")
 READS = re.compile(r"load_results\([\"'](\w+)[\"']\)")
 COMPARES = re.compile(r"^compare\(", re.MULTILINE)  # a cell with a result that was to be predicted
+COLUMNS = re.compile(r"(\S {3,}(?=\S).*){2}")
+WIDEST = 112  # characters; JupyterLab breaks a longer line in a window of 1366 px, and columns are lost
 COVER = "Commit a prediction, then run this cell or open it.\n"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_KEYS = {"id", "cell_type", "source", "metadata"}
@@ -219,6 +221,10 @@ def complaints(notebook: NotebookNode) -> list[str]:
                 found.append(f"cell {cell.id} has a widget that could not be shown")
             if "image/svg+xml" in data and not output.metadata.get("image/svg+xml", {}).get("alt"):
                 found.append(f"cell {cell.id} has a figure without alt text")
+            if wide := [line for line in text.splitlines() if len(line) > WIDEST and COLUMNS.search(line)]:
+                found.append(
+                    f"cell {cell.id} prints columns of {len(wide[0])} characters, {WIDEST} at most: {wide[0][:40]}"
+                )
             if output.get("name") == "stderr" or NOISE.search(text + data.get("text/plain", "")):
                 found.append(f"cell {cell.id} is noisy: {(text or data.get('text/plain', '')).strip()[:160]}")
     return found

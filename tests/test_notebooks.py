@@ -158,6 +158,7 @@ def test_what_an_output_should_not_have_is_noticed():
     cell.execution_count = 1
     for output, words in (
         (nbformat.v4.new_output("stream", name="stdout", text="/home/somebody/file"), "noisy"),
+        (nbformat.v4.new_output("stream", name="stdout", text=f"{'m':60}{'loss':>40}{'rate':>40}"), "columns of 140"),
         (nbformat.v4.new_output("error", ename="ValueError", evalue="bad"), "raises ValueError"),
         (nbformat.v4.new_output("display_data", data={build.WIDGET: {}}), "could not be shown"),
         (nbformat.v4.new_output("display_data", data={"image/svg+xml": ""}), "without alt text"),

@@ -1,5 +1,6 @@
 """Adapters on a base whose weights bitsandbytes or torchao have quantised: trained, counted, measured, saved."""
 
+import ast
 import copy
 import importlib.util
 import os
@@ -34,6 +35,8 @@ from adapters_lesson.costs import count_parameters, measure_latency, measure_mem
 from adapters_lesson.course.language import quantised
 from adapters_lesson.course.language.nf4 import bytes_per_weight, dequantise, quantise
 from adapters_lesson.course.language.quantised import nf4_weight, quantise_base, set_nf4
+from adapters_lesson.course.lesson_source import read_lesson
+from adapters_lesson.data import NOTEBOOKS
 from adapters_lesson.guards import base_parts
 from adapters_lesson.guards.quantised_base import bytes_of, check_gradient, keep_bytes
 from adapters_lesson.guards.training_guard import identity_of
@@ -526,3 +529,15 @@ def test_nothing_is_printed_where_the_packages_are_there():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout + run.stderr == ""
+
+
+@needs["torchao"]
+@pytest.mark.parametrize("lesson", ["11_lora_and_its_relatives", "12_from_course_to_work"])
+def test_a_lesson_imports_them_without_a_word(lesson):
+    """In the order of its cells: what names peft before the course lets torchao tell of kernels for other machines."""
+    cells = read_lesson(NOTEBOOKS / "sources" / f"{lesson}.py").cells
+    lines = [node for cell in cells if cell.kind == "code" for node in ast.parse(cell.stub).body]
+    imports = [ast.unparse(node) for node in lines if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert "import peft" in imports
+    done = subprocess.run([sys.executable, "-c", "\n".join(imports)], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -529,7 +529,10 @@ big_methods = {
     "Houlsby, m = 64": ("adapter", AdapterConfig(64), False),
     "Houlsby, m = 64, checkpointing": ("adapter", AdapterConfig(64), True),
 }
-print(f"{'':32}" + "".join(f"{name:>22}" for name in ("bert-large", "gpt2-xl", "llama-3-8b", "llama-3-70b")))
+print(
+    f"{'GB, and the smallest GPU':32}"
+    + "".join(f"{name:>17}" for name in ("bert-large", "gpt2-xl", "llama-3-8b", "llama-3-70b"))
+)
 for label, (method, config, checkpointing) in big_methods.items():
     cells = ""
     for name in ("bert-large", "gpt2-xl", "llama-3-8b", "llama-3-70b"):
@@ -537,7 +540,7 @@ for label, (method, config, checkpointing) in big_methods.items():
         prepare(model, method, config)
         ledger = memory_ledger(model, 4, 512, dtype=torch.bfloat16, checkpointing=checkpointing)
         smallest = next((f"{gpu} GB" for gpu in GPUS if ledger.peak < 1e9 * gpu), "none")
-        cells += f"{ledger.peak / 1e9:>12.1f} → {smallest:>7}"
+        cells += f"{ledger.peak / 1e9:>8.1f} → {smallest:>6}"
         if (name, label) == ("llama-3-8b", "Houlsby, m = 64"):
             found = smallest
     print(f"{label:32}{cells}")

@@ -158,7 +158,8 @@ def count(my):
     for label, (method, config) in methods.items():
         counted = prepare(new_classifier(), method, config)
         predicted = f"{formula[label]:,}" if label in formula else ""
-        print(f"{label:17} {counted.without_head:>10,} {predicted:>11}  {counted}")
+        share = 100 * counted.trainable / counted.total
+        print(f"{label:17} {counted.without_head:>10,} {predicted:>11}  with it {share:8.4f} % of all")
     return formula["Houlsby m=64"] / my.lora_parameters(384, 1, 6)
 
 
