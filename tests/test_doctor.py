@@ -290,6 +290,27 @@ def test_the_head_is_not_in_the_file(tmp_path):
     assert finding.trouble == "head" and "modules_to_save names classifier" in finding.what
 
 
+def test_half_a_lora_is_noticed(tmp_path):
+    path = peft_folder(tmp_path) / "adapter_model.safetensors"
+    whole = load_file(path)
+    lone = next(key for key in whole if ".lora_B." in key)
+    save_file({key: t for key, t in whole.items() if key != lone}, path, {"format": "pt"})
+    (finding,) = diagnose(tmp_path)
+    assert finding.trouble == "keys" and "1 places have only one of LoRA's A and B" in finding.what
+    assert finding.where == lone.replace("lora_B", "lora_")
+
+
+def test_modules_to_save_as_a_text_is_noticed(tmp_path):
+    settings = peft_folder(tmp_path, bert(), task_type="SEQ_CLS") / "adapter_config.json"
+    saved = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**saved, "modules_to_save": "classifier"}))
+    (finding,) = diagnose(tmp_path)
+    assert "the text 'classifier', which peft reads letter by letter" in finding.what
+    assert '"modules_to_save": ["classifier"]' in finding.remedy
+    settings.write_text(json.dumps({**saved, "modules_to_save": ["classifier"]}))
+    assert not troubles(tmp_path)
+
+
 def test_tokens_of_the_tokenizer_that_were_not_saved(tmp_path):
     folder = peft_folder(tmp_path)
     (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [{"id": 2}, {"id": 39}]}))

@@ -1,6 +1,7 @@
 """LoRA in peft's folders: peft computes the same with what we wrote, and we with what peft wrote."""
 
 import json
+import re
 import warnings
 
 import peft
@@ -213,6 +214,30 @@ def test_parts_of_the_base_that_were_trained_are_named(tmp_path):
         import_peft(model, tmp_path)
     assert not slots(model)
     peft.PeftModel.from_pretrained(model, str(tmp_path))  # as the sentence says
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"modules_to_save": "classifier"},
+            r"modules_to_save='classifier' has to be a list of names: \['classifier'\]",
+        ),
+        ({"r": -1}, "rank"),
+        ({"lora_alpha": "much"}, "alpha"),
+        ({"lora_dropout": 2}, "dropout"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_with_their_file(tmp_path, changed, words):
+    peft.get_peft_model(make("bert"), peft.LoraConfig(r=2, target_modules=["query", "value"])).save_pretrained(
+        str(tmp_path)
+    )
+    settings = tmp_path / "adapter_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | changed))
+    model = make("bert")
+    with pytest.raises(ValueError, match=rf"{re.escape(str(settings))}: .*{words}"):
+        import_peft(model, tmp_path)
+    assert not slots(model)
 
 
 def test_linear_layers_that_no_targets_name(tmp_path):

@@ -1,6 +1,7 @@
 """What is wrong with saved adapters: a folder of peft, of AdapterHub or of this course, alone or beside its base."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ _HEADS = ("model_head.safetensors", "pytorch_model_head.bin")
 _ADDED = re.compile(r"lora_|adapter|ia3_|hada_|lokr_|oft_|vera_|prompt|tokens_delta")  # to a base model
 _UP = re.compile(r".*\b(lora_B|lora_embedding_A|up_project|adapter_up)\b")
 _EMBEDDINGS = re.compile(r"embed_tokens|word_embeddings|embed_in|tok_embeddings|wte|lm_head|embed_out")
+_HALF = re.compile(r"lora_(embedding_)?[AB]\b")
 _PREFIX = "base_model.model."  # of every name in a file of peft
 _ITS_BASE = "load the base model on which the adapter was trained: its settings name it"
 _SAVE_AGAIN = (
@@ -60,10 +62,15 @@ class Saved:
         prefix = f"{self.base.base_model_prefix}." if bare else ""
         return {key: match.group(1).removeprefix(prefix) for key, match in found.items() if match}
 
+    @property
+    def kept(self) -> list[str]:
+        """The names of whole modules that the settings say are in the file."""
+        names = self.config.get("modules_to_save") or []
+        return [names] if isinstance(names, str) else names
+
     def is_kept(self, key: str) -> bool:
         """Whether a tensor is one of the base's that was trained and saved on purpose."""
-        kept = self.config.get("modules_to_save") or ()
-        return bool(_EMBEDDINGS.search(key)) or not set(kept).isdisjoint(key.split("."))
+        return bool(_EMBEDDINGS.search(key)) or not set(self.kept).isdisjoint(key.split("."))
 
 
 def in_files(path: Path, base: nn.Module | None) -> tuple[list[Finding], str]:
@@ -123,6 +130,10 @@ def _names(saved: Saved) -> Iterator[Finding]:
         what += f" is {max(like, key=len)} here" if like else ""
         mend = "load it into the class of models with which it was trained" if like else _ITS_BASE
         yield Finding("keys" if like else "base", what, lost[0], mend)
+    halves = [_HALF.sub(r"lora_\1", key) for key in keys if _HALF.search(key)]
+    if lone := [half for half, count in Counter(halves).items() if count == 1]:
+        what = f"{len(lone)} places have only one of LoRA's A and B, so it adds nothing there"
+        yield Finding("keys", what, some(lone), _SAVE_AGAIN)
 
 
 def _plain(base: Any) -> nn.Module:
@@ -181,7 +192,10 @@ def _values(saved: Saved) -> Iterator[Finding]:
 
 
 def _head(saved: Saved) -> Iterator[Finding]:
-    kept = saved.config.get("modules_to_save")
+    kept = saved.kept
+    if isinstance(saved.config.get("modules_to_save"), str):
+        what = f"modules_to_save is the text {kept[0]!r}, which peft reads letter by letter"
+        yield Finding("head", what, CONFIG, f'make it a list, "modules_to_save": ["{kept[0]}"]')
     if kept and not any(saved.is_kept(key) for key in saved.tensors):
         what = f"modules_to_save names {some(kept)}, and the file has none of them: they will be random"
         yield Finding("head", what, CONFIG, _SAVE_AGAIN)

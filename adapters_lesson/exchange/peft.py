@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,17 +204,25 @@ def _check_settings(saved: dict[str, Any], path: Path) -> str:
         if key not in known and value and (key, value) != ("bias", "none"):
             what = f"{key}={value!r:.80} cannot be imported, there is nothing of the kind here"
             raise ValueError(f"{path}: {what}: {_READS.format(str(path.parent))}")
+    if isinstance(kept := saved.get("modules_to_save"), str):
+        raise ValueError(f"{path}: modules_to_save={kept!r} has to be a list of names: [{kept!r}]")
     if (start := saved.get("init_lora_weights", True)) not in _STARTS:
         raise ValueError(f"{path}: init_lora_weights={start!r} means a base model with other weights than its own")
     return str(kind)
 
 
-def _bottlenecks(saved: dict[str, Any], path: Path) -> AdapterConfig:
+@contextmanager
+def _settings_of(path: Path) -> Iterator[None]:
     try:
-        settings = {key: saved[key] for key in BOTTLENECK if key in saved}
-        return AdapterConfig(**{**settings, "layers": tuple(saved["layers"]) if saved.get("layers") else None})
+        yield
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _bottlenecks(saved: dict[str, Any], path: Path) -> AdapterConfig:
+    settings = {key: saved[key] for key in BOTTLENECK if key in saved}
+    with _settings_of(path):
+        return AdapterConfig(**{**settings, "layers": tuple(saved["layers"]) if saved.get("layers") else None})
 
 
 def _lora(saved: dict[str, Any], base: nn.Module, found: set[str], path: Path) -> LoRAConfig:
@@ -224,13 +234,14 @@ def _lora(saved: dict[str, Any], base: nn.Module, found: set[str], path: Path) -
     blocks, at = blocks_of(base), architecture_of(base)
     inside = [{paths.get(id(module)) for module in block.modules()} for block in blocks]
     layers = tuple(i for i, own in enumerate(inside) if own & found)
-    config = LoRAConfig(
-        rank=saved.get("r", 8),
-        alpha=saved.get("lora_alpha", 8),
-        use_rslora=saved.get("use_rslora", False),
-        dropout=saved.get("lora_dropout", 0.0),
-        layers=None if len(layers) == len(blocks) or not layers else layers,
-    )
+    with _settings_of(path):
+        config = LoRAConfig(
+            rank=saved.get("r", 8),
+            alpha=saved.get("lora_alpha", 8),
+            use_rslora=saved.get("use_rslora", False),
+            dropout=saved.get("lora_dropout", 0.0),
+            layers=None if len(layers) == len(blocks) or not layers else layers,
+        )
     for targets in TARGETS:
         if found == {paths[id(one)] for i in layers for one in linear_layers(blocks[i], at, targets)}:
             return replace(config, targets=targets)
