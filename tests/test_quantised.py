@@ -33,7 +33,6 @@ from adapters_lesson import (
 from adapters_lesson.architectures import base_model_of, blocks_of
 from adapters_lesson.costs import count_parameters, measure_latency, measure_memory, memory_ledger
 from adapters_lesson.course.language import quantised
-from adapters_lesson.course.language.nf4 import bytes_per_weight, dequantise, quantise
 from adapters_lesson.course.language.quantised import nf4_weight, quantise_base, set_nf4
 from adapters_lesson.course.lesson_source import read_lesson
 from adapters_lesson.data import NOTEBOOKS
@@ -344,12 +343,13 @@ def test_the_weights_take_what_codes_and_scales_take(kind):
     others = 4 * (200 * WIDTH + 5 * WIDTH)  # embeddings and norms
     others += sum(buffer.nbytes for buffer in model.buffers())
     table, dynamic = 16 * 4, 256 * 4  # the levels of NF4, those of the scales
+    nf4, double = 0.5 + 4 / 64, 0.5 + (1 + 4 / 256) / 64  # bytes a weight: its code, and its share of a scale
     by_hand = {
-        "nf4": weights * bytes_per_weight() + layers * table,
-        "nf4 double": weights * bytes_per_weight(double=True) + layers * (table + dynamic + 4),
+        "nf4": weights * nf4 + layers * table,
+        "nf4 double": weights * double + layers * (table + dynamic + 4),
         "int8": weights + rows * (4 + 1),  # a scale and a zero point for each row
         "int4": weights + weights // 32 * (4 + 1),  # a code to the byte: torchao packs them on other devices only
-        "torchao's nf4": weights * bytes_per_weight(double=True) + layers * (table + 4),
+        "torchao's nf4": weights * double + layers * (table + 4),
     }
     assert bytes_of([*model.parameters(), *model.buffers()]) == pytest.approx(others + by_hand[kind], rel=1e-3)
 
@@ -500,10 +500,16 @@ def test_the_same_quantisation_of_other_weights_is_refused(tmp_path):
 
 
 @needs["bitsandbytes"]
-def test_the_layers_hold_what_nf4_from_scratch_makes():
+def test_the_layers_hold_the_weights_to_the_nearest_level():
+    from bitsandbytes.functional import get_4bit_type
+
+    levels = get_4bit_type("nf4", "cpu")
     model, plain = made("bert", "nf4"), made("bert")
     for (path, packed), (_, linear) in zip(linears(model), linears(plain), strict=True):
-        assert torch.equal(nf4_weight(packed), dequantise(quantise(linear.weight))), path
+        blocks, found = (weight.detach().view(-1, 64) for weight in (linear.weight, nf4_weight(packed)))
+        scales = blocks.abs().amax(1, keepdim=True)
+        nearest = (blocks[..., None] - scales[..., None] * levels).abs().amin(-1)  # (blocks, 64)
+        assert torch.allclose((found - blocks).abs(), nearest, atol=1e-6), path
         assert torch.equal(packed.bias, linear.bias) and not packed.training
     assert type(model.embeddings.word_embeddings) is nn.Embedding
     copied = copy.deepcopy(model)
