@@ -271,12 +271,12 @@ differences
 
 # %%
 print("the mean over all tokens of |h_trained − h_base| / |h_base|, in %")
-places = [row["label"] for row in differences.about[""]["rows"]]
-print(f"{'':18}" + "".join(f"{place:>20}" for place in places))
+places = [row["label"].removeprefix("block ") for row in differences.about[""]["rows"]]
+print(f"{'block · place':18}" + "".join(f"{place:>15}" for place in places))
 sofa = tokenizer([SOFA], return_tensors="pt")
 for name, lens in differences.lenses.items():
     seen = lens.look(sofa["input_ids"], sofa["attention_mask"])
-    print(f"{name or 'Houlsby m=16':18}" + "".join(f"{100 * value:>20.0f}" for value in seen.push[0].mean(-1).tolist()))
+    print(f"{name or 'Houlsby m=16':18}" + "".join(f"{100 * value:>15.0f}" for value in seen.push[0].mean(-1).tolist()))
 
 # %% [markdown]
 # What to try: put each method beside the adapters. In which block do they part? Then tick *as one difference*. It is one

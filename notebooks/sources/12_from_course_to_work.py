@@ -20,8 +20,8 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from textwrap import fill
 
-import peft
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -72,7 +72,7 @@ for split, count in {"train": 96, "validation": 32, "test": 64}.items():
 
 def typed(line: str) -> None:
     """What a terminal would do with this line."""
-    print(f"$ adapters-lesson {line}".replace(str(work), "…"))
+    print(fill(f"$ adapters-lesson {line}".replace(str(work), "…"), 100, subsequent_indent="    "))
     main(shlex.split(line))
 
 
@@ -288,7 +288,7 @@ mine.run(read, "12.1")
 # `{1: "zero", 9: "half precision"}`, before you call the doctor.
 
 # %%
-print("the doctor knows:", ", ".join(TROUBLES), end="\n\n")
+print(fill("the doctor knows: " + ", ".join(TROUBLES), 100), end="\n\n")
 ward = {number: admitted(number) for number in range(1, 13)}
 for number, one in ward.items():
     print(f"{number:2}. {one.complaint}   ({', '.join(one.given)})")
@@ -416,6 +416,8 @@ for name in ("ours", "peft", "hub"):
 # What you have trained here goes to people who have never heard of this course, and back.
 
 # %%
+import peft
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     there = peft.PeftModel.from_pretrained(copy.deepcopy(tiny), str(work / "peft")).eval()
@@ -663,14 +665,12 @@ for count, row in served["many"].items():
 # with a fixed price each (lesson 09). <!-- rule --> Lesson 10's model reads 160 tokens and writes 32:
 
 # %%
-print(
-    f"{'':30}{'read, tokens a second':>24}{'write, tokens a second':>24}{'times the bare time, reading':>32}{'writing':>22}"
-)
+print(f"{'':30}{'tokens a second':>18}{'times the bare time, reading':>32}{'writing':>22}")
 for name in served["writing"]["read"]:
     read, write = (served["writing"][part][name] for part in ("read", "write"))
     cells = ("{:.2f} ({:.2f} – {:.2f})".format(*part["ratio"]) for part in (read, write))
-    numbers = "".join(f"{part['tokens a second']:>24.0f}" for part in (read, write))
-    print(f"{name:30}{numbers}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, (32, 22))))
+    numbers = " and ".join(f"{part['tokens a second']:.0f}" for part in (read, write))
+    print(f"{name:30}{numbers:>18}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, (32, 22))))
 
 # %% [markdown]
 # A token that is written takes about twenty times as long as one that is read.
