@@ -594,11 +594,9 @@ prediction(
 # %%
 turned = load_results("dial")
 form_at = {position["scaling"]: position["form"] for position in turned["positions"]}
+print(f"of {turned['asked']} answers in the form, at each scaling:")
 print(" ".join(f"{scaling:>4.1f}" for scaling in form_at))
-print(
-    " ".join(f"{turned['asked'] * share:>4.0f}" for share in form_at.values()),
-    f"of {turned['asked']} answers in the form",
-)
+print(" ".join(f"{turned['asked'] * share:>4.0f}" for share in form_at.values()))
 compare("10h", "hardly any" if form_at[0.5] < 0.2 else "most" if form_at[0.5] > 0.8 else "about half")
 
 # %% [markdown]
@@ -654,7 +652,7 @@ def turned(rows: range, columns: range) -> int:
     return sum(place["after"][0] < max(place["after"]) for place in places)
 
 
-PARTS = ("block 29", "any other", "blocks 0–14", "blocks 15–29", "the question's", "the answer's", "all")
+PARTS = ("block 29", "any other", "0 to 14", "15 to 29", "question", "answer", "all")
 table = {"places that turn without": PARTS}
 if live:
     rows, columns = range(len(scope.now["push"])), range(len(scope.now["tokens"]))
@@ -670,7 +668,7 @@ for n, answer in enumerate(kept["answers"]):
     label = f"committed {n + 1}, seed {answer['seed']}, of {len(answer['tokens'])}"
     table[label] = (top, f"{min(others)} to {max(others)}", *parts)
 for label, cells in table.items():
-    print(f"{label:28}" + "".join(f"{cell:>16}" for cell in cells))
+    print(f"{label:28}" + "".join(f"{cell:>10}" for cell in cells))
 print(f"{kept['command']}: " + "; ".join(answer["question"] for answer in kept["answers"]))
 share = mean(len(answer["each"][-1]) / len(answer["tokens"]) for answer in kept["answers"])
 compare("10i", "a tenth or fewer" if share < 0.2 else "two thirds or more" if share > 0.6 else "about a third")
