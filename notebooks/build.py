@@ -177,9 +177,10 @@ def execute(notebook: NotebookNode, folder: Path = HERE, solved: bool = False) -
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        for output in cell.get("outputs", []):
-            # Without a kernel the widget could not be shown: the picture beside it can.
-            output.get("data", {}).pop(WIDGET, None)
+        for output in list(cell.get("outputs", [])):
+            # Without a kernel the widget could not be shown: the picture beside it can. A progress bar has none.
+            if output.get("data", {}).pop(WIDGET, None) and list(output.data) == ["text/plain"]:
+                cell.outputs.remove(output)
             for kinds in (output, output.get("data", {})):
                 for kind in ("text", "text/plain", "text/html"):
                     if solved and kind in kinds:  # the learner's own folder is the current one

@@ -167,6 +167,13 @@ def test_what_an_output_should_not_have_is_noticed():
         assert any(f"cell {cell.id}" in c and words in c for c in build.complaints(notebook))
 
 
+def test_a_progress_bar_leaves_nothing_behind():
+    bar = "from tqdm.notebook import tqdm\nfor _ in tqdm(range(2)):\n    pass\nprint('done')"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(bar)])
+    (output,) = build.execute(notebook).cells[0].outputs
+    assert output.text == "done\n" and build.complaints(notebook) == []
+
+
 def test_the_readmes_picture_is_the_courses_own():
     assert build.README_PICTURE.read_bytes() == build.first_figure(committed(SOURCES[3], "solution"))
 
