@@ -1,6 +1,9 @@
 """What the live view's two pages look like, the teacher's and the learner's: light and dark, nothing from elsewhere."""
 
+from collections.abc import Sequence
 from html import escape
+
+from .words import exercises
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --page: #fff; --line: #c9c9c9; --soft: #5c5c5c; --part: #0b6e4f;
@@ -10,11 +13,13 @@ _STYLE = """
 body { font: 1rem/1.45 system-ui, sans-serif; color: var(--text); background: var(--page); margin: 0 auto;
   max-width: 75rem; padding: 1rem; }
 h1 { font-size: 1.5rem; margin: 0 0 .5rem; }
-table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem; }
+h2 { font-size: 1.15rem; }
+table { border-collapse: collapse; width: 100%; min-width: 44rem; margin: 1rem 0 2rem; }
 caption { text-align: left; font-weight: 600; font-size: 1.15rem; padding-bottom: .4rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 thead th { background: var(--head); }
 tbody th { font-weight: 600; overflow-wrap: anywhere; }
+time { white-space: nowrap; }
 ul { margin: 0; padding-left: 1.1rem; }
 small { display: block; font-weight: normal; color: var(--soft); }
 svg { display: block; width: 8rem; height: .5rem; margin-top: .3rem; }
@@ -22,7 +27,6 @@ rect { fill: var(--rest); }
 .part { fill: var(--part); }
 .stuck { color: var(--stuck); font-weight: 600; }
 .wide { overflow-x: auto; }
-pre { background: var(--head); padding: .8rem; overflow-x: auto; }
 button { font: inherit; padding: .4rem .9rem; }
 """
 _REFRESH = """
@@ -57,6 +61,18 @@ def document(title: str, body: str, nonce: str, script: str = "") -> str:
     )
 
 
+def table(caption: str, heads: Sequence[str], rows: Sequence[str]) -> str:
+    """A table of rows that are HTML already."""
+    head = "".join(f'<th scope="col">{one}</th>' for one in heads)
+    return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def exercise(number: str) -> str:
+    """An exercise's number, title and lesson."""
+    lesson, title = exercises()[number]
+    return f"{number} {escape(title)} <small>{escape(lesson)}</small>"
+
+
 def policy(nonce: str) -> str:
     """The Content-Security-Policy under which a page can fetch nothing but itself, whatever stands in it."""
     return (
@@ -69,6 +85,6 @@ def teachers(tables: str, nonce: str) -> str:
     """The teacher's page, around what it refreshes every five seconds."""
     body = (
         '<p><span id="when">As of now.</span> <label><input type="checkbox" id="pause"> pause</label></p>'
-        f'<div id="view" class="wide">{tables}</div>'
+        f'<div id="view" class="wide" role="region" aria-label="The class" tabindex="0">{tables}</div>'
     )
     return document("Live view of the class", body, nonce, _REFRESH)

@@ -21,11 +21,14 @@ from .report import LONGEST
 from .view import Class, TooOften, tables
 from .words import exercises, sentences
 
+SCOPE = "access:services!service=live"
 _TOKEN = re.compile(r"token ([\w.~+/=-]{1,200})", re.IGNORECASE)
 
 
 class Page(HubOAuthenticated, RequestHandler):
     """The teacher's page, and what it fetches to refresh itself."""
+
+    hub_scopes = frozenset({SCOPE})  # else who may open it would hang on a variable being set
 
     def initialize(self, those: Class, whole: bool) -> None:
         self.those, self.whole = those, whole

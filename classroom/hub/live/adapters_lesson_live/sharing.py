@@ -24,7 +24,7 @@ from tornado.ioloop import PeriodicCallback
 from tornado.web import HTTPError as Refused
 from tornado.web import authenticated
 
-from .page import document, policy
+from .page import document, exercise, policy, table
 from .report import make
 
 EVERY = 5.0  # seconds from one look at the file to the next
@@ -36,7 +36,8 @@ _IN_IT = (
 )
 _TEXT = """
 <p>Your teacher may follow the class in a live view: who is at which exercise, and which mistake is made most often.
-<strong>You are in it only if you switch it on, and you can leave at any time.</strong> It counts for no mark.</p>
+<strong>You are in it only if you switch it on, and you can leave at any time.</strong>
+The course makes no marks of it.</p>
 <p>Shared, with your teachers on this hub only: your name on the hub; which exercises you have done or tried; when you
 last had each checked; while it is wrong, which of the course's sentences the check said, and how many times.</p>
 <p>Never shared: your code, your answers, your predictions, your quizzes, anything else that you write.
@@ -110,6 +111,24 @@ class Sharing:
         return max(times, key=lambda path: times[path], default=None)
 
 
+def shown(report: dict[str, Any], on: bool) -> str:
+    """A report as HTML, whole, for the learner."""
+    head = f"<h2>Exactly this {'is' if on else 'would be'} sent, with your name on the hub</h2>"
+    if "problem" in report:
+        return f"{head}<p>{escape(report['problem'])}</p>"
+    if not report["exercises"]:
+        return f"{head}<p>That nothing is checked yet.</p>"
+    rows = []
+    for number, one in report["exercises"].items():
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["at"])) if one["at"] else ""
+        said = (
+            f"<td>{it}</td>" for it in ("done" if one["done"] else "tried", when, escape(one["said"]), one["times"])
+        )
+        rows.append(f'<tr><th scope="row">{exercise(number)}</th>{"".join(said)}</tr>')
+    heads = ("Exercise", "State", "Last checked", "What the check says", "Times")
+    return f'{head}<div class="wide">{table("Your exercises", heads, rows)}</div>'
+
+
 class Share(JupyterHandler):
     """The learner's page: what is shared, and the switch, which is the learner's alone."""
 
@@ -124,15 +143,14 @@ class Share(JupyterHandler):
         state = "You share now." if on else "You do not share."
         button, value = ("Stop sharing", "off") if on else ("Share with my teacher", "on")
         problem = f"<p>It could not be sent: {escape(self.sharing.problem)}</p>" if on and self.sharing.problem else ""
-        shown = escape(json.dumps(await self.sharing.report(), indent=1, ensure_ascii=False))
+        report = await self.sharing.report()
         form = (
             f'<form method="post">{self.xsrf_form_html()}<p><strong>{state}</strong> '
             f'<button name="share" value="{value}">{button}</button></p></form>'
         )
         again = f"<p>Deleting the file <code>{SWITCH}</code> in your home stops it, too.</p>" if on else ""
-        exact = f"<h2>Exactly this {'is' if on else 'would be'} sent, with your name</h2><pre>{shown}</pre>"
         self.set_header("Content-Security-Policy", policy(nonce))
-        self.finish(document("Share with your teacher", f"{_TEXT}{form}{problem}{again}{exact}", nonce))
+        self.finish(document("Share with your teacher", f"{_TEXT}{form}{problem}{again}{shown(report, on)}", nonce))
 
     @authenticated
     async def post(self) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from html import escape
 from typing import NamedTuple
 
+from .page import exercise, table
 from .report import Try, read
 from .words import exercises
 
@@ -109,11 +110,11 @@ def tables(those: Class) -> str:
         return "<p>Nobody shares now. Learners who want to open <code>/hub/user-redirect/share</code> on this hub.</p>"
     rates = [_exercise(one, len(learners)) for one in those.exercises()]
     solved = ("Exercise", "Solved", "Wrong now", "What its check says most often")
-    checks = _table("Which check fails most", solved, rates) if rates else ""
+    checks = table("Which check fails most", solved, rates) if rates else ""
     where = [_row(name, one, now) for name, one in learners.items()]
     heads = ("Learner", "Exercise", "State", "Last check", "What the check says")
     share = "1 learner shares." if len(learners) == 1 else f"{len(learners)} learners share."
-    return f"<p>{share} Nobody else is shown.</p>{checks}{_table('Who is where', heads, where)}"
+    return f"<p>{share} Nobody else is shown.</p>{checks}{table('Who is where', heads, where)}"
 
 
 def _row(name: str, one: Learner, now: float) -> str:
@@ -125,8 +126,10 @@ def _row(name: str, one: Learner, now: float) -> str:
     number, last = one.last
     state = "✔ done" if last.done else f"✘ wrong, {last.times} times the same" if last.times >= STUCK else "✘ wrong"
     stuck = ' class="stuck"' if not last.done and last.times >= STUCK else ""
-    when = ago(now - last.at) if last.at else ""
-    return f"<tr>{head}<td>{_title(number)}</td><td{stuck}>{state}</td><td>{when}</td><td>{escape(last.said)}</td></tr>"
+    when = f"<time>{ago(now - last.at)}</time>" if last.at else ""
+    return (
+        f"<tr>{head}<td>{exercise(number)}</td><td{stuck}>{state}</td><td>{when}</td><td>{escape(last.said)}</td></tr>"
+    )
 
 
 def _exercise(one: Exercise, learners: int) -> str:
@@ -134,16 +137,6 @@ def _exercise(one: Exercise, learners: int) -> str:
     rects = f'<rect width="{learners}" height="1"/><rect class="part" width="{one.solved}" height="1"/>'
     bar = f'<svg viewBox="0 0 {learners} 1" preserveAspectRatio="none" aria-hidden="true">{rects}</svg>'
     return (
-        f'<tr><th scope="row">{_title(one.number)}</th><td>{one.solved} of {learners}{bar}</td><td>{one.wrong}</td>'
+        f'<tr><th scope="row">{exercise(one.number)}</th><td>{one.solved} of {learners}{bar}</td><td>{one.wrong}</td>'
         f"<td>{f'<ul>{said}</ul>' if said else ''}</td></tr>"
     )
-
-
-def _title(number: str) -> str:
-    lesson, title = exercises()[number]
-    return f"{number} {escape(title)} <small>{escape(lesson)}</small>"
-
-
-def _table(caption: str, heads: Sequence[str], rows: list[str]) -> str:
-    head = "".join(f'<th scope="col">{one}</th>' for one in heads)
-    return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
