@@ -185,7 +185,7 @@ def wait_for(look, words):
 
 @runs_a_hub
 def test_the_live_view_shows_those_who_share_to_the_teacher(hub, visits):
-    (ada, kernel), (ben, other) = ((seen.learner, seen.kernel) for seen in visits)
+    (ada, kernel), (_, other) = ((seen.learner, seen.kernel) for seen in visits)
     teacher, place = the_teacher(hub), f"{hub.address}/services/live/"
 
     def look():

@@ -1,4 +1,4 @@
-"""What a learner has done, kept in a small file of the learner's own: nothing leaves the machine."""
+"""What a learner has done, kept in a small file of the learner's own: nothing here sends it anywhere."""
 
 import contextlib
 import datetime
