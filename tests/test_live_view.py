@@ -107,6 +107,7 @@ def test_of_what_a_check_said_only_the_course_s_words_are_shared(exercise, said,
     assert "secret" not in shared
 
 
+@pytest.mark.slow
 def test_the_sentences_of_wrong_answers_are_known():
     """Of those of a lesson that people really write, all but what is put together in other words."""
     from wrong_answers import exercises
