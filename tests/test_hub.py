@@ -281,6 +281,40 @@ def test_a_learner_in_a_real_browser(hub):
 
 
 @runs_a_hub
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: sudo apt install chromium, or install Google Chrome")
+def test_a_learner_shares_in_a_real_browser_and_the_teacher_s_page_renews_itself(hub):
+    seen = []
+
+    def enter(page, name, password, path):
+        page.goto(f"{hub.address}/hub/login?next={path}")
+        page.fill("[name=username]", name)
+        page.fill("[name=password]", password)
+        page.click("[type=submit]")
+
+    said = re.search(r"as teacher with (\S+)\.$", (hub.state / "hub.log").read_text(), re.MULTILINE)[1]
+    with browser_page(seen) as learners:
+        enter(learners, "learner03", (hub.state / "password").read_text(), "/hub/user-redirect/share")
+        learners.wait_for_selector("text=You do not share.", timeout=120_000)
+        teachers = learners.context.browser.new_context().new_page()
+        teachers.on("console", lambda message: seen.append(message.text))
+        enter(teachers, "teacher", said, "/services/live/")
+        teachers.wait_for_selector("text=Nobody shares now")
+        learners.click("text=Share with my teacher")
+        learners.wait_for_selector("text=You share now.")
+        teachers.wait_for_selector("th:has-text('learner03')", timeout=30_000)  # of itself
+        assert teachers.inner_text("#when").startswith("As of ")
+        teachers.check("#pause")
+        learners.click("text=Stop sharing")
+        learners.wait_for_selector("text=You do not share.")
+        teachers.wait_for_timeout(6_000)
+        assert teachers.is_visible("th:has-text('learner03')")
+        teachers.uncheck("#pause")
+        teachers.wait_for_selector("text=Nobody shares now", timeout=15_000)
+    assert seen == []
+
+
+@runs_a_hub
 def test_lab_asks_for_no_news_and_installs_no_extensions(visits):
     learner = visits[0].learner
     address = f"{learner.home}/lab/api/settings/@jupyterlab/apputils-extension:notification"

@@ -35,7 +35,8 @@ let since = new Date();
 async function refresh() {
   if (!pause.checked) {
     try {
-      const answer = await fetch("tables", {redirect: "error", cache: "no-store"});
+      const headers = {"X-XSRFToken": view.dataset.token};  // the hub's cookie alone counts for whole pages only
+      const answer = await fetch("tables", {headers, redirect: "error", cache: "no-store"});
       if (!answer.ok) throw new Error(answer.status);
       view.innerHTML = await answer.text();
       since = new Date();
@@ -81,10 +82,11 @@ def policy(nonce: str) -> str:
     )
 
 
-def teachers(tables: str, nonce: str) -> str:
-    """The teacher's page, around what it refreshes every five seconds."""
+def teachers(tables: str, nonce: str, token: str = "") -> str:
+    """The teacher's page, around what it refreshes every five seconds, with the hub's XSRF ``token``."""
+    view = f'id="view" class="wide" role="region" aria-label="The class" tabindex="0" data-token="{escape(token)}"'
     body = (
         '<p><span id="when">As of now.</span> <label><input type="checkbox" id="pause"> pause</label></p>'
-        f'<div id="view" class="wide" role="region" aria-label="The class" tabindex="0">{tables}</div>'
+        f"<div {view}>{tables}</div>"
     )
     return document("Live view of the class", body, nonce, _REFRESH)

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from jupyterhub.services.auth import HubOAuth, HubOAuthCallbackHandler, HubOAuthenticated
+from tornado.escape import to_unicode
 from tornado.web import Application, HTTPError, RequestHandler, authenticated
 
 from .page import policy, teachers
@@ -41,7 +42,7 @@ class Page(HubOAuthenticated, RequestHandler):
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("X-Content-Type-Options", "nosniff")
         shown = tables(self.those)
-        self.finish(teachers(shown, nonce) if self.whole else shown)
+        self.finish(teachers(shown, nonce, to_unicode(self.xsrf_token)) if self.whole else shown)
 
 
 class Report(RequestHandler):
