@@ -84,8 +84,10 @@ def test_one_version_everywhere():
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert str(citation["version"]) == newest[1] == PROJECT["version"]
     hub = ROOT / "classroom" / "hub"
-    image = yaml.safe_load((hub / "values.yaml").read_text())["singleuser"]["image"]
+    values = yaml.safe_load((hub / "values.yaml").read_text())
+    image = values["singleuser"]["image"]
     assert image["tag"] == PROJECT["version"]
+    assert {one["image"] for one in values["hub"]["extraContainers"]} == {f"{image['name']}:{image['tag']}"}
     assert f"-t {image['name']}:{image['tag']} ." in (hub / "Dockerfile").read_text()
     wheels = re.findall(r"adapters_lesson-(\S+)-py3", (ROOT / "README.md").read_text())
     assert set(wheels) == {PROJECT["version"]}

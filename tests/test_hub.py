@@ -1,14 +1,19 @@
 """JupyterHub for a class: the trial of `make hub` with two made-up learners, and the files for other hubs."""
 
 import json
+import os
 import re
 import runpy
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nbformat
 import pytest
@@ -64,6 +69,13 @@ def hub(tmp_path_factory):
         left = psutil.wait_procs(processes, timeout=30)[1]
         assert not left, [process.cmdline() for process in left]
         assert list(home.iterdir()) == [], "the trial keeps its things in one folder"
+
+
+def the_teacher(hub):
+    """The teacher, logged in."""
+    teacher = Learner(hub.address, "teacher")
+    teacher.login(re.search(r"as teacher with (\S+)\.$", (hub.state / "hub.log").read_text(), re.MULTILINE)[1])
+    return teacher
 
 
 @pytest.fixture(scope="module")
@@ -145,8 +157,7 @@ def test_a_learner_cannot_read_what_is_another_s(hub, visits):
 
 @runs_a_hub
 def test_the_teachers_tools_are_the_teachers(hub, visits):
-    teacher = Learner(hub.address, "teacher")
-    teacher.login(re.search(r"as teacher with (\S+)\.$", (hub.state / "hub.log").read_text(), re.MULTILINE)[1])
+    teacher = the_teacher(hub)
     teacher.spawn()
     for who, status, menu in ((visits[0].learner, 404, False), (teacher, 200, True)):
         assert who.session.get(f"{who.home}/formgrader", timeout=30).status_code == status
@@ -155,6 +166,85 @@ def test_the_teachers_tools_are_the_teachers(hub, visits):
         there = {extension["name"] for extension in config["federated_extensions"]}
         assert "@jupyter/nbgrader" in there  # else nothing would be hidden
         assert ("@jupyter/nbgrader" not in config.get("disabledExtensions", [])) == menu
+
+
+def press(who, learner, choice):
+    """Choose on a learner's page whether to share; returns the answer."""
+    token = re.search(r'name="_xsrf" value="([^"]+)"', learner.session.get(f"{learner.home}/share", timeout=30).text)[1]
+    return who.session.post(f"{learner.home}/share", {"_xsrf": token, "share": choice}, timeout=30)
+
+
+def wait_for(look, words):
+    """Look until these words are there; returns what is seen."""
+    until = time.monotonic() + 30
+    while words not in (seen := look()):
+        assert time.monotonic() < until, f"{words} is not in {seen}"
+        time.sleep(0.5)
+    return seen
+
+
+@runs_a_hub
+def test_the_live_view_shows_those_who_share_to_the_teacher(hub, visits):
+    (ada, kernel), (_, other) = ((seen.learner, seen.kernel) for seen in visits)
+    teacher, place = the_teacher(hub), f"{hub.address}/services/live/"
+
+    def look():
+        answer = teacher.session.get(place, timeout=30)
+        assert answer.status_code == 200
+        return answer.text
+
+    for one in (kernel, other):
+        one.run("from adapters_lesson.course.checks import lesson01")
+        assert "✘ 1.3" in one.run("lesson01.check_count(lambda d, m: 1 / 0)").text
+    wait_for(look, "Nobody shares now")
+    for part in ("", "tables"):
+        assert ada.session.get(f"{place}{part}", timeout=30).status_code == 403
+    would = ada.session.get(f"{ada.home}/share", timeout=30).text
+    assert "You do not share." in would and "your code raised ZeroDivisionError" in would
+    assert "You share now." in press(ada, ada, "on").text
+    shown = wait_for(look, "learner01")
+    assert "your code raised ZeroDivisionError" in shown and "1.3 " in shown
+    assert "learner02" not in shown
+
+    (secret,) = kernel.run("import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").text.split()
+    mine = {"Authorization": f"token {secret}"}
+    assert requests.get(place, headers=mine, timeout=30).status_code == 403, "a learner's token is no key to the page"
+    for key in ({}, {"Authorization": "token guessed"}):
+        assert requests.put(f"{place}report", "{}", headers=key, timeout=30).status_code == 403
+        assert requests.delete(f"{place}report", headers=key, timeout=30).status_code == 403
+    assert "learner01" in look()
+
+    record = hub.state / "users" / "learner01" / "notebooks" / "progress.json"
+    good = record.read_text()
+    record.write_text('{"exercises": {"1.3": "<script>"}}')
+    shown = wait_for(look, "progress.json was altered, or is damaged")
+    assert "<script>alert" not in shown and "ZeroDivisionError" not in shown
+    record.write_text(good)
+    wait_for(look, "your code raised ZeroDivisionError")
+
+    assert press(teacher, ada, "off").status_code == 403, "only the learner decides"
+    assert "learner01" in look()
+    assert "You do not share." in press(ada, ada, "off").text
+    assert "Nobody shares now" in look()
+    assert not list((hub.state / "users").glob("*/share_with_teacher.txt"))
+
+
+@runs_a_hub
+def test_a_report_that_is_none_is_told_to_the_teacher_and_the_sender(hub, visits):
+    kernel, place, teacher = visits[1].kernel, f"{hub.address}/services/live/", the_teacher(hub)
+    (secret,) = kernel.run("import os; print(os.environ['JUPYTERHUB_API_TOKEN'])").text.split()
+    mine = {"Authorization": f"token {secret}"}
+    sent = '{"exercises": {"1.3": {"done": false, "at": 1, "said": "<b>hello</b>", "times": 1}}}'
+    answer = requests.put(f"{place}report", sent, headers=mine, timeout=30)
+    assert (answer.status_code, answer.text) == (400, "its exercise 1.3 has a sentence that no check says")
+    assert requests.put(f"{place}report", sent, headers=mine, timeout=30).status_code == 429
+    shown = teacher.session.get(place, timeout=30).text
+    assert re.search(r"learner02.*cannot be used: its exercise 1.3 has a sentence that no check says", shown)
+    assert "hello" not in shown
+    with suppress(requests.ConnectionError):  # it may hang up before all has come
+        assert requests.put(f"{place}report", " " * 10**6, headers=mine, timeout=30).status_code in (400, 413, 503)
+    requests.delete(f"{place}report", headers=mine, timeout=30).raise_for_status()
+    assert "Nobody shares now" in teacher.session.get(place, timeout=30).text
 
 
 @runs_a_hub
@@ -187,6 +277,40 @@ def test_a_learner_in_a_real_browser(hub):
         page.goto(f"{hub.address}/user/{name}/lab/tree/notebooks/{LESSON}.ipynb")
         wait_for_notebook(page, f"notebooks/{LESSON}.ipynb")
         run_all(page)
+    assert seen == []
+
+
+@runs_a_hub
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium: sudo apt install chromium, or install Google Chrome")
+def test_a_learner_shares_in_a_real_browser_and_the_teacher_s_page_renews_itself(hub):
+    seen = []
+
+    def enter(page, name, password, path):
+        page.goto(f"{hub.address}/hub/login?next={path}")
+        page.fill("[name=username]", name)
+        page.fill("[name=password]", password)
+        page.click("[type=submit]")
+
+    said = re.search(r"as teacher with (\S+)\.$", (hub.state / "hub.log").read_text(), re.MULTILINE)[1]
+    with browser_page(seen) as learners:
+        enter(learners, "learner03", (hub.state / "password").read_text(), "/hub/user-redirect/share")
+        learners.wait_for_selector("text=You do not share.", timeout=120_000)
+        teachers = learners.context.browser.new_context().new_page()
+        teachers.on("console", lambda message: seen.append(message.text))
+        enter(teachers, "teacher", said, "/services/live/")
+        teachers.wait_for_selector("text=Nobody shares now")
+        learners.click("text=Share with my teacher")
+        learners.wait_for_selector("text=You share now.")
+        teachers.wait_for_selector("th:has-text('learner03')", timeout=30_000)  # of itself
+        assert teachers.inner_text("#when").startswith("As of ")
+        teachers.check("#pause")
+        learners.click("text=Stop sharing")
+        learners.wait_for_selector("text=You do not share.")
+        teachers.wait_for_timeout(6_000)
+        assert teachers.is_visible("th:has-text('learner03')")
+        teachers.uncheck("#pause")
+        teachers.wait_for_selector("text=Nobody shares now", timeout=15_000)
     assert seen == []
 
 
@@ -286,23 +410,55 @@ def test_a_class_gets_nothing_of_the_trial(tmp_path, monkeypatch):
     assert trial.JupyterHub.authenticator_class == "shared-password"
     assert trial.JupyterHub.spawner_class == "simple"
     assert not {"SharedPasswordAuthenticator", "SimpleLocalProcessSpawner"} & set(ours)
+    for one in (ours, trial):
+        assert one.Spawner.environment.pop("ADAPTERS_LESSON_LIVE").startswith("http://127.0.0.1:")
     for name in ("cmd", "args", "environment", "mem_limit"):
         assert ours.Spawner[name] == trial.Spawner[name], "what holds for learners is tried in the trial"
-    assert ours.JupyterHub.services == trial.JupyterHub.services
+    (culler, live), (our_culler, our_live) = trial.JupyterHub.services, ours.JupyterHub.services
+    assert our_culler == culler
+    assert our_live | {"url": live["url"]} == live, "it has a port of its own"
 
 
 def test_other_hubs_start_learners_servers_as_the_trial_does(tmp_path, monkeypatch):
     trial = configuration(CONFIG, monkeypatch, ADAPTERS_LESSON_HUB_STATE=str(tmp_path))
     tljh = configuration(HUB / "tljh_config.py", monkeypatch)
     values = yaml.safe_load((HUB / "values.yaml").read_text())["singleuser"]
-    variables = dict(trial.Spawner.environment)
+    variables = trial.Spawner.environment
     assert variables.pop("ADAPTERS_LESSON_NOTEBOOKS") == "notebooks"  # what singleuser.py takes, too
+    environments = [trial.Spawner.environment, tljh.Spawner.environment, values["extraEnv"]]
+    places = [urlsplit(environment.pop("ADAPTERS_LESSON_LIVE")) for environment in environments]
+    assert {place.path for place in places} == {"/services/live/"}
     assert tljh.Spawner.environment == values["extraEnv"] == variables
     assert tljh.Spawner.default_url == values["defaultUrl"] == trial.Spawner.default_url
     assert values["memory"]["limit"] == trial.Spawner.mem_limit
     for python, script in (tljh.Spawner.cmd, values["cmd"]):
         assert Path(python).name == "python"
         assert (ROOT / Path(script).relative_to("/srv/adapters-lesson")).is_file()
+
+
+def test_the_cluster_s_live_view_starts_with_its_variables_alone(tmp_path):
+    (container,) = yaml.safe_load((HUB / "values.yaml").read_text())["hub"]["extraContainers"]
+    variables = {one["name"]: one.get("value", "made by the chart") for one in container["env"]}
+    assert (ROOT / Path(variables["PYTHONPATH"]).relative_to("/srv/adapters-lesson")).is_dir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    changed = {"PYTHONPATH": str(HUB / "live"), "JUPYTERHUB_SERVICE_URL": address, "PATH": os.environ["PATH"]}
+    log = tmp_path / "log"
+    with log.open("w") as output:
+        command = [sys.executable, *container["command"][1:]]
+        service = subprocess.Popen(command, env=variables | changed, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + 60
+        while service.poll() is None and time.monotonic() < until:
+            with suppress(requests.ConnectionError):
+                answer = requests.get(f"{address}/services/live/", allow_redirects=False, timeout=30)
+                break
+            time.sleep(0.2)
+        assert (answer.status_code, answer.headers["Location"].partition("?")[0]) == (302, "/hub/api/oauth2/authorize")
+        assert requests.put(f"{address}/services/live/report", "{}", timeout=30).status_code == 403
+    finally:
+        service.terminate()
+        service.wait(30)
 
 
 def test_the_image_is_made_of_files_and_versions_that_are_there():

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ import pytest
 from filelock import FileLock
 
 from adapters_lesson.course import record
-from adapters_lesson.course.checks import lesson01
+from adapters_lesson.course.checks import check, lesson01
 from adapters_lesson.course.quiz import Option, Question, Quiz, load_quiz, quiz
 from adapters_lesson.course.record import progress
 
@@ -82,6 +83,20 @@ def test_done_stays_done(file):
     for answer in (right, wrong, stub):
         lesson01.check_count(answer)
     assert kept(file) == ({"1.3": "done"}, {})
+
+
+def test_a_wrong_try_keeps_what_was_said_and_how_often_until_it_is_right(file):
+    said = lesson01.check_count(wrong).message
+    lesson01.check_count(wrong)
+    there = record.known()["tries"]["1.3"]
+    assert there["said"] == said
+    assert 2 <= there["times"] == check._made["1.3", re.sub(r"\d[\d.,]*", "#", said)]
+    assert abs(there["at"] - time.time()) < 60
+    lesson01.check_count(stub)
+    assert record.known()["tries"]["1.3"] == there, "nothing was tried"
+    lesson01.check_count(right)
+    lesson01.check_count(wrong)
+    assert record.known()["tries"]["1.3"]["said"] == "", "done stays done"
 
 
 def test_what_is_known_already_is_not_written_again(file):
@@ -273,6 +288,8 @@ NOT_OURS = {
     "more in it": json.dumps(OURS | {"notes": "mine"}).encode(),
     "unknown state": json.dumps(OURS | {"exercises": {"1.1": "perhaps"}}).encode(),
     "exercises are a list": json.dumps(OURS | {"exercises": ["1.1"]}).encode(),
+    "a try in words": json.dumps(OURS | {"tries": {"1.1": {"at": 1, "said": "no", "times": "often"}}}).encode(),
+    "a try at no time": json.dumps(OURS | {"tries": {"1.1": {"at": float("nan"), "said": "", "times": 1}}}).encode(),
     "half a quiz": json.dumps(OURS | {"quizzes": {"01": {"right": 3}}}).encode(),
     "more right than asked": json.dumps(OURS | {"quizzes": {"01": {"right": 5, "questions": 4}}}).encode(),
     "a score in words": json.dumps(OURS | {"quizzes": {"01": {"right": "3", "questions": 4}}}).encode(),

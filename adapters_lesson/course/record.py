@@ -1,4 +1,4 @@
-"""What a learner has done, kept in a small file of the learner's own: nothing leaves the machine."""
+"""What a learner has done, kept in a small file of the learner's own: nothing here sends it anywhere."""
 
 import contextlib
 import datetime
@@ -26,16 +26,16 @@ _WORDS = {DONE: "done", TRIED: "tried, wrong so far", NOT_ATTEMPTED: "not attemp
 _OURS = {"course": "adapters_lesson", "version": 1}
 _PATIENCE = 2.0  # seconds to wait for another kernel that writes
 
-
 # By kind, what is known of each key:
 #   exercises    "1.1": "done" or "tried"
+#   tries        "1.1": "at" which second (since 1970) it was last checked, what was "said" if wrong, how many "times"
 #   quizzes      "01": how many "right" at the first try, of how many "questions"
 #   predictions  "1.2": what was "said", and once there is a result, what it "was" and whether the prediction is "right"
 #   asked        a quiz's question: "right" when it was last asked, and on which "day"
 #   concepts     "before" or "after" the course: as a quiz
 #   active       a day: the stretches of five minutes, counted from midnight, in which something was noted
 Record = dict[str, dict[str, Any]]
-KINDS = ("exercises", "quizzes", "predictions", "asked", "concepts", "active")
+KINDS = ("exercises", "tries", "quizzes", "predictions", "asked", "concepts", "active")
 _Lessons = dict[str, tuple[str, str, dict[str, str]]]  # by number: file, title, its exercises' titles
 _NOTHING: Record = {kind: {} for kind in KINDS}
 _unsaved: dict[Path, Record] = {}  # what could not be written yet
@@ -44,7 +44,8 @@ _unsaved: dict[Path, Record] = {}  # what could not be written yet
 def _merged(old: Record, new: Record) -> Record:
     """What both say. Done stays done, the better score of a quiz and the first prediction count, else the newer."""
     both = {kind: old[kind] | new[kind] for kind in KINDS}
-    both["exercises"] |= {exercise: state for exercise, state in old["exercises"].items() if state == DONE}
+    for kind in ("exercises", "tries"):
+        both[kind] |= {key: one for key, one in old[kind].items() if old["exercises"].get(key) == DONE}
     for lesson in old["quizzes"].keys() & new["quizzes"].keys():
         before, now = old["quizzes"][lesson], new["quizzes"][lesson]
         if before["questions"] == now["questions"] and before["right"] > now["right"]:
@@ -63,17 +64,18 @@ def file_of_progress() -> Path | None:
     return Path(name).expanduser().resolve() if name.strip() else None
 
 
-def note(kind: str, key: str, value: Any) -> None:
+def note(kind: str, key: str, value: Any, **others: dict[str, Any]) -> None:
     """Record something of a kind (see above). It never raises: what cannot be written is kept while the kernel runs."""
     now = datetime.datetime.now()
     active = {now.date().isoformat(): [(60 * now.hour + now.minute) // 5]}
     with contextlib.suppress(Exception):
-        _save(_NOTHING | {kind: {key: value}, "active": active})
+        _save(_NOTHING | {kind: {key: value}, "active": active, **others})
 
 
-def note_exercise(exercise: str, correct: bool) -> None:
-    """Record a try of an exercise ("1.1")."""
-    note("exercises", exercise, DONE if correct else TRIED)
+def note_exercise(exercise: str, correct: bool, said: str = "", times: int = 1) -> None:
+    """Record a try of an exercise ("1.1"), and of a wrong one what was ``said``, and how many ``times`` by now."""
+    last = {"at": int(datetime.datetime.now().timestamp()), "said": "" if correct else said, "times": times}
+    note("exercises", exercise, DONE if correct else TRIED, tries={exercise: last})
 
 
 def note_quiz(lesson: str, right: int, questions: int) -> None:
@@ -126,10 +128,10 @@ def read_record(path: Path) -> Record:
         content = json.loads(path.read_bytes())
         record = {kind: content.pop(kind, {}) for kind in KINDS}  # version 0.7.0 knew fewer kinds
         scores = [*record["quizzes"].values(), *record["concepts"].values()]
-        whole = all(
-            type(s["right"]) is type(s["questions"]) is int and 0 <= s["right"] <= s["questions"] for s in scores
-        )
+        whole = all({*map(type, s.values())} == {int} and 0 <= s["right"] <= s["questions"] for s in scores)
         whole = whole and set(record["exercises"].values()) <= {DONE, TRIED}
+        for one in record["tries"].values():
+            whole = whole and type(one["at"]) is type(one["times"]) is int and type(one["said"]) is str
         for one in record["predictions"].values():
             whole = whole and "said" in {**one} and ("right" not in one or one.keys() >= {"question", "was"})
         whole = whole and all(type(a["right"]) is bool and type(a["day"]) is str for a in record["asked"].values())

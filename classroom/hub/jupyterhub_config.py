@@ -22,6 +22,7 @@ STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
 THREADS = 1  # of a learner's kernel; with as many cores as learners, more
 MEMORY = "4G"  # of a learner; README.md has what the lessons need
 IDLE = 3600  # seconds without a sign of life after which a learner's server is stopped
+LIVE_VIEW = True  # for the hub's admins, of those learners who share; README.md says what it shows
 NOTEBOOKS = "notebooks"  # the folder for a learner's copies of the lessons; "" where nbgitpuller's links bring them
 
 # --- For the trial and for a class --------------------------------------------------------------------------------
@@ -68,6 +69,21 @@ c.JupyterHub.load_roles = [
         "services": ["idle-culler"],
     }
 ]
+
+
+def live_view() -> None:
+    """The service to which learners who share report, and whose page the hub's admins may open."""
+    address = f"http://127.0.0.1:{free_port()}"
+    service = {
+        "name": "live",
+        "url": address,
+        "command": [sys.executable, "-m", "adapters_lesson_live.service"],
+        "environment": {"PYTHONPATH": str(HERE / "live")},
+        "oauth_no_confirm": True,
+    }
+    c.JupyterHub.services.append(service)
+    c.Spawner.environment["ADAPTERS_LESSON_LIVE"] = f"{address}/services/live/"
+
 
 # The proxy is a Node program. `make hub` puts it into the environment, beside a Node from a pip package, whose command
 # `node` is a Python script that would outlive the hub: hence its binary by name.
@@ -132,3 +148,5 @@ if os.environ.get("ADAPTERS_LESSON_HUB") == "trial":
     trial()
 else:
     for_a_class()
+if LIVE_VIEW:
+    live_view()

@@ -16,6 +16,7 @@ from pathlib import Path
 from adapters_lesson.guards.safe_files import write_atomically
 
 LESSONS = Path(__file__).resolve().parents[2] / "notebooks"
+LIVE = Path(__file__).resolve().parent / "live"
 
 
 def copy_lessons(folder: Path) -> list[Path]:
@@ -39,6 +40,14 @@ def limit_memory(most: int) -> None:
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # Arrow's own would reserve a gigabyte that nobody uses
 
 
+def may_share() -> list[str]:
+    """The arguments with which the server has the page where its learner can share; none on a hub without live view."""
+    if "ADAPTERS_LESSON_LIVE" not in os.environ:
+        return []
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIVE), os.environ.get("PYTHONPATH")]))
+    return ["--ServerApp.jpserver_extensions=adapters_lesson_live.sharing=True"]
+
+
 def main() -> None:
     """Become the single-user server; its arguments are passed on."""
     if folder := os.environ.get("ADAPTERS_LESSON_NOTEBOOKS", "notebooks"):
@@ -46,7 +55,7 @@ def main() -> None:
     if limit := os.environ.get("MEM_LIMIT"):  # which the hub sets from Spawner.mem_limit
         limit_memory(int(limit))
     root = ["--allow-root"] if os.geteuid() == 0 else []  # as `make lab`: root is usual in a container, and only there
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterhub.singleuser", *root, *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, "-m", "jupyterhub.singleuser", *root, *may_share(), *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ from adapters_lesson.course.record import progress
 progress()
 
 # %% [markdown]
-# Your results are kept in the file `progress.json` beside this notebook; nothing leaves this machine.
+# Your results stay on this machine, in `progress.json` beside this notebook, unless you share them on a class's hub.
 
 # %% [markdown]
 # ## What do you know already?

@@ -25,11 +25,9 @@ _MARKS = {CORRECT: "✔", WRONG: "✘", NOT_ATTEMPTED: "○"}
 _LONGEST = 600  # characters of a message: an exception's text may be of any length
 _LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 _NOT_THE_LEARNERS = (str(Path(__file__).parents[2]), *_LIBRARIES, "<frozen ")
-
-
 _AGAIN = 3  # times the same mistake, and there is more help
+_NUMBER = re.compile(r"\d[\d.,]*")
 _made: Counter[tuple[str, str]] = Counter()  # mistakes in this kernel, by exercise and message, whatever its numbers
-
 
 Numbers = Sequence[tuple[str, str, str]]
 
@@ -103,7 +101,8 @@ def check(exercise: str, praise: str) -> Callable[[Callable[[Any], None]], Calla
         def run(answer: Any) -> Report:
             report = judge(answer)
             if report.status != NOT_ATTEMPTED:
-                note_exercise(exercise, report.status == CORRECT)
+                times = _made[exercise, _NUMBER.sub("#", report.message)]
+                note_exercise(exercise, report.status == CORRECT, report.message, times)
             if report.status == CORRECT:
                 kept = keep(exercise, answer, judge)
                 report = replace(report, message=f"{report.message} {kept}".strip(), ahead=ahead(exercise))
@@ -141,7 +140,7 @@ def _judged(look: Callable[[Any], None], answer: Any, exercise: str, praise: str
 
 def _help(exercise: str, message: str, numbers: Numbers) -> str:
     """What is said when the same mistake is made for the third time."""
-    kind = exercise, re.sub(r"\d[\d.,]*", "#", message)
+    kind = exercise, _NUMBER.sub("#", message)
     _made[kind] += 1
     if _made[kind] < _AGAIN:
         return ""
