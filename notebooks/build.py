@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import about
 import anywhere
 import nbformat
 import reference
@@ -78,6 +79,8 @@ def build(source: Path, edition: str) -> NotebookNode:
     notebook.cells = [made for cell in read_lesson(source).cells for made in _edit(cell, edition)]
     for number, made in enumerate(notebook.cells):
         made.id = f"{source.stem[:2]}-{number:03d}"  # stable: a rebuilt notebook differs only where its text does
+    days = about.table_of(source.parents[1]).get(source.stem)
+    notebook.cells = about.added(notebook.cells, source.stem, days, EDITIONS[edition])
     path = notebook_of(source, edition).relative_to(source.parents[1])
     notebook.cells[1:1] = anywhere.opening(f"notebooks/{path.as_posix()}")
     return notebook
@@ -245,6 +248,7 @@ def in_step(committed: NotebookNode, expected: NotebookNode) -> bool:
 
 def write(source: Path, edition: str, anyway: bool) -> list[str]:
     """Build one edition, execute it if its code changed or ``anyway``, and write it; returns its complaints."""
+    about.note(source.parents[1], source.stem, read_lesson(source).cells)
     path, notebook = notebook_of(source, edition), build(source, edition)
     kept = not anyway and keep_outputs(notebook, path)
     if not kept:

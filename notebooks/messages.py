@@ -95,7 +95,8 @@ def everything() -> Catalog:
     def add(said: str, path: Path) -> None:
         found.add(said, locations=[(path.relative_to(ROOT).as_posix(), 0)])
 
-    for path in (*sorted((ROOT / "adapters_lesson" / "course").rglob("*.py")), ROOT / "notebooks" / "translation.py"):
+    of_notebooks = [ROOT / "notebooks" / name for name in ("about.py", "translation.py")]
+    for path in (*sorted((ROOT / "adapters_lesson" / "course").rglob("*.py")), *of_notebooks):
         for said in texts(path.read_text(encoding="utf-8")):
             add(said, path)
     for path in sorted((ROOT / "notebooks" / "sources").glob("[0-9]*.py")):

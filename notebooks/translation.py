@@ -14,12 +14,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import about
 import build
 import nbformat
 from nbformat import NotebookNode
 
 from adapters_lesson.course import words
-from adapters_lesson.course.lesson_source import Lesson, read_lesson
+from adapters_lesson.course.lesson_source import Cell, Lesson, read_lesson
 
 SOURCES = build.HERE / "sources"
 CELL = re.compile(r"^<!-- ([0-9a-f]{8}) -->\n", re.MULTILINE)
@@ -52,17 +53,26 @@ def out_of_step(lesson: Lesson, path: Path) -> Iterator[str]:
         yield f"has <!-- {mark} -->, whose English has changed or is gone: {' '.join(there[mark].split())[:60]}"
 
 
+def said(path: Path) -> list[Cell]:
+    """What a translated lesson says: its text, and the code of the English source."""
+    code = [cell for cell in read_lesson(SOURCES / f"{path.stem}.py").cells if cell.kind == "code"]
+    return [Cell("markdown", path.read_text(encoding="utf-8")), *code]
+
+
 def translated(language: str, path: Path) -> NotebookNode:
     """A lesson's learner edition in another language, not executed."""
     source, there = SOURCES / f"{path.stem}.py", read_translation(path)
+    days = about.table_of(build.HERE).get(f"{language}/{path.stem}")
     notebook = build.build(source, "learner")
     words.speak(language)
     for cell in notebook.cells:
         if cell.source.startswith(build.FOLDED):
             cell.source = cell.source.replace("Solution", words._("Solution"), 1)
         elif cell.cell_type == "markdown":
-            text = there.get(fingerprint(cell.source), cell.source)
+            text = about.plain(cell.source)
+            text = there.get(fingerprint(text), text)
             cell.source = TO_A_LESSON.sub("](../", text)
+    notebook.cells = about.added(notebook.cells, path.stem, days, language)
     words.speak("en")
     code = f'from adapters_lesson.course import words\n\nwords.speak("{language}")'
     notebook.cells.insert(1, nbformat.v4.new_code_cell(code, id=f"{path.stem[:2]}-{language}"))
@@ -71,6 +81,7 @@ def translated(language: str, path: Path) -> NotebookNode:
 
 def write(language: str, path: Path) -> list[str]:
     """Build a translated lesson, and execute it if its code changed; returns its complaints."""
+    about.note(build.HERE, f"{language}/{path.stem}", said(path))
     target, notebook = build.HERE / language / f"{path.stem}.ipynb", translated(language, path)
     if not build.keep_outputs(notebook, target):
         build.execute(notebook)

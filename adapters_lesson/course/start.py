@@ -22,7 +22,7 @@ FIRST = "00_start_here.ipynb"
 AUTHORS = (
     *("sources", "skeleton", "app", "figures", "quizzes", "build.py", "check.py", "claims.py", "evidence.py"),
     *("anywhere.py", "new_lesson.py", "reference.py", "messages.py", "translation.py", "course.csv"),
-    *("lab-settings.json", "__pycache__"),
+    *("lab-settings.json", "__pycache__", "about.py", "dates.csv", "accessible.py"),
 )
 
 

@@ -220,7 +220,8 @@ placement_explorer()
 #    one, and so half of that for the same width. In the whole model that is 0.53 % against 0.27 % trained.
 #    <!-- rule -->
 # 2. Change to pre-LN with each of them. The update now joins the stream as it is: no LayerNorm of the block comes after.
-# 3. Train the LayerNorms, too. They turn blue and add 1,536 parameters in a block, 12 % of one adapter.
+# 3. Train the LayerNorms, too. They turn blue, with a thick edge, and add 1,536 parameters in a block, 12 % of one
+#    adapter.
 #    <!-- rule -->
 # 4. Watch the last line. Whatever you set, the output changes by exactly 0, and the gradient reaches as many parameters
 #    as are trained. Both are measured.

@@ -618,7 +618,7 @@ compare("4e", 100 * peaks[0] / peaks[1])
 #
 # **What to try.** Guess first, and press *Reset* in between.
 #
-# 1. Let the texts grow from 16 tokens to 8192. What share of full fine-tuning do adapters need, and which colour grows?
+# 1. Let the texts grow from 16 tokens to 8192. What share of full fine-tuning do adapters need, and which part of the bars grows?
 # 2. Stay at 8192 tokens, and set m from 64 to 1. Then set it back, and switch checkpointing on.
 # 3. Take Llama-3-70B, and look for a method that fits on one GPU of 80 GB.
 #
