@@ -7,6 +7,7 @@ BIN := .venv/bin/python
 CLASSROOM := .classroom/bin/python
 PEER := tests/benchmarks/peer-requirements
 PROXY := 5.3.0
+A11Y := 0.2.9
 REVEAL := 4.6.1
 # uv where it is there, else pip. The index is PyTorch's own, of builds for the processor; with TORCH_INDEX= the usual
 # torch comes, which on Linux brings NVIDIA's libraries, 3 GB.
@@ -15,7 +16,7 @@ UV ?= $(shell command -v uv)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks messages \
-	translations claims wrong-answers assignment grade marks exam syllabus polls slides site moving-picture screenshots \
+	translations a11y claims wrong-answers assignment grade marks exam syllabus polls slides site moving-picture screenshots \
 	lesson-times lab-speed bench peer wheel lock peer-lock llm-lock oldest lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -71,6 +72,9 @@ messages: .venv/.test ## take the texts that the course shows to adapters_lesson
 
 translations: .venv/.test ## build the lessons in other languages; ARGS=de for one
 	@exec $(BIN) notebooks/translation.py $(ARGS)
+
+a11y: .venv/.test .a11y/.made ## run jupyterlab-a11y-checker over all notebooks (needs chromium)
+	@exec $(BIN) tests/a11y_checker.py
 
 claims: .venv/.test ## print every claim with its verdict; ARGS="05 README" for those of some
 	@exec $(BIN) notebooks/claims.py $(ARGS)
@@ -148,7 +152,7 @@ lint: .venv/.test ## check style and types
 	$(BIN) -m mypy
 
 clean: ## remove the environments and the caches; your notebooks stay
-	rm -rf .venv .classroom .peer .oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .classroom .peer .oldest .a11y .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # --- Set-up: an environment, and a stamp in it for each set of packages -------------------------------------------
 
@@ -218,6 +222,11 @@ _ := $(shell test -x $(BIN) || rm -f .venv/.lab .venv/.app .venv/.llm .venv/.qua
 	@$(BIN) -m venv --clear .peer
 	@$(if $(TORCH_INDEX),.peer/bin/python -m pip install --quiet --retries 1 -c $(PEER).lock --no-deps --index-url $(TORCH_INDEX) torch &&) \
 		.peer/bin/python -m pip install --quiet --disable-pip-version-check -c $(PEER).lock -r $(PEER).in || $(PIP_FAILED)
+	@touch $@
+
+# An extension of JupyterLab, so not in .venv, which is the learners': only its files are needed.
+.a11y/.made: | $(BIN)
+	@$(INSTALL) --no-deps --target .a11y "jupyterlab-a11y-checker==$(A11Y)" || $(PIP_FAILED)
 	@touch $@
 
 ENOUGH_DISK = -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 4e9)' || { echo "Less than 4 GB are free" \
