@@ -11,16 +11,18 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import about
+import accessible
 import build
 import nbformat
 import reference
 import translation
 
-from adapters_lesson.course.lesson_source import Exercise, Lesson, course, read_lesson
+from adapters_lesson.course.lesson_source import Cell, Exercise, Lesson, course, read_lesson
 from adapters_lesson.course.mine.shelf import exercises, public_name
 
 WORDS_A_MINUTE = 130
@@ -57,6 +59,7 @@ def lacks(source: Path) -> list[str]:
         _rows,
         _teaching,
         _editions,
+        _days,
         _translations,
     )
     return [f"{file}: {what}" for look in looks for file, what in look(root, lesson)]
@@ -369,13 +372,31 @@ def _editions(root: Path, lesson: Lesson) -> Found:
         if not build.in_step(notebook, build.build(source, edition)):
             yield file, f"is out of step with its source: {again}"
         yield from ((file, f"{complaint}: {again}") for complaint in build.complaints(notebook))
+        yield from ((file, fault) for fault in accessible.faults(notebook))
+
+
+def _days(root: Path, lesson: Lesson) -> Found:
+    """Whether the day of the last change is that of what the lesson says now, in each language."""
+    notebooks, number = root / "notebooks", lesson.name[:2]
+    said: dict[str, tuple[Sequence[Cell], str]] = {lesson.name: (lesson.cells, f'make notebooks ARGS="{number}"')}
+    for language, path in translation.translations(notebooks / "sources"):
+        if path.stem == lesson.name:
+            said[f"{language}/{lesson.name}"] = translation.said(path), "make translations"
+    table = about.table_of(notebooks)
+    for name, (cells, again) in said.items():
+        built = (notebooks / f"{name}.ipynb").exists()  # before, there is no day
+        if built and (name not in table or table[name].fingerprint != about.fingerprint(cells)):
+            yield "notebooks/dates.csv", f"{name} has changed since its last day: {again}"
 
 
 def _translations(root: Path, lesson: Lesson) -> Found:
-    for _language, path in translation.translations(root / "notebooks" / "sources"):
+    for language, path in translation.translations(root / "notebooks" / "sources"):
         if path.stem == lesson.name:
             file = path.relative_to(root).as_posix()
             yield from ((file, what) for what in translation.out_of_step(lesson, path))
+            if (built := root / "notebooks" / language / f"{lesson.name}.ipynb").exists():
+                notebook = nbformat.read(built, as_version=4)
+                yield from ((built.relative_to(root).as_posix(), fault) for fault in accessible.faults(notebook))
 
 
 def main() -> int:
