@@ -16,7 +16,7 @@ UV ?= $(shell command -v uv)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help lab app hub llm quantised test test-all test-durations size lesson notebooks check-notebooks messages \
-	translations a11y claims wrong-answers assignment grade marks exam syllabus polls slides site moving-picture screenshots \
+	translations accessibility claims wrong-answers assignment grade marks exam syllabus polls slides site moving-picture screenshots \
 	lesson-times lab-speed bench peer wheel lock peer-lock llm-lock oldest lint clean
 .DELETE_ON_ERROR: # a half-made environment is made anew by the next call
 
@@ -73,7 +73,7 @@ messages: .venv/.test ## take the texts that the course shows to adapters_lesson
 translations: .venv/.test ## build the lessons in other languages; ARGS=de for one
 	@exec $(BIN) notebooks/translation.py $(ARGS)
 
-a11y: .venv/.test .a11y/.made ## run jupyterlab-a11y-checker over all notebooks (needs chromium)
+accessibility: .venv/.test .a11y/.made ## run jupyterlab-a11y-checker over all notebooks (needs chromium)
 	@exec $(BIN) tests/a11y_checker.py
 
 claims: .venv/.test ## print every claim with its verdict; ARGS="05 README" for those of some

@@ -1,7 +1,7 @@
 """What a built notebook lacks for those who listen to it, or see no colours: the part that a program can hold.
 
 The rules are those of the Notebooks-for-All checklist and of jupyterlab-a11y-checker that can be read off a notebook
-(see docs/accessibility.md). `make check-notebooks` calls them; `make a11y` runs that checker itself.
+(see docs/accessibility.md). `make check-notebooks` calls them; `make accessibility` runs that checker itself.
 """
 
 from __future__ import annotations

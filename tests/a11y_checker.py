@@ -1,4 +1,4 @@
-"""What jupyterlab-a11y-checker finds in the lessons: `python tests/a11y_checker.py`, or `make a11y`, which installs it.
+"""What jupyterlab-a11y-checker finds in the lessons: `python tests/a11y_checker.py`, or `make accessibility`, which installs it.
 
 Its wheel is an extension of JupyterLab: a container of modules, of which one is its engine, with axe-core. A page of
 Chromium loads that container, without JupyterLab, and hands its engine the cells of each notebook. The engine reads
@@ -62,7 +62,7 @@ def main():
     """Print the findings and how many there are of each rule; 1 when there are any."""
     need_chromium()
     if not FOLDER.is_dir():
-        raise SystemExit(f"there is no {NAME} in {FOLDER.parents[1].name}: make a11y installs it")
+        raise SystemExit(f"there is no {NAME} in {FOLDER.parents[1].name}: make accessibility installs it")
     found = findings(notebooks())
     for path, issues in found.items():
         for rule, cell, text in issues:

@@ -235,7 +235,7 @@ def test_a_colour_with_something_beside_it_and_code_are_no_faults(good):
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(not a11y_checker.FOLDER.is_dir(), reason="jupyterlab-a11y-checker is not here: make a11y")
+@pytest.mark.skipif(not a11y_checker.FOLDER.is_dir(), reason="jupyterlab-a11y-checker is not here: make accessibility")
 class TestChecker:
     pytestmark = NEEDED
 
