@@ -23,6 +23,8 @@ from adapters_lesson.guards.safe_files import write_atomically
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "notebooks" / "sources"
+sys.path.append(str(SOURCES.parent))
+import about  # noqa: E402
 CLASS = HERE.parent / "dist" / "assignments"
 GRADING = ("grading.py", "repair.py", "came_out.py", "watch.py", "box.py")  # what nbgrader uses, beside its settings
 POINTS = {1: 2, 2: 4, 3: 6}  # by difficulty; one half for the check that the learner sees, one for the hidden tests
@@ -86,6 +88,10 @@ def source_version(lesson: Lesson) -> NotebookNode:
         else:
             code = nbformat.v4.new_code_cell(cell.source)
             cells.append(_mark(code, f"cell-{len(cells) + 1:03d}", locked=True))
+    cells = about.added(cells, lesson.name, about.table_of(SOURCES.parent).get(lesson.name), "class")
+    for made in cells:  # what is added has no metadata of nbgrader yet
+        if "nbgrader" not in made.metadata:
+            _mark(made, made.id, locked=True)
     cells.insert(1, _how_it_is_graded(lesson.exercises))
     tag_what_no_exercise_needs(cells)
     for number, made in enumerate(cells):
