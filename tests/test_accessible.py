@@ -234,6 +234,12 @@ def test_a_colour_with_something_beside_it_and_code_are_no_faults(good):
 # --- jupyterlab-a11y-checker itself --------------------------------------------------------------------------
 
 
+def test_the_statement_names_the_checker_and_the_number_of_notebooks():
+    said = (ROOT / "docs" / "accessibility.md").read_text(encoding="utf-8")
+    pinned = re.search(r"^A11Y := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    assert f"all {len(EVERY)} notebooks" in said and f"jupyterlab-a11y-checker {pinned} with" in said
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(not a11y_checker.FOLDER.is_dir(), reason="jupyterlab-a11y-checker is not here: make accessibility")
 class TestChecker:
