@@ -9,10 +9,11 @@ from statistics import mean
 from string import Formatter
 from typing import Any
 
-import anywidget
 import traitlets
 
 from adapters_lesson.course.explorers.frame import STILL
+from adapters_lesson.course.page import Page
+from adapters_lesson.course.words import _
 from adapters_lesson.history import load_results
 
 BRANCHES = Path(__file__).with_suffix(".json")
@@ -81,28 +82,7 @@ def which_method(path: Path = BRANCHES) -> dict[str, Any]:
     return {"questions": questions, "methods": methods}
 
 
-def _still(tree: dict[str, Any]) -> tuple[str, str]:
-    """All branches with what supports them, as text and as HTML."""
-    keys = [question["key"] for question in tree["questions"]]
-    plain, page = ["Which method when?"], ""
-    for question in tree["questions"]:
-        plain.append(f"{keys.index(question['key']) + 1}. {question['ask']}")
-        branches = ""
-        for answer in question["answers"]:
-            to, reasons = answer["to"], [f"{one['text']} ({one['from']})" for one in answer["because"]]
-            then = f"question {keys.index(to) + 1}" if to in keys else tree["methods"][to]["name"]
-            plain += [f"   {answer['say']}: {then}", *(f"      {one}" for one in reasons)]
-            said = "".join(f"<li>{html.escape(one)}</li>" for one in reasons)
-            branches += f"<li>{html.escape(answer['say'])}: <b>{html.escape(then)}</b><ul>{said}</ul></li>"
-        page += f"<li>{html.escape(question['ask'])}<ul>{branches}</ul></li>"
-    doing = ""
-    for method in tree["methods"].values():
-        plain.append(f"{method['name']}: {method['do']}")
-        doing += f"<li><b>{html.escape(method['name'])}</b>: {html.escape(method['do'])}</li>"
-    return "\n".join(plain), f"{STILL}<ol>{page}</ol><ul>{doing}</ul>"
-
-
-class WhichMethod(anywidget.AnyWidget):
+class WhichMethod(Page):
     """One question after the other, up to a method; every answer shows what supports it."""
 
     _esm = Path(__file__).with_suffix(".js")
@@ -111,7 +91,22 @@ class WhichMethod(anywidget.AnyWidget):
     def __init__(self) -> None:
         super().__init__(tree=which_method())
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        plain, page = _still(self.tree)
-        return {**data, "text/html": page, "text/plain": plain}, about
+    def still(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All branches with what supports them, as text and as HTML."""
+        tree, plain, page = self.tree, [_("Which method when?")], ""
+        keys = [question["key"] for question in tree["questions"]]
+        for question in tree["questions"]:
+            plain.append(f"{keys.index(question['key']) + 1}. {question['ask']}")
+            branches = ""
+            for answer in question["answers"]:
+                to, reasons = answer["to"], [f"{one['text']} ({one['from']})" for one in answer["because"]]
+                then = _(f"question {keys.index(to) + 1}") if to in keys else tree["methods"][to]["name"]
+                plain += [f"   {answer['say']}: {then}", *(f"      {one}" for one in reasons)]
+                said = "".join(f"<li>{html.escape(one)}</li>" for one in reasons)
+                branches += f"<li>{html.escape(answer['say'])}: <b>{html.escape(then)}</b><ul>{said}</ul></li>"
+            page += f"<li>{html.escape(question['ask'])}<ul>{branches}</ul></li>"
+        doing = ""
+        for method in tree["methods"].values():
+            plain.append(f"{method['name']}: {method['do']}")
+            doing += f"<li><b>{html.escape(method['name'])}</b>: {html.escape(method['do'])}</li>"
+        return {"text/html": f"{_(STILL)}<ol>{page}</ol><ul>{doing}</ul>", "text/plain": "\n".join(plain)}, {}
