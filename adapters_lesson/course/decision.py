@@ -41,19 +41,22 @@ def values(found: Any, path: list[Any]) -> list[float]:
 def _reason(reason: dict[str, Any], load: Callable[[str], Any], place: str) -> dict[str, str]:
     """The sentence with its numbers from what ``load`` gives, and where they are from."""
     if source := reason.get("source", "").strip():
-        return {"text": reason["text"], "from": source}
+        return {"text": _(reason["text"]), "from": _(source)}
     name, asked = reason.get("results"), reason.get("numbers")
     if not (name and asked and reason.get("lesson")):
         raise ValueError(f"{place}: a reason needs a source, or results, numbers and a lesson: {reason['text']!r}")
     found: dict[str, float] = {}
-    if odd := asked.keys() ^ {key for _, key, *_ in Formatter().parse(reason["text"]) if key is not None}:
+    if odd := asked.keys() ^ {key for _text, key, *_format in Formatter().parse(reason["text"]) if key is not None}:
         raise ValueError(f"{place}: {', '.join(sorted(odd))} is in the sentence or in numbers, and has to be in both")
     try:
         for key, how in asked.items():
             found[key] = how.get("times", 1) * TAKE[how.get("take", "mean")](values(load(name), how["at"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: data/results/{name}.json has no number {key!r} at {how.get('at')}") from error
-    return {"text": reason["text"].format(**found), "from": f"lesson {reason['lesson']}, data/results/{name}.json"}
+    return {
+        "text": _(reason["text"].format(**found)),
+        "from": _(f"lesson {reason['lesson']}, data/results/{name}.json"),
+    }
 
 
 def which_method(path: Path = BRANCHES) -> dict[str, Any]:
@@ -75,11 +78,13 @@ def which_method(path: Path = BRANCHES) -> dict[str, Any]:
             if not answer.get("because"):
                 raise ValueError(f"{place}: nothing supports this: name a measurement or a source, or leave it out")
             reached.add(answer["to"])
-            answers.append({**answer, "because": [_reason(reason, load, place) for reason in answer["because"]]})
-        questions.append({**question, "answers": answers})
+            because = [_reason(reason, load, place) for reason in answer["because"]]
+            answers.append({**answer, "say": _(answer["say"]), "because": because})
+        questions.append({**question, "ask": _(question["ask"]), "answers": answers})
     if never := {*methods, *(question["key"] for question in questions)} - reached:
         raise ValueError(f"{path.name}: no answer leads to {', '.join(sorted(never))}")
-    return {"questions": questions, "methods": methods}
+    spoken = {key: {part: _(text) for part, text in method.items()} for key, method in methods.items()}
+    return {"questions": questions, "methods": spoken}
 
 
 class WhichMethod(Page):

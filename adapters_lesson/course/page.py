@@ -12,13 +12,10 @@ class Page(anywidget.AnyWidget):
     """A widget whose module asks ``words`` for what it shows; ``still`` is for readers without a kernel."""
 
     words: Any = Dict().tag(sync=True)
+    still: Any  # returns what a notebook keeps beside the widget, by MIME type, and its metadata
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(words=of_pages(), **traits)
-
-    def still(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a notebook keeps beside the widget, by MIME type, and its metadata."""
-        raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         (data, about), (still, more) = super()._repr_mimebundle_(**kwargs) or ({}, {}), self.still()
