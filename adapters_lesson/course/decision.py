@@ -78,7 +78,7 @@ def which_method(path: Path = BRANCHES) -> dict[str, Any]:
             if not answer.get("because"):
                 raise ValueError(f"{place}: nothing supports this: name a measurement or a source, or leave it out")
             reached.add(answer["to"])
-            because = [_reason(reason, load, place) for reason in answer["because"]]
+            because = [_reason(one, load, place) for one in answer["because"]]
             answers.append({**answer, "say": _(answer["say"]), "because": because})
         questions.append({**question, "ask": _(question["ask"]), "answers": answers})
     if never := {*methods, *(question["key"] for question in questions)} - reached:

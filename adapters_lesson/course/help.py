@@ -75,10 +75,10 @@ class Puzzle(Page):
         mixed, draw = [*solution, *odd], random.Random(exercise)
         while mixed[: len(solution)] == self.solution:
             draw.shuffle(mixed)
-        own = " One line comes from your own answer: lay it aside if it does not belong here." if odd else ""
+        own = ["One line comes from your own answer: lay it aside if it does not belong here."] * bool(odd)
         how = "Drag them; or with the keys: arrows walk, Space picks a line up and puts it down, Delete lays it aside."
-        about = f"Put the lines in order.{own} {how}"
-        super().__init__(title=_(f"Puzzle {exercise}"), about=_(about), lines=mixed, order=list(range(len(mixed))))
+        about = " ".join(map(_, ["Put the lines in order.", *own, how]))
+        super().__init__(title=_(f"Puzzle {exercise}"), about=about, lines=mixed, order=list(range(len(mixed))))
 
     @observe("asked")
     def _check(self, change: Any) -> None:
@@ -91,15 +91,14 @@ class Puzzle(Page):
             for place, line in enumerate(lines)
         ]
         missing = len(self.solution) - len(marks) + marks.count("foreign")
-        said = f"{marks.count('fits')} of {len(self.solution)} lines fit together."
-        astray = marks.count("moves")
-        said += f" {astray} belong{'s' * (astray == 1)} elsewhere." * (astray > 0)
-        said += " A line of your own is not part of it: what would it do here?" * ("foreign" in marks)
-        said += f" {missing} still laid aside." * (missing > 0)
+        said = [f"{marks.count('fits')} of {len(self.solution)} lines fit together."]
+        said += [f"{marks.count('moves')} in the wrong place."] * ("moves" in marks)
+        said += ["A line of your own is not part of it: what would it do here?"] * ("foreign" in marks)
+        said += [f"{missing} still laid aside."] * (missing > 0)
         if solved:
             other = "order than ours" if sorted(lines) == sorted(self.solution) else "line than ours"
-            said = "That is the solution." if lines == self.solution else f"Another {other}, and it works."
-        self.checked = {"order": self.asked, "marks": marks, "said": _(said), "solved": solved}
+            said = ["That is the solution." if lines == self.solution else f"Another {other}, and it works."]
+        self.checked = {"order": self.asked, "marks": marks, "said": " ".join(map(_, said)), "solved": solved}
 
     def _works(self, lines: Sequence[str]) -> bool:
         """Whether the exercise's check finds the lines correct in this order, too."""

@@ -92,8 +92,8 @@ class WritingMicroscope(Answering, Microscope):
         off, keep = self._switched(name, len(lens.spots), len(tokens))
         seen = self._by_column(lens, keep[-1:])
         places = [self._place(t, after) for t, after in enumerate(seen.probabilities[-1] if off else self.likely)]
-        said = f"Asked “{self.question}”, it wrote {len(self.ids)} tokens{self.ending}. "
-        words = said + self._largest(name, torch.stack(self.pushes, 1), tokens[1:], "before")
+        said = f"Asked “{self.question}”, it wrote {len(self.ids)} tokens{self.ending}."
+        words = f"{said} {self._largest(name, torch.stack(self.pushes, 1), tokens[1:], 'before')}"
         return self._shown(name, seen, tokens) | {"off": off, "places": places, "words": _(words)}
 
     def _by_column(self, lens: Lens, keep: Tensor) -> Seen:

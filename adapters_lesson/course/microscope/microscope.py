@@ -131,8 +131,8 @@ class Microscope(Page):
         seen = lens.look(**batch, keep=keep, astray=self.astray)
         before, after = numbers(seen.probabilities[[0, -1]])
         best = before.index(max(before))
-        answer = f" The answer with everything on: {self.about[name]['labels'][best]}, {100 * max(before):.1f} %."
-        words = self._largest(name, seen.push[0], tokens) + answer
+        answer = f"The answer with everything on: {self.about[name]['labels'][best]}, {100 * max(before):.1f} %."
+        words = f"{self._largest(name, seen.push[0], tokens)} {answer}"
         return self._shown(name, seen, tokens) | {"off": off, "before": before, "after": after, "words": _(words)}
 
     def _switched(self, name: str, rows: int, tokens: int) -> tuple[list[tuple[int, int]], Tensor]:
