@@ -29,7 +29,7 @@ from adapters_lesson.course.lesson_source import read_lesson
 ROOT = Path(__file__).resolve().parents[1]
 COURSE = ROOT / "adapters_lesson" / "course"
 LOCALE = COURSE / "locale"
-WORDS = re.compile(r"[A-Za-z]{2,}['’,;:]* +\(?[a-z]{2,}|[a-z]{2,} ?\n")
+WORDS = re.compile(r"[A-Za-z]{2,}['’,;:]* +\(?[a-z]{2,}|[a-z]{2,} ?\n|[a-z]{2,} [|\d]")
 MARKUP = re.compile(r"^\s*<|[{;]\s*[\w-]+:\s|=='|\bdef |\bimport |/tmp|\\w")
 SHOWN = {
     "_",

@@ -66,6 +66,6 @@ def _catalogue(language: str) -> tuple[dict[str, str], list[tuple[re.Pattern[str
     for text, translation in sorted(texts[0].items(), key=lambda both: -len(_HOLE.sub("", both[0]))):
         if names := _HOLE.findall(text):
             literal = _HOLE.split(text)[::2]
-            hole = "(.*?)" if len("".join(literal)) > 7 else r"(\S*)"  # "{0} of {1}" is no pattern for a sentence
+            hole = "(.*?)" if len("".join(literal)) > 6 else r"(\S*)"  # "{0} of {1}" is no pattern for a sentence
             templates.append((re.compile(hole.join(map(re.escape, literal)), re.DOTALL), names, translation))
     return texts[0], templates, texts[1]

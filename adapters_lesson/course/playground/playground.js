@@ -371,7 +371,7 @@ function drawWiring(svg, settings, trained) {
     word(x + width / 2, 34, text);
   }
   word(108, 22, "h"); make(svg, "circle", { cx: 108, cy: 30, r: 2.5, fill: "currentColor" });
-  word(340, 60, _`${FROZEN()} numbers, frozen`, { class: "soft", style: "font-size: 12px" });
+  word(350, 60, _`${FROZEN()} numbers, frozen`, { class: "soft", style: "font-size: 12px" });
   if (residual) { make(svg, "circle", { cx: 268, cy: 30, r: 11, class: "frozen" }); word(268, 35, "+", { style: "font-size: 16px" }); } else wire("M268 41V30H290");
   const half = thin / 2;
   make(svg, "path", { d: `M126 ${low - 17}L156 ${low - half}V${low + half}L126 ${low + 17}Z`, class: "own" });
