@@ -71,7 +71,7 @@ function render({ model, el }) {
   const foot = make(el, "div", { class: "foot" }), check = make(foot, "button", { type: "button", class: "check" }, _`Check`), status = make(foot, "div", { class: "said", role: "status" });
 
   const laid = () => all.filter(i => !order.includes(i)), shown = () => [...order, ...laid()];
-  const short = i => `“${lines[i].trim()}”`, say = (text, solved = false) => { status.textContent = text; status.classList.toggle("solved", solved); };
+  const short = i => _`“${lines[i].trim()}”`, say = (text, solved = false) => { status.textContent = text; status.classList.toggle("solved", solved); };
 
   const items = all.map(i => {
     const item = make(el, "li"), grip = make(item, "span", { class: "grip", "aria-hidden": "true" }, "⠿"), number = make(item, "span", { class: "number", "aria-hidden": "true" });

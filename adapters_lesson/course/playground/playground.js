@@ -232,7 +232,7 @@ const DEFAULT = "m4-gelu-zero-lr0.03-res1-spirals-s0";
 function parse(text) {
   // What letters and word processors make of a string: other dashes, blanks, quotation marks, capitals.
   const parts = text.replace(/[‐‑‒–—−]/g, "-").replace(/[\s"'“”‘’]/g, "").toLowerCase().split("-"), settings = { hidden: [] };
-  const quoted = part => `“${part.length > 24 ? `${part.slice(0, 24)}…` : part}”`;
+  const quoted = part => _`“${part.length > 24 ? `${part.slice(0, 24)}…` : part}”`;
   for (const { key, label, mark, values, optional } of KNOBS) {
     if (optional !== undefined && !(parts[0] ?? "").startsWith(mark)) { settings[key] = optional; continue; }
     const part = parts.shift(), value = values.find(one => `${mark}${one}` === part), there = values.map(one => mark + one).join(", ");
