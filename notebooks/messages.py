@@ -6,7 +6,8 @@ without it when you have, so that what is kept is no longer than what is said.
 
 A text is a string of two words or more that is no docstring, in adapters_lesson/course, or any string in a call of `_`,
 `button` or one of its kind; of an f-string it is the template, with {0}, {1} … for what is put in. Predictions and
-figures' texts come from the lessons' sources, questions from the quizzes.
+figures' texts come from the lessons' sources, questions from the quizzes, the words of the widgets' pages from their
+JavaScript (page_texts.py).
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import page_texts
 from babel.messages import Catalog, pofile
 
 from adapters_lesson.course.lesson_source import read_lesson
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCALE = ROOT / "adapters_lesson" / "course" / "locale"
-WORDS = re.compile(r"[A-Za-z]{2,}['’,;:]* +\(?[a-z]{2,}|[a-z]{2,} ?\n")
+COURSE = ROOT / "adapters_lesson" / "course"
+LOCALE = COURSE / "locale"
+WORDS = re.compile(r"[A-Za-z]{2,}['’,;:]* +\(?[a-z]{2,}|[a-z]{2,} ?\n|[a-z]{2,} [|\d]")
 MARKUP = re.compile(r"^\s*<|[{;]\s*[\w-]+:\s|=='|\bdef |\bimport |/tmp|\\w")
 SHOWN = {
     "_",
@@ -36,6 +39,7 @@ SHOWN = {
     "choice",
     "switch",
     "Explorer",
+    "Slider",
 }  # whose strings are shown, however short
 OF_LESSONS = {"prediction", "show"}
 
@@ -80,6 +84,23 @@ def _name(call: ast.Call) -> str:
     return getattr(call.func, "id", getattr(call.func, "attr", ""))
 
 
+def of_module(path: Path) -> Iterator[str]:
+    """The texts of a Python module."""
+    return texts(path.read_text(encoding="utf-8"))
+
+
+def of_page(path: Path) -> Iterator[str]:
+    """The texts of a widget's page."""
+    return page_texts.texts(path.read_text(encoding="utf-8"))
+
+
+def of_lesson(path: Path) -> Iterator[str]:
+    """What a lesson's cells ask and show."""
+    for cell in read_lesson(path).cells:
+        if cell.kind == "code":
+            yield from texts(cell.source, frozenset(OF_LESSONS))
+
+
 def of_quiz(path: Path) -> Iterator[str]:
     """The texts of a quiz."""
     for question in json.loads(path.read_text(encoding="utf-8")):
@@ -88,24 +109,45 @@ def of_quiz(path: Path) -> Iterator[str]:
             yield from (option["text"], option["reason"])
 
 
+def of_branches(path: Path) -> Iterator[str]:
+    """The texts of the questions that lead to a method, with {name} for a number."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    for question in tree["questions"]:
+        yield question["ask"]
+        for answer in question["answers"]:
+            yield answer["say"]
+            for reason in answer["because"]:
+                yield re.sub(r"\{(\w+):[^}]*\}", r"{\1}", reason["text"])
+                yield from {reason.get("source", "").strip()} - {""}
+    for method in tree["methods"].values():
+        yield from method.values()
+
+
+def of_still(path: Path) -> Iterator[str]:
+    """The words of a picture that is kept as a file, and of the sentence beside it."""
+    yield from re.findall(r">([^<>]*[a-z]{3}[^<>]*)</text", path.read_text(encoding="utf-8"))
+    yield path.with_suffix(".txt").read_text(encoding="utf-8").strip()
+
+
+SOURCES: list[tuple[Path, str, Callable[[Path], Iterator[str]]]] = [
+    (COURSE, "**/*.py", of_module),
+    (ROOT / "notebooks", "about.py", of_module),
+    (ROOT / "notebooks", "translation.py", of_module),
+    (COURSE, "**/*.js", of_page),
+    (COURSE, "decision.json", of_branches),
+    (COURSE, "playground/still.svg", of_still),
+    (ROOT / "notebooks" / "sources", "[0-9]*.py", of_lesson),
+    (ROOT / "notebooks" / "quizzes", "[0-9]*.json", of_quiz),
+]
+
+
 def everything() -> Catalog:
     """All texts, each with the files in which it stands."""
     found = Catalog(project="Adapters, from scratch", charset="utf-8")
-
-    def add(said: str, path: Path) -> None:
-        found.add(said, locations=[(path.relative_to(ROOT).as_posix(), 0)])
-
-    of_notebooks = [ROOT / "notebooks" / name for name in ("about.py", "translation.py")]
-    for path in (*sorted((ROOT / "adapters_lesson" / "course").rglob("*.py")), *of_notebooks):
-        for said in texts(path.read_text(encoding="utf-8")):
-            add(said, path)
-    for path in sorted((ROOT / "notebooks" / "sources").glob("[0-9]*.py")):
-        for cell in read_lesson(path).cells:
-            for said in texts(cell.source, frozenset(OF_LESSONS)) if cell.kind == "code" else ():
-                add(said, path)
-    for path in sorted((ROOT / "notebooks" / "quizzes").glob("[0-9]*.json")):
-        for said in of_quiz(path):
-            add(said, path)
+    for folder, pattern, said_in in SOURCES:
+        for path in sorted(folder.glob(pattern)):
+            for said in said_in(path):
+                found.add(said, locations=[(path.relative_to(ROOT).as_posix(), 0)])
     return found
 
 

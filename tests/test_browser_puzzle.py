@@ -196,7 +196,7 @@ def test_the_pointer_drags_lines_and_lays_them_aside(game, tmp_path):
     game.button("lay aside", OWN).click()
     assert game.marks == [""] * 7  # they were another order's
     game.root.get_by_role("button", name="Check").click()
-    until(lambda: "1 belongs elsewhere" in game.said)
+    until(lambda: "1 in the wrong place" in game.said)
     photograph(game, "puzzle", tmp_path)
     game.drag(SOLUTION[2], game.root.locator("ol li").nth(2))
     game.root.get_by_role("button", name="Check").click()

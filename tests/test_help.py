@@ -85,7 +85,7 @@ def test_what_is_out_of_order_is_marked_and_what_is_laid_aside_is_counted():
     said = arrange(game, [head, unpack, zero, backward, loss, step, give])
     assert not said["solved"]
     assert said["marks"].count("moves") == 1
-    assert said["said"] == "6 of 7 lines fit together. 1 belongs elsewhere."
+    assert said["said"] == "6 of 7 lines fit together. 1 in the wrong place."
     said = arrange(game, [head, unpack, loss, step])
     assert said["marks"] == ["fits"] * 4
     assert said["said"] == "4 of 7 lines fit together. 3 still laid aside."

@@ -1,6 +1,13 @@
 // Which method when: one question after the other, and for each answer what it stands on.
 // Runs in JupyterLab by anywidget, and by `mount` on a page without a kernel.
 
+let translations = {}; // by the English text, from the kernel or the page
+/** A text in the learner's language, with what is put in: _`step ${n}` is known as "step {0}". */
+function _(text, ...put) {
+  const english = typeof text === "string" ? text : text.reduce((said, part, i) => `${said}{${i - 1}}${part}`);
+  return (translations[english] ?? english).replace(/\{(\d)\}/g, (hole, i) => put[i] ?? hole);
+}
+
 const CSS = `
 .which { --ink: var(--jp-content-font-color1, #222); --paper: var(--jp-layout-color0, #fff); --pale: var(--jp-layout-color2, #e8e8e8);
   --adapter: #0072B2; --on: #fff; color: var(--ink); background: var(--paper); max-width: 760px; padding: 8px; position: relative;
@@ -38,8 +45,9 @@ const because = (answer) =>
   el("ul", {}, ...answer.because.map((reason) => el("li", {}, reason.text, el("span", { class: "from" }, reason.from))));
 
 function render({ model, el: root }) {
+  translations = model.get("words") ?? {};
   const { questions, methods } = model.get("tree"), style = el("style"), frame = el("div", { class: "which" });
-  const way = el("ol", { "aria-label": "your answers" }), now = el("div", { class: "now" });
+  const way = el("ol", { "aria-label": _`your answers` }), now = el("div", { class: "now" });
   const said = el("p", { role: "status" }); // it says to who cannot see them what the last answer stands on, and what is next
   let taken = []; // the answers so far
   style.textContent = CSS;
@@ -59,7 +67,7 @@ function render({ model, el: root }) {
     const question = asked(), last = taken.at(-1);
     way.replaceChildren(...taken.map((answer, i) => {
       const { ask } = questions.find((one) => one.answers.includes(answer));
-      const change = button("Change", () => go(taken.slice(0, i)), { "aria-label": `Change the answer to: ${ask}` });
+      const change = button(_`Change`, () => go(taken.slice(0, i)), { "aria-label": _`Change the answer to: ${ask}` });
       return el("li", {}, change, `${ask} `, el("b", {}, answer.say), because(answer));
     }));
     if (question) {
@@ -67,11 +75,11 @@ function render({ model, el: root }) {
       const answers = question.answers.map((answer) => button(answer.say, () => go([...taken, answer])));
       now.replaceChildren(name, el("div", { class: "answers", role: "group", "aria-label": question.ask }, ...answers));
       const support = last ? `${last.say}: ${last.because.map((reason) => `${reason.text} (${reason.from})`).join(" ")} ` : "";
-      said.textContent = `${support}Question ${taken.length + 1}, of ${questions.length} at most: ${question.ask}`;
+      said.textContent = support + _`Question ${taken.length + 1}, of ${questions.length} at most: ${question.ask}`;
     } else {
       const { name, do: todo } = methods[last.to];
-      now.replaceChildren(el("div", { class: "method" }, el("b", {}, name), el("p", {}, todo)), button("Start again", () => go([])));
-      said.textContent = `After ${taken.length} answers: ${name}. ${todo}`;
+      now.replaceChildren(el("div", { class: "method" }, el("b", {}, name), el("p", {}, todo)), button(_`Start again`, () => go([])));
+      said.textContent = _`After ${taken.length} answers: ${name}. ${todo}`;
     }
   }
 
@@ -81,9 +89,9 @@ function render({ model, el: root }) {
   draw();
 }
 
-/** Show the branches, with their numbers, in an element of any page. */
-export function mount(root, tree) {
-  return render({ el: root, model: { get: () => tree } });
+/** Show the branches, with their numbers, in an element of any page; `words` are translations by the English. */
+export function mount(root, tree, words = {}) {
+  return render({ el: root, model: { get: (name) => ({ tree, words })[name] } });
 }
 
 export default { render };

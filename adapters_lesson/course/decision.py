@@ -9,10 +9,11 @@ from statistics import mean
 from string import Formatter
 from typing import Any
 
-import anywidget
 import traitlets
 
 from adapters_lesson.course.explorers.frame import STILL
+from adapters_lesson.course.page import Page
+from adapters_lesson.course.words import _
 from adapters_lesson.history import load_results
 
 BRANCHES = Path(__file__).with_suffix(".json")
@@ -40,19 +41,22 @@ def values(found: Any, path: list[Any]) -> list[float]:
 def _reason(reason: dict[str, Any], load: Callable[[str], Any], place: str) -> dict[str, str]:
     """The sentence with its numbers from what ``load`` gives, and where they are from."""
     if source := reason.get("source", "").strip():
-        return {"text": reason["text"], "from": source}
+        return {"text": _(reason["text"]), "from": _(source)}
     name, asked = reason.get("results"), reason.get("numbers")
     if not (name and asked and reason.get("lesson")):
         raise ValueError(f"{place}: a reason needs a source, or results, numbers and a lesson: {reason['text']!r}")
     found: dict[str, float] = {}
-    if odd := asked.keys() ^ {key for _, key, *_ in Formatter().parse(reason["text"]) if key is not None}:
+    if odd := asked.keys() ^ {key for _text, key, *_format in Formatter().parse(reason["text"]) if key is not None}:
         raise ValueError(f"{place}: {', '.join(sorted(odd))} is in the sentence or in numbers, and has to be in both")
     try:
         for key, how in asked.items():
             found[key] = how.get("times", 1) * TAKE[how.get("take", "mean")](values(load(name), how["at"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{place}: data/results/{name}.json has no number {key!r} at {how.get('at')}") from error
-    return {"text": reason["text"].format(**found), "from": f"lesson {reason['lesson']}, data/results/{name}.json"}
+    return {
+        "text": _(reason["text"].format(**found)),
+        "from": _(f"lesson {reason['lesson']}, data/results/{name}.json"),
+    }
 
 
 def which_method(path: Path = BRANCHES) -> dict[str, Any]:
@@ -74,35 +78,16 @@ def which_method(path: Path = BRANCHES) -> dict[str, Any]:
             if not answer.get("because"):
                 raise ValueError(f"{place}: nothing supports this: name a measurement or a source, or leave it out")
             reached.add(answer["to"])
-            answers.append({**answer, "because": [_reason(reason, load, place) for reason in answer["because"]]})
-        questions.append({**question, "answers": answers})
+            because = [_reason(one, load, place) for one in answer["because"]]
+            answers.append({**answer, "say": _(answer["say"]), "because": because})
+        questions.append({**question, "ask": _(question["ask"]), "answers": answers})
     if never := {*methods, *(question["key"] for question in questions)} - reached:
         raise ValueError(f"{path.name}: no answer leads to {', '.join(sorted(never))}")
-    return {"questions": questions, "methods": methods}
+    spoken = {key: {part: _(text) for part, text in method.items()} for key, method in methods.items()}
+    return {"questions": questions, "methods": spoken}
 
 
-def _still(tree: dict[str, Any]) -> tuple[str, str]:
-    """All branches with what supports them, as text and as HTML."""
-    keys = [question["key"] for question in tree["questions"]]
-    plain, page = ["Which method when?"], ""
-    for question in tree["questions"]:
-        plain.append(f"{keys.index(question['key']) + 1}. {question['ask']}")
-        branches = ""
-        for answer in question["answers"]:
-            to, reasons = answer["to"], [f"{one['text']} ({one['from']})" for one in answer["because"]]
-            then = f"question {keys.index(to) + 1}" if to in keys else tree["methods"][to]["name"]
-            plain += [f"   {answer['say']}: {then}", *(f"      {one}" for one in reasons)]
-            said = "".join(f"<li>{html.escape(one)}</li>" for one in reasons)
-            branches += f"<li>{html.escape(answer['say'])}: <b>{html.escape(then)}</b><ul>{said}</ul></li>"
-        page += f"<li>{html.escape(question['ask'])}<ul>{branches}</ul></li>"
-    doing = ""
-    for method in tree["methods"].values():
-        plain.append(f"{method['name']}: {method['do']}")
-        doing += f"<li><b>{html.escape(method['name'])}</b>: {html.escape(method['do'])}</li>"
-    return "\n".join(plain), f"{STILL}<ol>{page}</ol><ul>{doing}</ul>"
-
-
-class WhichMethod(anywidget.AnyWidget):
+class WhichMethod(Page):
     """One question after the other, up to a method; every answer shows what supports it."""
 
     _esm = Path(__file__).with_suffix(".js")
@@ -111,7 +96,22 @@ class WhichMethod(anywidget.AnyWidget):
     def __init__(self) -> None:
         super().__init__(tree=which_method())
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        plain, page = _still(self.tree)
-        return {**data, "text/html": page, "text/plain": plain}, about
+    def still(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All branches with what supports them, as text and as HTML."""
+        tree, plain, page = self.tree, [_("Which method when?")], ""
+        keys = [question["key"] for question in tree["questions"]]
+        for question in tree["questions"]:
+            plain.append(f"{keys.index(question['key']) + 1}. {question['ask']}")
+            branches = ""
+            for answer in question["answers"]:
+                to, reasons = answer["to"], [f"{one['text']} ({one['from']})" for one in answer["because"]]
+                then = _(f"question {keys.index(to) + 1}") if to in keys else tree["methods"][to]["name"]
+                plain += [f"   {answer['say']}: {then}", *(f"      {one}" for one in reasons)]
+                said = "".join(f"<li>{html.escape(one)}</li>" for one in reasons)
+                branches += f"<li>{html.escape(answer['say'])}: <b>{html.escape(then)}</b><ul>{said}</ul></li>"
+            page += f"<li>{html.escape(question['ask'])}<ul>{branches}</ul></li>"
+        doing = ""
+        for method in tree["methods"].values():
+            plain.append(f"{method['name']}: {method['do']}")
+            doing += f"<li><b>{html.escape(method['name'])}</b>: {html.escape(method['do'])}</li>"
+        return {"text/html": f"{_(STILL)}<ol>{page}</ol><ul>{doing}</ul>", "text/plain": "\n".join(plain)}, {}

@@ -1,5 +1,13 @@
 // The puzzle's page: the lines of a solution, put in order by pointer, buttons or keys. help.py says what is right.
 
+let translations = {}; // by the English text, from the kernel or the page
+const N_ = String.raw; // marks a text that _ translates later, where it is shown
+/** A text in the learner's language, with what is put in: _`step ${n}` is known as "step {0}". */
+function _(text, ...put) {
+  const english = typeof text === "string" ? text : text.reduce((said, part, i) => `${said}{${i - 1}}${part}`);
+  return (translations[english] ?? english).replace(/\{(\d)\}/g, (hole, i) => put[i] ?? hole);
+}
+
 const STYLE = `
 .puz { --ink: #0072b2; --ink2: #c85200; --good: #00785a; --line: color-mix(in srgb, currentColor 22%, transparent);
   color: var(--jp-content-font-color1, #222); font: 14px/1.45 var(--jp-content-font-family, system-ui, sans-serif); max-width: 860px; padding: 10px 2px; position: relative; }
@@ -7,7 +15,7 @@ const STYLE = `
 .puz, .puz * { box-sizing: border-box; } .puz h3 { font-size: 17px; margin: 0; } .puz p { margin: 4px 0 10px; } .puz [hidden] { display: none !important; }
 .puz ol, .puz ul { list-style: none; margin: 0; padding: 4px; border-radius: 8px; }
 .puz ol { background: color-mix(in srgb, currentColor 4%, transparent); min-height: 42px; }
-.puz ul { border: 1.5px dashed var(--line); min-height: 42px; margin-bottom: 10px; } .puz ul:empty::before { content: "empty"; opacity: .6; display: block; padding: 4px 10px; font-size: 13px; }
+.puz ul { border: 1.5px dashed var(--line); min-height: 42px; margin-bottom: 10px; } .puz ul:empty::before { content: attr(data-empty); opacity: .6; display: block; padding: 4px 10px; font-size: 13px; }
 .puz .head { margin: 10px 4px 3px; font-size: 13px; opacity: .8; }
 .puz li { display: flex; align-items: stretch; gap: 2px; margin: 3px 0; padding: 0; border: 1px solid var(--line); border-left: 4px solid var(--line); border-radius: 6px;
   background: var(--jp-layout-color0, Canvas); position: relative; }
@@ -26,7 +34,7 @@ const STYLE = `
 .puz .foot { display: flex; flex-wrap: wrap; gap: 6px 14px; align-items: center; } .puz .said { flex: 1 1 260px; } .puz .solved { color: var(--good); font-weight: 600; }
 .puz .still { display: none; font-weight: 700; } .puz.jupyter-widgets-disconnected .still, .jupyter-widgets-disconnected .puz .still { display: block; }`;
 const TOKENS = /(?<keyword>\b(?:and|as|assert|class|def|elif|else|for|from|if|import|in|is|lambda|not|or|raise|return|while|with|yield|None|True|False)\b)|(?<text>f?"[^"]*"|f?'[^']*')|(?<digits>\b\d[\d_.e]*\b)/g;
-const MARKS = { fits: "✔ fits", moves: "↕ elsewhere", foreign: "✘ not here" };
+const MARKS = { fits: ["✔", N_`fits`], moves: ["↕", N_`elsewhere`], foreign: ["✘", N_`not here`] };
 
 function make(parent, name, attributes = {}, text = "") {
   const element = document.createElement(name);
@@ -48,21 +56,22 @@ function write(code, line) {
 }
 
 function render({ model, el }) {
+  translations = model.get("words") ?? {};
   const lines = model.get("lines"), all = lines.map((_, i) => i);
   const dead = () => el.closest(".jupyter-widgets-disconnected") !== null;
   let order = [...model.get("order")], before = null, drag = null, current = order[0]; // before: the order when a line was picked up
   el.classList.add("puz");
   make(el, "style", {}, STYLE);
-  make(el, "div", { class: "still" }, "Run this cell to have it checked.");
+  make(el, "div", { class: "still" }, _`Run this cell to have it checked.`);
   make(el, "h3", {}, model.get("title"));
   make(el, "p", {}, model.get("about"));
-  const chosen = make(el, "ol", { "aria-label": "the solution, in order" });
-  make(el, "div", { class: "head" }, "Laid aside");
-  const aside = make(el, "ul", { "aria-label": "lines laid aside" });
-  const foot = make(el, "div", { class: "foot" }), check = make(foot, "button", { type: "button", class: "check" }, "Check"), status = make(foot, "div", { class: "said", role: "status" });
+  const chosen = make(el, "ol", { "aria-label": _`the solution, in order` });
+  make(el, "div", { class: "head" }, _`Laid aside`);
+  const aside = make(el, "ul", { "aria-label": _`lines laid aside`, "data-empty": _`empty` });
+  const foot = make(el, "div", { class: "foot" }), check = make(foot, "button", { type: "button", class: "check" }, _`Check`), status = make(foot, "div", { class: "said", role: "status" });
 
   const laid = () => all.filter(i => !order.includes(i)), shown = () => [...order, ...laid()];
-  const short = i => `“${lines[i].trim()}”`, say = (text, solved = false) => { status.textContent = text; status.classList.toggle("solved", solved); };
+  const short = i => _`“${lines[i].trim()}”`, say = (text, solved = false) => { status.textContent = text; status.classList.toggle("solved", solved); };
 
   const items = all.map(i => {
     const item = make(el, "li"), grip = make(item, "span", { class: "grip", "aria-hidden": "true" }, "⠿"), number = make(item, "span", { class: "number", "aria-hidden": "true" });
@@ -97,17 +106,17 @@ function render({ model, el }) {
       const place = order.indexOf(i), verdict = marked && place >= 0 ? marks[place] : "", here = place >= 0;
       item.className = [verdict, i === aloft ? "held" : ""].join(" ");
       number.textContent = here ? place + 1 : "";
-      mark.textContent = MARKS[verdict] ?? "";
+      mark.textContent = verdict ? `${MARKS[verdict][0]} ${_(MARKS[verdict][1])}` : "";
       up.hidden = down.hidden = !here;
       up.disabled = place === 0;
       down.disabled = place === order.length - 1;
       off.textContent = here ? "✕" : "↩";
-      up.setAttribute("aria-label", `up: ${lines[i].trim()}`);
-      down.setAttribute("aria-label", `down: ${lines[i].trim()}`);
-      off.setAttribute("aria-label", `${here ? "lay aside" : "put back"}: ${lines[i].trim()}`);
-      off.title = here ? "lay aside" : "put back";
+      up.setAttribute("aria-label", _`up: ${lines[i].trim()}`);
+      down.setAttribute("aria-label", _`down: ${lines[i].trim()}`);
+      off.title = here ? _`lay aside` : _`put back`;
+      off.setAttribute("aria-label", `${off.title}: ${lines[i].trim()}`);
       line.setAttribute("aria-pressed", i === aloft);
-      line.setAttribute("aria-label", `${here ? `line ${place + 1} of ${order.length}` : "laid aside"}: ${lines[i].trim()}, indented by ${indent}${verdict ? `, ${MARKS[verdict].slice(2)}` : ""}`);
+      line.setAttribute("aria-label", `${here ? _`line ${place + 1} of ${order.length}` : _`laid aside`}: ${_`${lines[i].trim()}, indented by ${indent}`}${verdict ? `, ${_(MARKS[verdict][1])}` : ""}`);
     });
     if (!matchMedia("(prefers-reduced-motion: reduce)").matches) {
       items.forEach(({ item }, i) => {
@@ -129,8 +138,8 @@ function render({ model, el }) {
 
   function where(i) {
     const place = order.indexOf(i);
-    if (place < 0) return `${short(i)} is laid aside.`;
-    return `${short(i)} is line ${place + 1} of ${order.length} now${place ? `, after ${short(order[place - 1])}` : ""}.`;
+    if (place < 0) return _`${short(i)} is laid aside.`;
+    return place ? _`${short(i)} is line ${place + 1} of ${order.length} now, after ${short(order[place - 1])}.` : _`${short(i)} is line ${place + 1} of ${order.length} now.`;
   }
 
   function go(i, place) {
@@ -144,7 +153,7 @@ function render({ model, el }) {
   }
 
   function pick(i) {
-    say(before ? `Put down: ${where(i)}` : `Picked up ${short(i)}: the arrow keys move it, Space puts it down, Escape puts it back.`);
+    say(before ? _`Put down: ${where(i)}` : _`Picked up ${short(i)}: the arrow keys move it, Space puts it down, Escape puts it back.`);
     before = before ? null : [...order];
     draw();
   }
@@ -167,7 +176,7 @@ function render({ model, el }) {
       model.set("order", order);
       model.save_changes();
       draw();
-      say(`Put back: ${where(i)}`);
+      say(_`Put back: ${where(i)}`);
     } else return;
     event.preventDefault();
     event.stopPropagation(); // JupyterLab would leave the cell
@@ -206,16 +215,16 @@ function render({ model, el }) {
   function answered() {
     const { order: seen = [], said = "", solved = false } = model.get("checked");
     if (seen.join() === order.join()) say(said, solved);
-    else say("A line has moved since: check again.");
+    else say(_`A line has moved since: check again.`);
     draw();
   }
   check.addEventListener("click", () => {
     before = null;
-    if (dead()) say("Run this cell first: without a kernel nobody can check it.");
-    else if (!order.length) say("All lines are laid aside: put one back first.");
+    if (dead()) say(_`Run this cell first: without a kernel nobody can check it.`);
+    else if (!order.length) say(_`All lines are laid aside: put one back first.`);
     else if (model.get("checked").order?.join() === order.join()) answered();
     else {
-      say("Checking …");
+      say(_`Checking …`);
       model.set("asked", [...order]); // the order itself: what moves meanwhile is another question
       model.save_changes();
     }

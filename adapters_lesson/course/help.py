@@ -8,7 +8,6 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-import anywidget
 from traitlets import Dict, Int, List, Unicode, observe
 
 from adapters_lesson.course.lesson_source import read_lesson
@@ -16,6 +15,8 @@ from adapters_lesson.course.mine.keeping import judged
 from adapters_lesson.course.mine.my_file import MyFile
 from adapters_lesson.course.mine.shelf import Shelf, exercises
 from adapters_lesson.course.mine.taken import Notebook
+from adapters_lesson.course.page import Page
+from adapters_lesson.course.words import _
 from adapters_lesson.data import NOTEBOOKS
 
 _NAMED = "as the other exercises"  # a line of the file that gives an answer the name by which others call it
@@ -59,7 +60,7 @@ def _wrong_line(exercise: str, solution: Sequence[str]) -> list[str]:
     return [line for line in odd if not line.lstrip().startswith(("#", "def ", "class ", '"""'))][:1]
 
 
-class Puzzle(anywidget.AnyWidget):
+class Puzzle(Page):
     """The lines of a solution, and perhaps one of the learner's, to be put in order; the others are laid aside."""
 
     _esm = Path(__file__).with_suffix(".js")
@@ -74,13 +75,13 @@ class Puzzle(anywidget.AnyWidget):
         mixed, draw = [*solution, *odd], random.Random(exercise)
         while mixed[: len(solution)] == self.solution:
             draw.shuffle(mixed)
-        own = " One line comes from your own answer: lay it aside if it does not belong here." if odd else ""
+        own = ["One line comes from your own answer: lay it aside if it does not belong here."] * bool(odd)
         how = "Drag them; or with the keys: arrows walk, Space picks a line up and puts it down, Delete lays it aside."
-        about = f"Put the lines in order.{own} {how}"
-        super().__init__(title=f"Puzzle {exercise}", about=about, lines=mixed, order=list(range(len(mixed))))
+        about = " ".join(map(_, ["Put the lines in order.", *own, how]))
+        super().__init__(title=_(f"Puzzle {exercise}"), about=about, lines=mixed, order=list(range(len(mixed))))
 
     @observe("asked")
-    def _check(self, _: Any) -> None:
+    def _check(self, change: Any) -> None:
         lines = [self.lines[number] for number in self.asked]
         parts = SequenceMatcher(None, lines, self.solution, autojunk=False).get_matching_blocks()
         fit = {place for part in parts for place in range(part.a, part.a + part.size)}
@@ -90,15 +91,14 @@ class Puzzle(anywidget.AnyWidget):
             for place, line in enumerate(lines)
         ]
         missing = len(self.solution) - len(marks) + marks.count("foreign")
-        said = f"{marks.count('fits')} of {len(self.solution)} lines fit together."
-        astray = marks.count("moves")
-        said += f" {astray} belong{'s' * (astray == 1)} elsewhere." * (astray > 0)
-        said += " A line of your own is not part of it: what would it do here?" * ("foreign" in marks)
-        said += f" {missing} still laid aside." * (missing > 0)
+        said = [f"{marks.count('fits')} of {len(self.solution)} lines fit together."]
+        said += [f"{marks.count('moves')} in the wrong place."] * ("moves" in marks)
+        said += ["A line of your own is not part of it: what would it do here?"] * ("foreign" in marks)
+        said += [f"{missing} still laid aside."] * (missing > 0)
         if solved:
             other = "order than ours" if sorted(lines) == sorted(self.solution) else "line than ours"
-            said = "That is the solution." if lines == self.solution else f"Another {other}, and it works."
-        self.checked = {"order": self.asked, "marks": marks, "said": said, "solved": solved}
+            said = ["That is the solution." if lines == self.solution else f"Another {other}, and it works."]
+        self.checked = {"order": self.asked, "marks": marks, "said": " ".join(map(_, said)), "solved": solved}
 
     def _works(self, lines: Sequence[str]) -> bool:
         """Whether the exercise's check finds the lines correct in this order, too."""
@@ -107,10 +107,9 @@ class Puzzle(anywidget.AnyWidget):
         mine = MyFile({}, {}, "", {self.exercise: replace(section, state="", body="\n".join([*lines, *named]))})
         return self.exercise not in Shelf(mine, judge=judged).why
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        still = f"{self.title}: run this cell to put the solution's lines in order."
-        return {**data, "text/plain": still, "text/html": f"<p>{still}</p>"}, about
+    def still(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        said = _(f"{self.title}: run this cell to put the solution's lines in order.")
+        return {"text/plain": said, "text/html": f"<p>{said}</p>"}, {}
 
 
 def puzzle(exercise: str) -> Puzzle:

@@ -30,10 +30,8 @@ class Prediction(NamedTuple):
 
     def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """As that of a ``Picture``, for whoever reads a notebook that does not run."""
-        options = "".join(f"<li>{html.escape(_(option))}</li>" for option in self.options)
-        page = (
-            f"<b>{_('Predict')}</b> {_('(run this cell to commit)')}: {html.escape(_(self.question))}<ul>{options}</ul>"
-        )
+        page = f"<b>{_('Predict')}</b> {_('(run this cell to commit)')}: {html.escape(_(self.question))}"
+        page += f"<ul>{''.join(f'<li>{html.escape(_(option))}</li>' for option in self.options)}</ul>"
         said = f"{_('Predict')}: {_(self.question)} {' / '.join(map(_, self.options))}"
         return {"text/html": page, "text/plain": said}, {}
 
@@ -69,14 +67,12 @@ class PredictionPanel(Panel):
     def __init__(self, asked: Prediction) -> None:
         super().__init__("Predict")
         self.asked, self.picture = asked, asked
-        self.field = widgets.Text(
-            placeholder=_("a number") + (_(", in") + asked.unit if asked.unit else ""), layout={"width": "200px"}
-        )
+        unit = _(", in") + asked.unit if asked.unit else ""
+        self.field = widgets.Text(placeholder=_("a number") + unit, layout={"width": "200px"})
         self.options = [option_button(option, partial(self.commit, option)) for option in asked.options]
         self.commit_button = button("Commit", "Commit your prediction: it cannot be changed", self._commit_number)
-        heading = widgets.HTML(
-            f'<div style="line-height: 1.4"><b>{_("Predict")}.</b> {html.escape(_(asked.question))}</div>'
-        )
+        question = f"<b>{_('Predict')}.</b> {html.escape(_(asked.question))}"
+        heading = widgets.HTML(f'<div style="line-height: 1.4">{question}</div>')
         fields = self.options or [row(self.field, self.commit_button)]
         self.children = [self.still, heading, *fields, self.status]
         self._settle(asked.said())

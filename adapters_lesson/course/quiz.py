@@ -89,9 +89,7 @@ class Quiz(Panel):
     how many were right at the first try, and how many questions there are.
     """
 
-    def __init__(
-        self, title: str, questions: Sequence[Question], on_finish: Callable[..., object] | None = None
-    ) -> None:
+    def __init__(self, title: str, questions: Sequence[Question], on_finish: Callable[..., Any] | None = None) -> None:
         super().__init__(title)
         self._on_finish, self.questions = on_finish, questions
         self.picture = Questions(title, questions)

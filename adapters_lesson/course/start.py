@@ -21,7 +21,7 @@ FIRST = "00_start_here.ipynb"
 # What lies beside the lessons in a checkout, and is the author's. JupyterLab leaves these names out of its file list.
 AUTHORS = (
     *("sources", "skeleton", "app", "figures", "quizzes", "build.py", "check.py", "claims.py", "evidence.py"),
-    *("anywhere.py", "new_lesson.py", "reference.py", "messages.py", "translation.py", "course.csv"),
+    *("anywhere.py", "new_lesson.py", "reference.py", "messages.py", "page_texts.py", "translation.py", "course.csv"),
     *("lab-settings.json", "__pycache__", "about.py", "dates.csv", "accessible.py"),
 )
 

@@ -5,8 +5,6 @@ catalogue has (``make messages`` takes templates out of the sources). So the sou
 records, which are in English whatever is shown.
 """
 
-import gettext
-import io
 import os
 import re
 from functools import cache
@@ -33,9 +31,9 @@ def _(text: str) -> str:
 
 
 def _translated(text: str, language: str) -> str:
-    known, templates = _catalogue(language)
-    if (found := known.gettext(text)) != text:
-        return found
+    known, templates, _pages = _catalogue(language)
+    if text in known:
+        return known[text]
     for template, names, translation in templates:
         if match := template.fullmatch(text):
             put_in = {name: _(group) for name, group in zip(names, match.groups(), strict=True)}
@@ -47,24 +45,27 @@ def _translated(text: str, language: str) -> str:
     return "".join(f"{_(piece)}{gap}" for piece, gap in zip(pieces, [*gaps, ""], strict=True))
 
 
+def of_pages() -> dict[str, str]:
+    """What the widgets' modules show, by the English, in the language that is spoken: nothing for English."""
+    return {} if _spoken == "en" else _catalogue(_spoken)[2]
+
+
 @cache
-def _catalogue(language: str) -> tuple[gettext.GNUTranslations, list[tuple[re.Pattern[str], list[str], str]]]:
-    """The translations, and those of texts with holes: pattern, the holes' names, translation; the longest first."""
-    from babel.messages import mofile, pofile  # JupyterLab's server has it
+def _catalogue(language: str) -> tuple[dict[str, str], list[tuple[re.Pattern[str], list[str], str]], dict[str, str]]:
+    """Translations; those of texts with holes as pattern, the holes' names, translation, the longest first; pages'."""
+    from babel.messages import pofile  # JupyterLab's server has it
 
     if not (path := _LOCALE / f"{language}.po").is_file():
-        return gettext.GNUTranslations(), []
+        return {}, [], {}
+    texts: list[dict[str, str]] = [{}, {}]  # of Python, and of pages, whose holes are no patterns: they ask for texts
     with path.open("rb") as file:
-        read = pofile.read_po(file)
-    compiled = io.BytesIO()
-    mofile.write_mo(compiled, read)
-    compiled.seek(0)
+        for entry in pofile.read_po(file):
+            for place, _line in entry.locations if entry.string else ():
+                texts[place.endswith(".js")][str(entry.id)] = str(entry.string)
     templates = []
-    for entry in read:
-        if isinstance(entry.id, str) and entry.string and (names := _HOLE.findall(entry.id)):
-            literal = _HOLE.split(entry.id)[::2]
-            hole = "(.*?)" if len("".join(literal)) > 7 else r"(\S*)"  # "{0} of {1}" is no pattern for a sentence
-            pattern = re.compile(hole.join(map(re.escape, literal)), re.DOTALL)
-            templates.append((len("".join(literal)), pattern, names, str(entry.string)))
-    ordered = sorted(templates, key=lambda template: -template[0])
-    return gettext.GNUTranslations(compiled), [tuple(rest) for _length, *rest in ordered]  # type: ignore[misc]
+    for text, translation in sorted(texts[0].items(), key=lambda both: -len(_HOLE.sub("", both[0]))):
+        if names := _HOLE.findall(text):
+            literal = _HOLE.split(text)[::2]
+            hole = "(.*?)" if len("".join(literal)) > 6 else r"(\S*)"  # "{0} of {1}" is no pattern for a sentence
+            templates.append((re.compile(hole.join(map(re.escape, literal)), re.DOTALL), names, translation))
+    return texts[0], templates, texts[1]

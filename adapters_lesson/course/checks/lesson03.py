@@ -214,7 +214,4 @@ def check_identity_test(changes_nothing: Any) -> None:
     if not judged(lambda model: None, training=True) or not judged(with_dropout, training=True):
         raise Mistake("it raises a false alarm when the model is in training mode (dropout): call model.eval()")
     padding = _planted("base_model.blocks.1.ffn.contract", lambda h: h + (1.0 - mask)[..., None])
-    require(
-        bool(judged(padding)),
-        "it raises a false alarm where only padding changes: use the mask, compare logits",
-    )
+    require(bool(judged(padding)), "it raises a false alarm where only padding changes: use the mask, compare logits")

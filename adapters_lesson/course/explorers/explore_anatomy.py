@@ -67,7 +67,7 @@ def draw_anatomy(model_dim: int, bottleneck_dim: int, activation: str, init: str
         f"An adapter with d = {model_dim}, m = {bottleneck_dim} and {type(adapter.activation).__name__}: "
         f"{count:,} parameters, two of them {share} of a block. At a random hidden state its "
         f"update can push in {len(values)} of {model_dim} directions. On MiniLM's hidden states, which are 384 wide, "
-        f"a new update is {f'{moved} long' if length else f'{moved}: the model is unchanged'}.",
+        f"a new update is {f'{percent(length)} of |h| long' if length else f'{moved}: the model is unchanged'}.",
     )
 
 

@@ -30,7 +30,8 @@ WAITING = "waiting for its turn …"
 
 def choice(label: str, value: Any, options: Iterable[Any]) -> widgets.Dropdown:
     """A list of which one is chosen: values, or (text, value) pairs."""
-    return widgets.Dropdown(description=_(label), options=list(options), value=value, **FIELD)
+    shown = [(_(option[0]), option[1]) if isinstance(option, tuple) else option for option in options]
+    return widgets.Dropdown(description=_(label), options=shown, value=value, **FIELD)
 
 
 def switch(label: str, value: bool = False) -> widgets.Checkbox:
@@ -71,7 +72,7 @@ def message(text: str, error: bool = False) -> str:
 
 def plain(error: Exception | None) -> str:
     """An error's message; with its type unless it is one of ours, which say all that is needed."""
-    return str(error) if isinstance(error, (ValueError, MemoryError)) else repr(error)
+    return _(str(error)) if isinstance(error, (ValueError, MemoryError)) else repr(error)
 
 
 class Panel(widgets.VBox):

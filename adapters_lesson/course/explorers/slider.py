@@ -7,6 +7,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from adapters_lesson.course.words import _
+
 
 class Slider(anywidget.AnyWidget):
     """A slider over ``options``, values or (text, value) pairs; ``value`` is the one that is chosen.
@@ -23,7 +25,7 @@ class Slider(anywidget.AnyWidget):
 
     def __init__(self, description: str, value: Any, options: Iterable[Any]) -> None:
         self._values: tuple[Any, ...] = ()
-        super().__init__(description=description)
+        super().__init__(description=_(description))
         self.options, self.value = options, value
 
     @property
@@ -34,8 +36,8 @@ class Slider(anywidget.AnyWidget):
     @options.setter
     def options(self, options: Iterable[Any]) -> None:
         pairs = [option if isinstance(option, tuple) else (str(option), option) for option in options]
-        self._values = tuple(value for _, value in pairs)
-        self.labels = [text for text, _ in pairs]
+        self._values = tuple(value for _text, value in pairs)
+        self.labels = [_(text) for text, _value in pairs]
         self.index, self.value = 0, self._values[0]
 
     @traitlets.validate("value")

@@ -47,16 +47,12 @@ class Picture:
             return self.figure.svg(self.alt)
         with io.StringIO() as buffer:
             _save(self.figure, buffer, self.alt)
-            drawn = " ".join(
-                re.sub("<!--.*?-->", "", buffer.getvalue()).split()
-            )  # matplotlib's comments are the words again
+            drawn = " ".join(re.sub("<!--.*?-->", "", buffer.getvalue()).split())  # comments are the words again
         drawn = re.sub("#[0-9a-f]{6}", lambda colour: _THEME.get(colour[0], colour[0]), drawn[drawn.index("<svg") :])
         width, height = 72 * self.figure.get_size_inches()
         about = f'width="{width:g}" height="{height:g}" style="{ROOT}; fill: currentColor" role="img"'
-        said = html.escape(self.alt)
-        return re.sub(
-            r'width="[\d.]+pt" height="[\d.]+pt"', lambda found: f'{about} aria-label="{said}"', drawn, count=1
-        )
+        about += f' aria-label="{html.escape(self.alt)}"'
+        return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', lambda found: about, drawn, count=1)
 
     def bundle(self, note: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """What a notebook keeps: picture, ``note`` and text, by MIME type, and their metadata."""

@@ -1,6 +1,13 @@
 // The dial of lesson 10: the adapters' scaling from 0 to 2, and what a language model then answers.
 // Runs in JupyterLab by anywidget, and by `mount` on a page without a kernel.
 
+let translations = {}; // by the English text, from the kernel or the page
+/** A text in the learner's language, with what is put in: _`step ${n}` is known as "step {0}". */
+function _(text, ...put) {
+  const english = typeof text === "string" ? text : text.reduce((said, part, i) => `${said}{${i - 1}}${part}`);
+  return (translations[english] ?? english).replace(/\{(\d)\}/g, (hole, i) => put[i] ?? hole);
+}
+
 const CSS = `
 .dial { --ink: var(--jp-content-font-color1, #222); --paper: var(--jp-layout-color0, #fff);
   --pale: var(--jp-layout-color2, #e8e8e8); --adapter: #0072B2; --on: #fff; color: var(--ink); background: var(--paper);
@@ -53,7 +60,7 @@ function knob(positions, at, asked) {
   const bars = positions.map((p, i) => {
     const look = i === at ? "var(--adapter)" : "color-mix(in srgb, var(--adapter) 45%, var(--paper))";
     const rim = `<path d="M${place(i, 66)}L${place(i, 104)}" stroke="var(--pale)" stroke-width="7"/>`;
-    const title = `<title>scaling ${p.scaling}: ${Math.round(p.form * asked)} of ${asked} answers in the form</title>`;
+    const title = `<title>${_`scaling ${p.scaling}: ${Math.round(p.form * asked)} of ${asked} answers in the form`}</title>`;
     return `<g>${title}${rim}<path d="M${place(i, 66)}L${place(i, 66 + 38 * p.form)}" stroke="${look}" stroke-width="7"/></g>`;
   });
   const ends = [0, positions.length - 1].map((i) => {
@@ -64,7 +71,7 @@ function knob(positions, at, asked) {
     <circle cx="125" cy="112" r="56" fill="var(--paper)" stroke="currentColor" stroke-width="1.5"/>
     <path d="M${place(at, 40)}L${place(at, 56)}" stroke="var(--adapter)" stroke-width="6" stroke-linecap="round"/>
     <text x="125" y="110" text-anchor="middle" font-size="30" font-weight="bold">${positions[at].scaling.toFixed(1)}</text>
-    <text x="125" y="131" text-anchor="middle" font-size="12">scaling</text></svg>`;
+    <text x="125" y="131" text-anchor="middle" font-size="12">${_`scaling`}</text></svg>`;
 }
 
 /** Which of `tokens` are no part of the longest sequence that both answers share. */
@@ -83,17 +90,18 @@ function others(tokens, before) {
 }
 
 function render({ model, el: root }) {
+  translations = model.get("words") ?? {};
   const { positions, questions, asked } = model.get("results"), last = positions.length - 1, middle = Math.round(last / 2);
   let question = 1, at = middle, place = 0, before = null, own = null, run = Math.random(); // two views of a dial hear each other's answers
 
   const said = el("p", { class: "said", role: "status" }), face = el("div", { class: "knob" });
-  const range = el("input", { type: "range", min: 0, max: last, step: 1, "aria-label": "scaling of the adapters" });
-  const answer = el("div", { class: "answer", role: "group", "aria-label": "the answer, token by token" }), next = el("div", { class: "next" });
+  const range = el("input", { type: "range", min: 0, max: last, step: 1, "aria-label": _`scaling of the adapters` });
+  const answer = el("div", { class: "answer", role: "group", "aria-label": _`the answer, token by token` }), next = el("div", { class: "next" });
   const buttons = questions.map((text, i) => el("button", { type: "button", onclick: () => choose(i) }, text));
   const style = el("style");
   style.textContent = CSS;
   const body = el("div", { class: "body" }, el("div", {}, face, range), el("div", {}, answer, next));
-  const frame = el("div", { class: "dial" }, el("div", { class: "questions", role: "group", "aria-label": "questions" }, ...buttons), body, said);
+  const frame = el("div", { class: "dial" }, el("div", { class: "questions", role: "group", "aria-label": _`questions` }, ...buttons), body, said);
   root.replaceChildren(style, frame);
 
   const now = () => positions[at].answers[question];
@@ -132,22 +140,22 @@ function render({ model, el: root }) {
     answer.replaceChildren(
       ...tokens.map((token, i) => {
         const look = `${changed.has(i) ? "new " : ""}${i === place ? "at" : ""}`;
-        const span = el("span", { class: look, tabindex: i === place ? 0 : -1, role: "button", "aria-label": `token ${i + 1}: ${shown(token)}` }, token);
+        const span = el("span", { class: look, tabindex: i === place ? 0 : -1, role: "button", "aria-label": _`token ${i + 1}: ${shown(token)}` }, token);
         span.addEventListener("click", () => pick(i, true));
         return span;
       }),
     );
     next.replaceChildren(
-      el("div", {}, `What the model would write at place ${place + 1}, likeliest first (choose a place above):`),
+      el("div", {}, _`What the model would write at place ${place + 1}, likeliest first (choose a place above):`),
       el("table", {}, ...(likeliest[place] ?? []).map(([token, mille]) => {
         const bar = el("i");
         bar.style.width = `${mille / 10}%`;
         return el("tr", {}, el("td", {}, shown(token)), el("td", {}, bar), el("td", {}, `${(mille / 10).toFixed(1)} %`));
       })),
     );
-    const turned = before ? ` ${changed.size} of ${tokens.length} tokens are new.` : "";
-    const cut = tokens.at(-1)?.startsWith("<|") ? "" : ` This one is cut off after ${tokens.length} tokens.`;
-    said.textContent = `With scaling ${position.scaling.toFixed(1)}, ${Math.round(position.form * asked)} of ${asked} answers have the form.${cut}${turned}`;
+    const turned = before ? _` ${changed.size} of ${tokens.length} tokens are new.` : "";
+    const cut = tokens.at(-1)?.startsWith("<|") ? "" : _` This one is cut off after ${tokens.length} tokens.`;
+    said.textContent = _`With scaling ${position.scaling.toFixed(1)}, ${Math.round(position.form * asked)} of ${asked} answers have the form.` + cut + turned;
   }
 
   answer.addEventListener("keydown", (event) => {
@@ -175,8 +183,8 @@ function render({ model, el: root }) {
 
   let heard = () => {};
   if (model.get("live")) { // a kernel with the language model: it answers the learner's own question
-    const text = el("input", { type: "text", placeholder: "ask a question of your own", "aria-label": "your own question" });
-    const ask = el("button", { type: "button" }, "Ask"), stop = el("button", { type: "button", disabled: "" }, "Stop");
+    const text = el("input", { type: "text", placeholder: _`ask a question of your own`, "aria-label": _`your own question` });
+    const ask = el("button", { type: "button" }, _`Ask`), stop = el("button", { type: "button", disabled: "" }, _`Stop`);
     const send = () => {
       [own, before] = [{ text: "", note: "…" }, null];
       model.send({ ask: text.value, scaling: positions[at].scaling, run: ++run });
@@ -197,7 +205,7 @@ function render({ model, el: root }) {
       stop.disabled = !message.busy;
       if (!own) return;
       if (message.text !== undefined) own.text = message.text;
-      own.note = message.note ?? `With scaling ${positions[at].scaling.toFixed(1)} …`;
+      own.note = message.note ?? _`With scaling ${positions[at].scaling.toFixed(1)} …`;
       draw();
     };
     model.on("msg:custom", heard);
@@ -207,9 +215,9 @@ function render({ model, el: root }) {
   return () => model.off("msg:custom", heard);
 }
 
-/** Show what data/run_dial.py measured, in an element of any page. */
-export function mount(root, results) {
-  return render({ el: root, model: { get: (name) => ({ results, live: false })[name], off() {} } });
+/** Show what data/run_dial.py measured, in an element of any page; `words` are translations by the English. */
+export function mount(root, results, words = {}) {
+  return render({ el: root, model: { get: (name) => ({ results, live: false, words })[name], off() {} } });
 }
 
 export default { render };

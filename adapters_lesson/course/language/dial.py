@@ -6,7 +6,6 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import anywidget
 import torch
 import traitlets
 
@@ -14,12 +13,14 @@ from adapters_lesson.adapter import Adapter
 from adapters_lesson.course.explorers.frame import STILL
 from adapters_lesson.course.figures import Picture
 from adapters_lesson.course.figures.svg import WIDTH, Drawing
+from adapters_lesson.course.page import Page
+from adapters_lesson.course.words import _
 from adapters_lesson.slots import slots_of
 
 from .writing import Answering, new_cache, prompt_ids, written
 
 
-class Dial(Answering, anywidget.AnyWidget):
+class Dial(Answering, Page):
     """Answers at each position of the dial; with a ``model`` it also answers a question that is typed in.
 
     Args:
@@ -71,10 +72,8 @@ class Dial(Answering, anywidget.AnyWidget):
             for adapter, was in zip(adapters, own, strict=True):
                 adapter.scaling = was
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        still, more = _positions(self.results).bundle(STILL)
-        return {**data, **still}, {**about, **more}
+    def still(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return _positions(self.results).bundle(_(STILL))
 
 
 def _positions(results: dict[str, Any]) -> Picture:

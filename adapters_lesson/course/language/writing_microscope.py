@@ -11,6 +11,7 @@ from traitlets import Int
 from adapters_lesson.course.microscope import Microscope
 from adapters_lesson.course.microscope.lens import Lens, Seen
 from adapters_lesson.course.microscope.microscope import numbers
+from adapters_lesson.course.words import _
 
 from .writing import Answering, new_cache, prompt_ids, written
 
@@ -84,16 +85,16 @@ class WritingMicroscope(Answering, Microscope):
 
     def _frame(self, name: str, text: str) -> dict[str, Any]:
         if text != self.question:
-            for _ in self._pieces({"ask": text}):
+            for _piece in self._pieces({"ask": text}):
                 pass
         lens = self.lenses[name] = Lens(self.model)  # the adapters may have been taken out, and others put in
         tokens = ["the question", *map(self._word, self.ids)]
         off, keep = self._switched(name, len(lens.spots), len(tokens))
         seen = self._by_column(lens, keep[-1:])
         places = [self._place(t, after) for t, after in enumerate(seen.probabilities[-1] if off else self.likely)]
-        said = f"Asked “{self.question}”, it wrote {len(self.ids)} tokens{self.ending}. "
-        words = said + self._largest(name, torch.stack(self.pushes, 1), tokens[1:], "before")
-        return self._shown(name, seen, tokens) | {"off": off, "places": places, "words": words}
+        said = f"Asked “{self.question}”, it wrote {len(self.ids)} tokens{self.ending}."
+        words = f"{said} {self._largest(name, torch.stack(self.pushes, 1), tokens[1:], 'before')}"
+        return self._shown(name, seen, tokens) | {"off": off, "places": places, "words": _(words)}
 
     def _by_column(self, lens: Lens, keep: Tensor) -> Seen:
         """One pass over question and answer; ``keep``, and what is seen, by columns instead of positions."""

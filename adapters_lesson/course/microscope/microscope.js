@@ -1,13 +1,21 @@
 // The microscope's page: draws the frames that microscope.py computes, or those of a baked JSON object.
 // `render` is anywidget's; `mount(element, data)` shows what `Microscope.baked()` returned, without a kernel.
 
+let translations = {}; // by the English text, from the kernel or the page
+const N_ = String.raw; // marks a text that _ translates later, where it is shown
+/** A text in the learner's language, with what is put in: _`step ${n}` is known as "step {0}". */
+function _(text, ...put) {
+  const english = typeof text === "string" ? text : text.reduce((said, part, i) => `${said}{${i - 1}}${part}`);
+  return (translations[english] ?? english).replace(/\{(\d)\}/g, (hole, i) => put[i] ?? hole);
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 const WIDE = 900, LEFT = 156, ROW = 30, TOKENS = 62; // of a map, its row labels, a row, and the tokens below
 const NARROW = { left: 112, row: 17, step: 16, tokens: 84, turn: -60 }; // where a language model writes: many rows and columns
 const MEASURES = {
-  push: { label: "push", title: "|update| / |stream|: how much it changes what flows on", legend: "numbers: % of the stream", show: v => `${Math.round(100 * v)}`, say: v => `${(100 * v).toFixed(v < 0.095 ? 1 : 0)} % of the stream` },
-  turn: { label: "turn", title: "the angle between the stream with the update and without it", legend: "numbers: angle to the stream", show: v => `${Math.round(v)}°`, say: v => `turned by ${v.toFixed(1)}°` },
-  units: { label: "units", title: "the bottleneck of one adapter, after its activation", legend: "blue: above 0, orange: below", show: v => v.toFixed(1), say: v => `unit at ${v.toFixed(2)}` },
+  push: { label: N_`push`, title: N_`|update| / |stream|: how much it changes what flows on`, legend: N_`numbers: % of the stream`, show: v => `${Math.round(100 * v)}`, say: v => _`${(100 * v).toFixed(v < 0.095 ? 1 : 0)} % of the stream` },
+  turn: { label: N_`turn`, title: N_`the angle between the stream with the update and without it`, legend: N_`numbers: angle to the stream`, show: v => `${Math.round(v)}°`, say: v => _`turned by ${v.toFixed(1)}°` },
+  units: { label: N_`units`, title: N_`the bottleneck of one adapter, after its activation`, legend: N_`blue: above 0, orange: below`, show: v => v.toFixed(1), say: v => _`unit at ${v.toFixed(2)}` },
 };
 const STYLE = `
 .mic { --ink: #0072b2; --ink2: #c85200; --on: #fff; color: var(--jp-content-font-color1, #222); background: var(--jp-layout-color0, #fff);
@@ -53,17 +61,17 @@ const word = token => token.replaceAll("\n", "⏎").trim() || "␣";
 /** What is switched off, as one of the clicks that make it, and in words; an empty key where it takes several clicks. */
 function described(off, rows, tokens) {
   const [P, T] = [rows.length, tokens.length], has = new Set(off.map(([r, t]) => r * T + t));
-  const name = i => `${rows[Math.floor(i / T)].label} on “${word(tokens[i % T])}”`;
+  const name = i => _`${rows[Math.floor(i / T)].label} on “${word(tokens[i % T])}”`;
   const inRow = r => off.every(one => one[0] === r), inColumn = t => off.every(one => one[1] === t);
   if (!off.length) return { key: "on", words: "" };
   const [r, t] = off[0];
-  if (has.size === P * T) return { key: "all", words: "everything" };
+  if (has.size === P * T) return { key: "all", words: _`everything` };
   if (has.size === 1) return { key: `cell ${r} ${t}`, words: name(r * T + t) };
-  if (has.size === T && inRow(r)) return { key: `row ${r}`, words: `all of ${rows[r].label}` };
-  if (has.size === P && inColumn(t)) return { key: `column ${t}`, words: `everything on “${word(tokens[t])}”` };
+  if (has.size === T && inRow(r)) return { key: `row ${r}`, words: _`all of ${rows[r].label}` };
+  if (has.size === P && inColumn(t)) return { key: `column ${t}`, words: _`everything on “${word(tokens[t])}”` };
   const left = has.size === P * T - 1 ? [...Array(P * T).keys()].find(i => !has.has(i)) : -1;
-  if (left >= 0) return { key: `only ${Math.floor(left / T)} ${left % T}`, words: `everything but ${name(left)}` };
-  return { key: "", words: `${has.size} pushes` };
+  if (left >= 0) return { key: `only ${Math.floor(left / T)} ${left % T}`, words: _`everything but ${name(left)}` };
+  return { key: "", words: _`${has.size} pushes` };
 }
 
 /** A map of cells: rows from the bottom up, tokens from left to right. `on` is told of clicks and of what is picked. */
@@ -94,7 +102,7 @@ class Grid {
       text.textContent = size > 0.3 || isOff ? measure.show(value) : "";
       if (room) { text.textContent = measure === MEASURES.units ? "" : text.textContent.replace("°", ""); text.style.fontSize = text.textContent.length > 2 ? "7px" : ""; }
       text.style.fill = size > 0.78 && !isOff ? "var(--on)" : "currentColor";
-      g.setAttribute("aria-label", `${tokens[t]}, ${rows[r]}: ${known ? measure.say(value) : "not known yet"}${isOff ? ", switched off" : ""}`);
+      g.setAttribute("aria-label", `${tokens[t]}, ${rows[r]}: ${known ? measure.say(value) : _`not known yet`}${isOff ? _`, switched off` : ""}`);
     }));
     this.at = [Math.min(this.at[0], rows.length - 1), Math.min(this.at[1], tokens.length - 1)];
     this.element(...this.at)?.setAttribute("tabindex", 0);
@@ -117,7 +125,7 @@ class Grid {
     for (let r = P - 1; r >= 0; r--) {
       const y = (P - 1 - r) * row;
       this.lines[r] = make(this.svg, "g", { role: "row" });
-      this.heads.row[r] = this.head(this.lines[r], r, -1, "rowheader", `${rows[r]}: switch the row`, g => {
+      this.heads.row[r] = this.head(this.lines[r], r, -1, "rowheader", _`${rows[r]}: switch the row`, g => {
         make(g, "rect", { class: "edge", x: 0, y: y + 1, width: left - 8, height: row - 3, rx: 5, fill: "transparent" });
         make(g, "text", { x: left - 16, y: y + row * 0.5 + 5, "text-anchor": "end" }, rows[r]);
       });
@@ -144,7 +152,7 @@ class Grid {
       this.cells[r][t] = { g, dot, text, hatch };
     }
     const middle = x + step / 2, foot = P * row;
-    this.heads.column[t] = this.head(this.foot, -1, t, "columnheader", `${token}: switch the column`, g => {
+    this.heads.column[t] = this.head(this.foot, -1, t, "columnheader", _`${token}: switch the column`, g => {
       make(g, "rect", { class: "edge", x, y: foot + 2, width: step - gap, height: 24, rx: 5, fill: "transparent" });
       make(g, "text", { x: middle + 5, y: foot + 14, "text-anchor": "end", transform: `rotate(${turn} ${middle + 5} ${foot + 14})` }, token.length > 12 ? `${token.slice(0, 11)}…` : token);
     });
@@ -199,7 +207,7 @@ function drawSketch(svg, row, numbers, compared) {
     const short = label.replace(", the same", " ′").replace(" (update)", ""), size = Math.min(13, (2 * half(Math.max(i, 0)) - 6) / short.length * 1.75);
     make(svg, "text", { x: cx, y: cy + 4.5, "text-anchor": "middle", style: `font-size: ${label === "+" ? 15 : size}px; ${lit ? "fill: var(--on); font-weight: 700" : ""}` }, short);
   };
-  make(svg, "text", { x: 0, y: y + 4, style: "opacity: .8" }, `block ${row.label.match(/\d+/)[0]}`);
+  make(svg, "text", { x: 0, y: y + 4, style: "opacity: .8" }, _`block ${row.label.match(/\d+/)[0]}`);
   wire([[54, y], [WIDE - 6, y]]);
   make(svg, "path", { d: `M${WIDE} ${y}l-10 -5v10z`, fill: "currentColor", "fill-opacity": 0.7 });
   skips.forEach(([a, b], i) => { const from = a < 0 ? 58 : x(a) + gap / 2, top = 18 - 9 * (i === 2); wire([[from, y], [from, top], [x(b), top], [x(b), y - 11]]); });
@@ -210,15 +218,15 @@ function drawSketch(svg, row, numbers, compared) {
   }
   parts.forEach((label, i) => box(i, x(i), y, label));
   const n = numbers, bottom = beside ? 142 : 92, known = v => v !== null && v !== undefined, f = v => (known(v) ? (v >= 100 ? v.toFixed(0) : v.toPrecision(2)) : "–");
-  const chain = compared ? [["|stream of the base|", n.stream], ["|difference|", n.update]] : [["|h|", n.h], ["|down|", n.down], ["|activation|", n.act], ["|up| = |update|", n.update], ["|stream|", n.stream]].filter(([, v]) => known(v));
+  const chain = compared ? [[_`|stream of the base|`, n.stream], [_`|difference|`, n.update, true]] : [["|h|", n.h], ["|down|", n.down], [_`|activation|`, n.act], [_`|up| = |update|`, n.update, true], [_`|stream|`, n.stream]].filter(([, v]) => known(v));
   const most = Math.max(...chain.map(([, v]) => v), 1e-9), each = WIDE / 5;
-  chain.forEach(([label, value], i) => {
-    make(svg, "rect", { x: i * each, y: bottom, width: Math.max(2, (each - 40) * value / most), height: 10, rx: 4, style: `fill: ${label.includes("update") || label.includes("diff") ? "var(--ink2)" : "var(--ink)"}` });
+  chain.forEach(([label, value, pushed], i) => {
+    make(svg, "rect", { x: i * each, y: bottom, width: Math.max(2, (each - 40) * value / most), height: 10, rx: 4, style: `fill: ${pushed ? "var(--ink2)" : "var(--ink)"}` });
     make(svg, "text", { x: i * each, y: bottom + 28 }, `${label} ${f(value)}`);
     if (i < chain.length - 1 && i < 3) make(svg, "text", { x: (i + 1) * each - 26, y: bottom + 11, style: "opacity: .6" }, "→");
   });
   svg.setAttribute("viewBox", `0 0 ${WIDE} ${bottom + 36}`);
-  svg.setAttribute("aria-label", `Wiring of block ${row.label.match(/\d+/)[0]}: ${parts.join(", ")}${beside ? `, ${beside[1]} beside the FFN` : ""}. ${chain.map(([l, v]) => `${l} ${f(v)}`).join(", ")}`);
+  svg.setAttribute("aria-label", `${_`Wiring of block ${row.label.match(/\d+/)[0]}`}: ${parts.join(", ")}${beside ? _`, ${beside[1]} beside the FFN` : ""}. ${chain.map(([l, v]) => `${l} ${f(v)}`).join(", ")}`);
 }
 
 function initialize({ model }) {
@@ -231,12 +239,13 @@ function initialize({ model }) {
 
 function render({ model, el }) {
   el.classList.add("mic");
+  translations = model.get("words") ?? {};
   make(el, "style", {}, STYLE);
   const state = { measure: "push", step: null, picked: null, difference: false, message: "", playing: 0, place: 0, live: null, asked: null, run: Math.random() }; // run: two views of a microscope hear each other's answers
   const writes = model.get("room") > 0, busy = () => state.live !== null; // a language model, and whether it is writing
-  make(el, "div", { class: "still" }, "Run this cell to move it.");
+  make(el, "div", { class: "still" }, _`Run this cell to move it.`);
   const title = make(el, "div", { class: "line" });
-  make(title, "h3", {}, "Microscope");
+  make(title, "h3", {}, _`Microscope`);
   const subtitle = make(title, "span", { class: "soft" });
 
   const send = changes => { for (const [key, value] of Object.entries(changes)) model.set(key, value); model.save_changes(); };
@@ -244,13 +253,13 @@ function render({ model, el }) {
 
   /** A field for a sentence; where it is "aspect: sentence", one for each. */
   function sentence(name, label) {
-    const line = make(el, "div", { class: "line" }), asked = make(line, "label", {}, `${label} about`), long = make(line, "label", { class: "long" }, "in");
-    const aspect = make(asked, "input", { size: 11, "aria-label": `${label}: the aspect asked about` }), text = make(long, "input", { "aria-label": `${label}: the sentence`, spellcheck: false });
+    const line = make(el, "div", { class: "line" }), asked = make(line, "label", {}, _`${label} about`), long = make(line, "label", { class: "long" }, _`in`);
+    const aspect = make(asked, "input", { size: 11, "aria-label": _`${label}: the aspect asked about` }), text = make(long, "input", { "aria-label": _`${label}: the sentence`, spellcheck: false });
     const split = () => /^([^:]{1,24}): (.*)$/s.exec(model.get(name));
     const show = () => {
       const parts = writes ? null : split();
       asked.hidden = !parts;
-      long.firstChild.textContent = parts ? "in" : label;
+      long.firstChild.textContent = parts ? _`in` : label;
       if (document.activeElement !== aspect) aspect.value = parts ? parts[1] : "";
       if (document.activeElement !== text) text.value = parts ? parts[2] : state.asked ?? model.get(name);
     };
@@ -264,9 +273,9 @@ function render({ model, el }) {
     }
     return { line, show, text };
   }
-  const first = sentence("text", "Ask");
-  const said = make(el, "div", { class: "said", role: "group", "aria-label": "the answer, token by token: the arrow keys choose a place" });
-  const start = make(first.line, "button", { type: "button" }, "Write"), end = make(first.line, "button", { type: "button" }, "Stop");
+  const first = sentence("text", _`Ask`);
+  const said = make(el, "div", { class: "said", role: "group", "aria-label": _`the answer, token by token: the arrow keys choose a place` });
+  const start = make(first.line, "button", { type: "button" }, _`Write`), end = make(first.line, "button", { type: "button" }, _`Stop`);
   start.hidden = end.hidden = said.hidden = !writes;
   start.addEventListener("click", () => write());
   end.addEventListener("click", () => model.send({ stop: true }));
@@ -281,11 +290,11 @@ function render({ model, el }) {
   /** Ask anew; the columns come one by one, and are kept here until the kernel has the whole. */
   function write() {
     if (busy()) return;
-    if (dead()) state.message = "Run this cell first: without a kernel nobody can write.";
+    if (dead()) state.message = _`Run this cell first: without a kernel nobody can write.`;
     else {
       const none = () => rows().map(() => [null]);
       Object.assign(state, { place: 0, message: "", asked: first.text.value });
-      state.live = { tokens: [model.get("now").tokens[0]], push: none(), turn: none(), norms: {}, places: [], off: [], before: [], after: [], words: "Reading the question …", unit_row: 0 };
+      state.live = { tokens: [model.get("now").tokens[0]], push: none(), turn: none(), norms: {}, places: [], off: [], before: [], after: [], words: _`Reading the question …`, unit_row: 0 };
       if (state.measure === "units") state.measure = "push";
       model.send({ ask: state.asked, run: ++state.run });
     }
@@ -300,7 +309,7 @@ function render({ model, el }) {
       live.places.push(place);
       for (const [name, values] of Object.entries(column)) values.forEach((value, r) => ((name in live ? live : live.norms)[name] ??= rows().map(() => [null]))[r].push(value));
       state.place = live.places.length - 1;
-      live.words = `Writing: ${live.places.length} tokens so far.`;
+      live.words = _`Writing: ${live.places.length} tokens so far.`;
     }
     schedule();
   }
@@ -310,24 +319,24 @@ function render({ model, el }) {
     if (focus) said.children[state.place]?.focus();
   }
 
-  const choices = make(el, "div", { class: "line" }), group = make(choices, "span", { class: "choice", role: "group", "aria-label": "what is shown" });
+  const choices = make(el, "div", { class: "line" }), group = make(choices, "span", { class: "choice", role: "group", "aria-label": _`what is shown` });
   const measures = Object.entries(MEASURES).map(([name, { label, title }]) => {
-    const button = make(group, "button", { type: "button", title }, label);
+    const button = make(group, "button", { type: "button", title: _(title) }, _(label));
     button.addEventListener("click", () => { state.measure = name; schedule(); });
     return [name, button];
   });
-  const besideLabel = make(choices, "label", {}, "beside it"), beside = make(besideLabel, "select", { "aria-label": "what stands beside it" });
+  const besideLabel = make(choices, "label", {}, _`beside it`), beside = make(besideLabel, "select", { "aria-label": _`what stands beside it` });
   const names = Object.keys(model.get("about")).filter(Boolean);
-  for (const [value, label] of [["", "nothing"], ["another sentence", "another sentence"], ...names.map(name => [name, name])]) make(beside, "option", { value }, label);
+  for (const [value, label] of [["", _`nothing`], ["another sentence", _`another sentence`], ...names.map(name => [name, name])]) make(beside, "option", { value }, label);
   beside.addEventListener("change", () => { state.step = null; send({ beside: beside.value }); schedule(); });
   besideLabel.hidden = Boolean(model.baked) || writes;
   const differenceLabel = make(choices, "label"), difference = make(differenceLabel, "input", { type: "checkbox" });
-  differenceLabel.append("as one difference");
+  differenceLabel.append(_`as one difference`);
   difference.addEventListener("change", () => { state.difference = difference.checked; schedule(); });
-  const unitLabel = make(choices, "label", {}, "of"), unit = make(unitLabel, "select", { "aria-label": "the adapter whose units are shown" });
+  const unitLabel = make(choices, "label", {}, _`of`), unit = make(unitLabel, "select", { "aria-label": _`the adapter whose units are shown` });
   unit.addEventListener("change", () => { state.step = null; send({ unit_row: Number(unit.value) }); });
   const legend = make(choices, "span", { class: "soft" });
-  const second = sentence("other", "Beside it, ask");
+  const second = sentence("other", _`Beside it, ask`);
 
   const where = make(el, "div"), answers = make(el, "div", { class: "answers" });
   if (writes) answers.after(choices);
@@ -341,7 +350,7 @@ function render({ model, el }) {
   const sideTitle = make(el, "div", { class: "line" }), sideHolder = make(el, "div", { class: "wide" }), side = new Grid(sideHolder, { pick: () => {}, click: () => {} });
   const tools = make(el, "div", { class: "line" });
   const film = make(tools, "span", { class: "line long", style: "margin: 0" });
-  const play = make(film, "button", { type: "button", "aria-label": "play the training" }, "▶"), slider = make(film, "input", { type: "range", min: 0, "aria-label": "training step" }), at = make(film, "span");
+  const play = make(film, "button", { type: "button", "aria-label": _`play the training` }, "▶"), slider = make(film, "input", { type: "range", min: 0, "aria-label": _`training step` }), at = make(film, "span");
   slider.addEventListener("input", () => { const last = model.get("frames").length - 1; state.step = Number(slider.value) === last ? null : Number(slider.value); schedule(); });
   slider.addEventListener("keydown", event => event.stopPropagation());
   play.addEventListener("click", () => { if (state.playing) stop(); else { state.step = 0; state.playing = setInterval(advance, 110); schedule(); } });
@@ -351,14 +360,14 @@ function render({ model, el }) {
     state.step = state.step + 1 >= model.get("frames").length - 1 ? null : state.step + 1;
     schedule();
   }
-  const only = make(tools, "button", { type: "button", title: "switch off all others (Shift+Enter in the map)" }, "only this push"), none = make(tools, "button", { type: "button", title: "the model without its adapters" }, "all off"), all = make(tools, "button", { type: "button" }, "all on again");
-  const astrayLabel = make(tools, "label", {}, "what is off"), astray = make(astrayLabel, "select", { "aria-label": "what becomes of a push that is off" });
-  for (const [value, label] of [["", "is left out"], ["yes", "is as long, in a random direction"]]) make(astray, "option", { value }, label);
+  const only = make(tools, "button", { type: "button", title: _`switch off all others (Shift+Enter in the map)` }, _`only this push`), none = make(tools, "button", { type: "button", title: _`the model without its adapters` }, _`all off`), all = make(tools, "button", { type: "button" }, _`all on again`);
+  const astrayLabel = make(tools, "label", {}, _`what is off`), astray = make(astrayLabel, "select", { "aria-label": _`what becomes of a push that is off` });
+  for (const [value, label] of [["", _`is left out`], ["yes", _`is as long, in a random direction`]]) make(astray, "option", { value }, label);
   astray.addEventListener("change", () => { state.step = null; send({ astray: Boolean(astray.value) }); });
   none.addEventListener("click", () => toggle(-1, -1, true));
   only.addEventListener("click", () => state.picked && toggle(...state.picked, true));
   all.addEventListener("click", () => ask([]));
-  const panel = make(el, "div", { class: "details" }), words = make(panel, "div"), sketch = make(make(panel, "div", { class: "wide", tabindex: 0, role: "region", "aria-label": "where it sits, and its formula" }), "svg", { role: "img" }), code = make(panel, "div"), status = make(panel, "div", { role: "status", style: "margin-top: 6px" }), error = make(panel, "div", { class: "error", role: "alert" });
+  const panel = make(el, "div", { class: "details" }), words = make(panel, "div"), sketch = make(make(panel, "div", { class: "wide", tabindex: 0, role: "region", "aria-label": _`where it sits, and its formula` }), "svg", { role: "img" }), code = make(panel, "div"), status = make(panel, "div", { role: "status", style: "margin-top: 6px" }), error = make(panel, "div", { class: "error", role: "alert" });
 
   const rows = () => model.get("about")[""].rows;
   /** The frame that is shown: a recorded step, or the model as it is. */
@@ -382,9 +391,9 @@ function render({ model, el }) {
     state.step = null;
     const about = model.get("about")[""], { key } = described(off, about.rows, model.get("now").tokens);
     state.message = "";
-    if (about.compared) state.message = "Only an adapter's push can be switched off: this is a difference between two models.";
-    else if (dead()) state.message = "Run this cell first: without a kernel nobody can compute the answer.";
-    else if (model.baked && key !== "on" && !model.get("answers")[key]) state.message = "Several clicks together need a running kernel. “All on again” goes back.";
+    if (about.compared) state.message = _`Only an adapter's push can be switched off: this is a difference between two models.`;
+    else if (dead()) state.message = _`Run this cell first: without a kernel nobody can compute the answer.`;
+    else if (model.baked && key !== "on" && !model.get("answers")[key]) state.message = _`Several clicks together need a running kernel. “All on again” goes back.`;
     else if (model.baked) Object.assign(model.get("now"), { after: key === "on" ? model.get("now").before : model.get("answers")[key], off });
     if (!state.message) send({ off });
     schedule();
@@ -396,11 +405,11 @@ function render({ model, el }) {
     main.pick(state.measure === "units" ? -1 : r, t);
     const number = Object.fromEntries(Object.entries(shown.norms).map(([name, values]) => [name, values[r][t]]));
     words.replaceChildren();
-    make(words, "b", {}, `${about.rows[r].label} ${!writes ? "on" : t ? "before" : "on"} “${word(shown.tokens[t])}”`);
+    make(words, "b", {}, writes && t ? _`${about.rows[r].label} before “${word(shown.tokens[t])}”` : _`${about.rows[r].label} on “${word(shown.tokens[t])}”`);
     if (number.update === undefined || number.update === null) return;
     words.append(about.compared
-      ? `: the stream differs from the base's by ${MEASURES.push.say(shown.push[r][t])}, ${MEASURES.turn.say(shown.turn[r][t])}`
-      : `: ${number.update.toPrecision(3)} / ${number.stream.toPrecision(3)} = ${MEASURES.push.say(shown.push[r][t])}, which is ${MEASURES.turn.say(shown.turn[r][t])}`);
+      ? _`: the stream differs from the base's by ${MEASURES.push.say(shown.push[r][t])}, ${MEASURES.turn.say(shown.turn[r][t])}`
+      : `: ${number.update.toPrecision(3)} / ${number.stream.toPrecision(3)} = ${_`${MEASURES.push.say(shown.push[r][t])}, which is ${MEASURES.turn.say(shown.turn[r][t])}`}`);
     drawSketch(sketch, about.rows[r], number, about.compared);
     code.replaceChildren();
     if (about.rows[r].code) make(code, "code", {}, about.rows[r].code);
@@ -416,9 +425,9 @@ function render({ model, el }) {
     for (const i of order) {
       const [before, after] = [shown.before[i], shown.after[i]], moved = shown.off.length > 0;
       make(answers, "span", { style: after === Math.max(...shown.after) ? "font-weight: 700" : "" }, word(labels[i]));
-      const bar = make(answers, "span", { class: "bar", role: "img", "aria-label": `${word(labels[i])}: ${percent(before)}${moved ? ` with everything on, now ${percent(after)}` : ""}` });
+      const bar = make(answers, "span", { class: "bar", role: "img", "aria-label": `${word(labels[i])}: ${moved ? _`${percent(before)} with everything on, now ${percent(after)}` : percent(before)}` });
       make(bar, "i", { style: `width: ${100 * after}%` });
-      if (moved) make(bar, "b", { style: `left: calc(${100 * before}% - 1.5px)`, title: "with everything on" });
+      if (moved) make(bar, "b", { style: `left: calc(${100 * before}% - 1.5px)`, title: _`with everything on` });
       make(answers, "span", {}, moved ? `${percent(before)} → ${percent(after)}` : percent(before));
     }
   }
@@ -429,7 +438,7 @@ function render({ model, el }) {
     if (said.dataset.key !== key) {
       said.dataset.key = key;
       said.replaceChildren(...shown.places.map(({ labels }, i) => {
-        const span = make(said, "span", { role: "button", class: turned[i] ? "turned" : "", "aria-label": `place ${i + 1}: ${word(labels[0])}${turned[i] ? ", would be another" : ""}` }, labels[0]);
+        const span = make(said, "span", { role: "button", class: turned[i] ? "turned" : "", "aria-label": `${_`place ${i + 1}`}: ${word(labels[0])}${turned[i] ? _`, would be another` : ""}` }, labels[0]);
         span.addEventListener("click", () => goTo(i, true));
         return span;
       }));
@@ -437,16 +446,16 @@ function render({ model, el }) {
     state.place = Math.max(0, Math.min(shown.places.length - 1, state.place));
     [...said.children].forEach((span, i) => { span.setAttribute("aria-pressed", i === state.place); span.tabIndex = i === state.place ? 0 : -1; });
     const at = shown.places[state.place];
-    where.textContent = at ? `Place ${state.place + 1}, where it wrote “${word(at.labels[0])}”: how likely was which token?` : "";
+    where.textContent = at ? _`Place ${state.place + 1}, where it wrote “${word(at.labels[0])}”: how likely was which token?` : "";
     paintAnswers(at ? { ...at, off: shown.off } : { before: [], after: [], off: [] }, at?.labels ?? []);
     return turned.filter(Boolean).length;
   }
 
   function paint() {
-    if (busy() && dead()) Object.assign(state, { live: null, asked: null, message: "The kernel has gone: run this cell again." });
+    if (busy() && dead()) Object.assign(state, { live: null, asked: null, message: _`The kernel has gone: run this cell again.` });
     const about = model.get("about"), { compared, labels } = about[""], frames = model.get("frames"), shown = frame(), other = state.step === null ? model.get("side") : {};
     const twin = model.get("beside") in about && model.get("beside") ? model.get("beside") : "", measure = MEASURES[state.measure], units = state.measure === "units";
-    subtitle.textContent = writes ? `Which pushes chose each token? ${model.get("of")}` : compared ? "Where does training change the stream? Difference to the frozen base, below and here." : "How far does each adapter push each word? Click a push, and it is switched off.";
+    subtitle.textContent = writes ? `${_`Which pushes chose each token?`} ${model.get("of")}` : compared ? _`Where does training change the stream? Difference to the frozen base, below and here.` : _`How far does each adapter push each word? Click a push, and it is switched off.`;
     first.show(); second.show();
     second.line.hidden = !model.get("beside") || Boolean(twin);
     measures.forEach(([name, button]) => { button.setAttribute("aria-pressed", name === state.measure); button.hidden = name === "units" && (compared || busy()); });
@@ -456,8 +465,8 @@ function render({ model, el }) {
     unit.value = shown.unit_row;
     unitLabel.hidden = !units;
     beside.value = model.get("beside");
-    legend.textContent = compared && !units ? `${measure.legend} of the base` : measure.legend;
-    const values = one => (units ? one.units ?? [[]] : one[state.measure]), label = (name, one) => (units ? values(one).map((_, i) => `unit ${i}`) : about[name].rows.map(row => row.label));
+    legend.textContent = compared && !units ? _`${_(measure.legend)} of the base` : _(measure.legend);
+    const values = one => (units ? one.units ?? [[]] : one[state.measure]), label = (name, one) => (units ? values(one).map((row, i) => _`unit ${i}`) : about[name].rows.map(row => row.label));
     const fits = Boolean(other.tokens) && values(other).length === values(shown).length && other.tokens.length === shown.tokens.length, both = Boolean(other.tokens);
     differenceLabel.hidden = !both;
     difference.disabled = !fits;
@@ -465,20 +474,20 @@ function render({ model, el }) {
     const scale = writes ? [shown] : [...frames.filter(one => !units || one.unit_row === shown.unit_row), shown, ...(both ? [other] : [])];
     const most = Math.max(1e-6, ...scale.flatMap(one => values(one).flat().map(Math.abs))); // unknown is 0
     const apart = values(shown).map((row, r) => row.map((value, t) => value - (fits ? values(other)[r][t] : 0)));
-    const tokens = one => (writes ? one.tokens.map(word) : one.tokens), room = writes ? model.get("room") + 1 : 0, name = `${measure.title}; rows: adapters, columns: tokens; Enter switches a push off`;
+    const tokens = one => (writes ? one.tokens.map(word) : one.tokens), room = writes ? model.get("room") + 1 : 0, name = _`${_(measure.title)}; rows: adapters, columns: tokens; Enter switches a push off`;
     const mixed = asDifference ? shown.tokens.map((token, t) => (token === other.tokens[t] ? token : `${token} − ${other.tokens[t]}`)) : tokens(shown);
     main.paint({ rows: label("", shown), tokens: mixed, values: asDifference ? apart : values(shown), off, most, measure, name, fixed: units, room });
     sideTitle.hidden = sideHolder.hidden = !both || asDifference;
     if (both && !asDifference) {
       const its = about[twin].labels, best = other.before.indexOf(Math.max(...other.before));
-      sideTitle.textContent = `${twin || "another sentence"}: ${its[best]}, ${(100 * other.before[best]).toFixed(1)} %`;
-      side.paint({ rows: label(twin, other), tokens: tokens(other), values: values(other), off: new Set(), most, measure, name: `beside it: ${sideTitle.textContent}`, fixed: true });
+      sideTitle.textContent = `${twin || _`another sentence`}: ${its[best]}, ${(100 * other.before[best]).toFixed(1)} %`;
+      side.paint({ rows: label(twin, other), tokens: tokens(other), values: values(other), off: new Set(), most, measure, name: _`beside it: ${sideTitle.textContent}`, fixed: true });
     }
     film.hidden = frames.length < 2;
     slider.max = frames.length - 1;
     slider.value = state.step ?? frames.length - 1;
-    slider.setAttribute("aria-valuetext", `step ${shown.step}`);
-    at.textContent = `step ${shown.step}`;
+    slider.setAttribute("aria-valuetext", _`step ${shown.step}`);
+    at.textContent = _`step ${shown.step}`;
     play.textContent = state.playing ? "❚❚" : "▶";
     only.hidden = all.hidden = none.hidden = compared || units;
     astrayLabel.hidden = compared || units || Boolean(model.baked);
@@ -489,11 +498,11 @@ function render({ model, el }) {
       state.picked = [Math.floor(i / shown.tokens.length), i % shown.tokens.length];
     }
     let turned = "", told = "";
-    if (writes) turned = ` At ${paintSaid(shown)} of ${shown.places.length} places another token would be the likeliest.`;
+    if (writes) turned = _` At ${paintSaid(shown)} of ${shown.places.length} places another token would be the likeliest.`;
     else paintAnswers(shown, labels);
     const without = described(shown.off, rows(), shown.tokens).words, best = shown.before.indexOf(Math.max(...shown.before));
-    if (without) told = ` ${model.get("astray") ? `With ${without} in a random direction` : `Without ${without}`}: ${writes ? turned : `${labels[best]} ${(100 * shown.after[best]).toFixed(1)} %.`}`;
-    status.textContent = `${frames.length > 1 ? `Step ${shown.step}. ` : ""}${shown.words}${told}${both && !fits && !asDifference ? " Different numbers of tokens or adapters: no difference can be formed." : ""} ${state.message}`;
+    if (without) told = ` ${model.get("astray") ? _`With ${without} in a random direction` : _`Without ${without}`}: ${writes ? turned : `${labels[best]} ${(100 * shown.after[best]).toFixed(1)} %.`}`;
+    status.textContent = `${frames.length > 1 ? _`Step ${shown.step}. ` : ""}${shown.words}${told}${both && !fits && !asDifference ? _` Different numbers of tokens or adapters: no difference can be formed.` : ""} ${state.message}`;
     error.textContent = model.get("error");
     details();
   }
@@ -509,9 +518,9 @@ function render({ model, el }) {
   return () => { clearInterval(state.playing); cancelAnimationFrame(waiting); followed.forEach(name => model.off(name, schedule)); model.off("msg:custom", heard); };
 }
 
-/** Show what `Microscope.baked()` has returned, in an element of any page. */
-export function mount(el, data) {
-  const values = { frames: [], side: {}, other: "", beside: "", error: "", off: [], ...structuredClone(data) };
+/** Show what `Microscope.baked()` has returned, in an element of any page; `words` are translations by the English. */
+export function mount(el, data, words = {}) {
+  const values = { words, frames: [], side: {}, other: "", beside: "", error: "", off: [], ...structuredClone(data) };
   return render({ el, model: { baked: true, get: name => values[name], set: (name, value) => { values[name] = value; }, save_changes() {}, on() {}, off() {} } });
 }
 

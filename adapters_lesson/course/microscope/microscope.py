@@ -9,13 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import torch
 from torch import Tensor, nn
 from traitlets import Bool, Dict, Int, List, Unicode
 
 from adapters_lesson.course.explorers.frame import STILL, plain
 from adapters_lesson.course.figures import Picture
+from adapters_lesson.course.page import Page
+from adapters_lesson.course.words import _
 from adapters_lesson.history import History
 
 from .lens import Lens, Seen
@@ -24,7 +25,7 @@ from .sketch import map_of_pushes, sketch_of
 _LONGEST, _MOST_FRAMES = 40, 120  # tokens that can be read side by side; steps that are kept
 
 
-class Microscope(anywidget.AnyWidget):
+class Microscope(Page):
     """How far each adapter pushes each token, while it learns and afterwards; a click switches a push off.
 
     Args:
@@ -69,7 +70,7 @@ class Microscope(anywidget.AnyWidget):
         self.about = {
             name: {
                 "rows": [
-                    {"label": f"block {s.block} · {s.site}", "code": _line(s.module)} | sketch_of(lens, s)
+                    {"label": _(f"block {s.block} · {s.site}"), "code": _line(s.module)} | sketch_of(lens, s)
                     for s in lens.spots
                 ],
                 "labels": list(labels or (names[lens.task] if lens.task else names)),
@@ -111,10 +112,8 @@ class Microscope(anywidget.AnyWidget):
         still = {key: getattr(self, key) for key in ("about", "frames", "now", "text", "unit_row")}
         return {**still, "answers": answers}
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        still, more = Picture(map_of_pushes(self.now, self.about[""], self.of), self.now["words"]).bundle(STILL)
-        return {**data, **still}, {**about, **more}
+    def still(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return Picture(map_of_pushes(self.now, self.about[""], self.of), self.now["words"]).bundle(_(STILL))
 
     def _encode(self, text: str) -> dict[str, Tensor]:
         batch = self.tokenizer([text], return_tensors="pt")
@@ -132,9 +131,9 @@ class Microscope(anywidget.AnyWidget):
         seen = lens.look(**batch, keep=keep, astray=self.astray)
         before, after = numbers(seen.probabilities[[0, -1]])
         best = before.index(max(before))
-        answer = f" The answer with everything on: {self.about[name]['labels'][best]}, {100 * max(before):.1f} %."
-        words = self._largest(name, seen.push[0], tokens) + answer
-        return self._shown(name, seen, tokens) | {"off": off, "before": before, "after": after, "words": words}
+        answer = f"The answer with everything on: {self.about[name]['labels'][best]}, {100 * max(before):.1f} %."
+        words = f"{self._largest(name, seen.push[0], tokens)} {answer}"
+        return self._shown(name, seen, tokens) | {"off": off, "before": before, "after": after, "words": _(words)}
 
     def _switched(self, name: str, rows: int, tokens: int) -> tuple[list[tuple[int, int]], Tensor]:
         """What is off, and what ``look`` keeps: everything, and what is then left, (1 or 2, rows, tokens)."""
@@ -148,14 +147,9 @@ class Microscope(anywidget.AnyWidget):
         """The numbers of a picture: those of the last variant in ``seen``."""
         row = min(self.unit_row, len(seen.units) - 1)
         one = seen.units[row]
-        frame = {
-            "step": self._step,
-            "text": self.text,
-            "tokens": tokens,
-            "unit_row": row,
-            "push": numbers(seen.push[-1]),
-        }
-        frame |= {"turn": numbers(seen.turn[-1]), "norms": {key: numbers(of[-1]) for key, of in seen.norms.items()}}
+        frame = {"step": self._step, "text": self.text, "tokens": tokens, "unit_row": row}
+        frame |= {"push": numbers(seen.push[-1]), "turn": numbers(seen.turn[-1])}
+        frame |= {"norms": {key: numbers(of[-1]) for key, of in seen.norms.items()}}
         return frame | {"units": None if one is None else numbers(one[-1].T), "before": [], "after": []}
 
     def _largest(self, name: str, push: Tensor, tokens: list[str], at: str = "on") -> str:

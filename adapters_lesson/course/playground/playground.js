@@ -7,6 +7,14 @@ const POINTS = 200, UNSEEN = 400, MOST = 2000; // points to learn from, others t
 // Trained on the moons and then frozen, by `python data/make_playground.py`, which writes the next line.
 const BASE = {embed:[-1.9411,-0.1966,-0.6779,1.0959,-0.6897,-1.0438,-0.6609,-0.422,-0.6425,1.3311,0.4912,1.5834,0.8822,-0.8073,0.453,0.724],embedBias:[0.074,-0.0958,-0.0502,0.3608,-0.1358,0.0776,0.0391,-0.1297],wide:[-0.036,0.2421,-0.7458,0.1426,-0.4763,0.1745,0.1909,0.4,0.3043,0.515,-0.0171,-0.1968,-0.1114,0.186,-0.7039,0.4493,0.4919,0.3467,0.0607,0.3487,0.3802,0.5857,-0.143,-0.416,-0.0543,-0.2175,-0.4905,0.2829,0.2308,-0.2435,-0.5121,0.0042,-0.2025,0.6133,-0.0121,0.4133,0.5908,0.2555,-0.1706,0.6085,0.0043,0.5072,0.4851,0.1597,0.3071,-0.6079,-0.2812,-1.9619,0.1285,-0.37,0.0673,0.1981,-0.0962,-0.1351,-0.3788,-0.2167,0.3086,0.3521,-0.1032,0.1679,0.1737,0.1504,-0.2973,0.2048,0.0352,-0.1696,-0.1471,-0.6007,0.1227,-0.1591,0.0305,0.0114,0.9503,1.1921,0.1663,-0.9004,1.4251,-0.1704,-1.0441,0.5313,-0.4086,0.3353,-0.1562,0.8205,-0.8208,-0.4323,0.2662,-0.3099,-0.1692,0.5362,-0.1196,0.3228,-0.1767,-0.2461,-0.3225,0.1983,0.2185,0.2979,-0.0331,0.4673,-0.2785,0.3382,0.0876,0.3395,0.1757,0.3136,0.0879,0.6531,0.0944,-0.5147,0.194,-0.0857,0.1183,-0.5435,-0.2146,0.2727,0.0081,-0.1495,0.4441,0.3699,0.2242,-0.2093,0.7736,0.2221,-0.1582,-0.9535,0.1926,-0.0112,-0.6103,0.006,-0.3568,-0.631,-0.0219,-0.2268,0.9993,0.501,0.613,-0.3188,-0.2696,0.5802,-0.178,-0.39,-0.1322,0.1694,-0.1282,-0.1126,-0.5285,-0.3659,-0.1174,0.3781,0.2276,0.7822,0.0241,-0.3989,-0.1431,0.1237,0.4278,-0.6685,0.3517,0.7308,-0.4202,0.2614,-1.4336,-0.7725,-0.0267,1.2011,0.291,0.4442,0.2987,0.1585,-0.3909,0.1514,-0.2742,-0.419,-0.3691,-0.7062,0.3251,0.0133,-0.1029,0.1187,0.5175,0.1902,-0.1892,0.2233,-0.3961,0.0766,0.1245,0.324,-0.0592,0.831,0.3793,0.5829,-0.0328,-0.2917,0.5305,-0.8757,-0.1069,-0.0289,0.3631,0.2765,0.6135,0.5201,0.2278,1.1372,0.4189,-0.2143,-0.1613,-0.7051,0.134,-0.0926,-0.587,-0.4959,0.2163,0.2391,0.426,-0.2409,0.4193,-0.21,-0.2572,0.2991,0.3783,0.3535,-0.229,0.3641,0.1983,0.8149,-0.2921,-0.4561,0.5395,0.5751,-0.6993,0.6872,-0.0126,0.0724,0.5619,0.477,0.3262,-0.5333,-0.5793,-1.4667,-1.4908,-0.4822,-1.8271,-0.5403,0.714,0.6077,0.6343,0.8793,-0.3642,0.9503,-0.1968,0.761,-0.3718,-0.3104,0.6555,0.1067],wideBias:[-0.0453,-0.2401,1.275,-0.1384,0.1,0.0853,0.2365,-0.4429,-0.1599,-2.8516,-0.5111,-0.0172,-0.1998,-0.1923,0.6676,-0.4612,0.7183,-0.3116,-0.0484,-0.5542,0.1385,-0.1119,0.6152,0.031,-0.1313,-0.1226,0.3663,0.3597,0.3536,0.0323,0.0675,0.0261],narrow:[-0.173,-0.0865,-0.2255,-0.1157,-0.0275,-0.0084,-0.0721,-0.3453,-0.2906,0.1077,0.1475,-0.219,-0.1481,0.1682,0.1427,-0.3076,-0.1013,-0.074,-0.3615,-0.0349,-0.411,-0.2452,0.0182,0.0589,0.2772,0.171,0.3652,-0.4829,0.1572,-0.1525,-0.5189,0.0793,-0.4899,-0.1806,0.381,-0.2218,-0.127,0.5257,-0.0084,-0.0095,0.1242,0.2298,0.0444,-0.0232,-0.0741,-0.1737,0.2083,-0.3341,0.1747,0.1184,-0.0752,0.2652,0.5289,0.0235,-0.003,-0.1844,-0.0763,-0.3474,-0.2745,0.3905,-0.4335,0.054,0.364,-0.0124,0.1389,-0.0018,0.706,-0.6063,0.6619,0.7986,-0.1598,-0.0464,-0.0318,1.4363,-0.0922,-0.3995,-0.4092,0.1416,0.6131,-0.2595,1.0649,0.2999,-0.3188,1.1001,0.5114,0.2169,0.4159,-0.4293,-0.4981,-0.5588,-0.0198,0.2257,-0.8225,0.6164,0.6869,0.4844,-0.1864,-0.1079,-0.2564,-0.0904,0.1311,0.2358,-0.0682,0.0076,0.1368,-0.01,-0.1051,-0.0842,0.1566,0.4698,-0.3181,-0.3696,0.3144,-0.0098,-0.2965,-0.1832,0.4651,0.2624,0.2263,-0.3954,-0.1307,-0.5088,0.0057,0.0726,-0.2644,-0.034,0.4269,-0.1699,-0.1844,0.0114,0.187,-0.1957,0.3106,0.525,-0.1042,0.1562,0.0606,0.4444,0.0309,-0.1704,-0.246,-0.1315,0.1843,-0.1906,0.6848,0.2463,-0.1318,-0.0697,0.2589,0.2076,0.2572,-0.4222,-0.0654,-0.645,0.1154,0.094,-0.7019,0.1223,0.3072,0.267,0.0637,-0.0185,0.3394,0.2106,0.3165,0.1501,0.1676,0.0346,0.1761,0.0554,-0.0374,0.037,-0.1754,0.1842,0.0196,-0.2616,0.1231,0.0163,-0.1355,0.3965,0.2165,0.5858,0.2097,-0.1261,-0.1244,-0.361,-0.3616,0.1419,-0.414,0.0244,0.5006,0.1683,0.0413,-0.1415,-0.1552,0.1406,-0.1929,-0.0571,0.1599,-0.1533,-0.0761,-0.3738,0.0366,0.2015,-0.1806,-0.262,-0.0717,-0.1163,-0.1562,-0.3257,0.2388,-0.1882,-0.3702,-0.2137,-0.2435,0.344,0.2582,0.6435,-0.3161,-0.3597,0.3208,-0.1262,-0.4018,-0.0632,0.0547,-0.3991,-0.2441,-0.0874,0.0183,0.0155,-0.0892,0.1244,-0.5148,-0.3284,0.1346,0.0689,0.1184,-0.0646,-0.2493,0.3869,-0.2872,-0.1864,0.1714,-0.164,-0.5618,0.0548,-0.0656,0.3538,0.1883,0.6976,0.1559,-0.0821,0.1677,-0.1513,-0.5398,-0.1273],narrowBias:[-0.037,-0.0397,-0.2484,-0.0233,-0.0811,0.0074,-0.0122,0.0262],head:[-0.2723,0.0532,0.8724,0.3328,0.3825,1.1306,-0.3091,-0.4114,0.35,-0.3116,-0.5445,-0.5992,-0.1191,-0.0756,0.6898,0.9423],headBias:[0.0334,-0.0334]};
 
+let translations = {}; // by the English text, from the kernel or the page
+const N_ = String.raw; // marks a text that _ translates later, where it is shown
+/** A text in the learner's language, with what is put in: _`step ${n}` is known as "step {0}". */
+function _(text, ...put) {
+  const english = typeof text === "string" ? text : text.reduce((said, part, i) => `${said}{${i - 1}}${part}`);
+  return (translations[english] ?? english).replace(/\{(\d)\}/g, (hole, i) => put[i] ?? hole);
+}
+
 // --- what is computed ------------------------------------------------------------------------------------------------
 
 /** The error function: its series near 0, where all terms have one sign, and a continued fraction beyond. */
@@ -26,7 +34,7 @@ function erf(x) {
 const cumulated = x => 0.5 * (1 + erf(x / Math.SQRT2)); // of the normal distribution
 /** Each activation with its derivative. */
 const ACTIVATIONS = {
-  identity: { label: "identity", f: x => x, slope: () => 1 },
+  identity: { label: N_`identity`, f: x => x, slope: () => 1 },
   relu: { label: "ReLU", f: x => (x > 0 ? x : 0), slope: x => (x > 0 ? 1 : 0) },
   gelu: { label: "GELU", f: x => x * cumulated(x), slope: x => cumulated(x) + x * Math.exp(-x * x / 2) / Math.sqrt(2 * Math.PI) },
   tanh: { label: "tanh", f: Math.tanh, slope: x => 1 - Math.tanh(x) ** 2 },
@@ -50,10 +58,10 @@ const onSpiral = (u, side) => { const r = Math.sqrt(u), a = 1.7 * Math.PI * r; r
 const onCircles = (u, side) => { const r = side > 0 ? 0.45 : 1.25; return [r * Math.cos(2 * Math.PI * u), r * Math.sin(2 * Math.PI * u)]; };
 /** The data sets: where a point of a class lies (`side` is 1 or -1), before some noise. The base was trained on moons. */
 const DATA = {
-  moons: { label: "moons", title: "what the frozen base was trained on", at: onMoons, noise: 0.1 },
-  turned: { label: "turned moons", title: "the moons, turned by a right angle", at: (u, side) => { const [x, y] = onMoons(u, side); return [-y, x]; }, noise: 0.1 },
-  circles: { label: "circles", title: "a ring around a ring", at: onCircles, noise: 0.12 },
-  spirals: { label: "spirals", title: "two arms wound around each other", at: onSpiral, noise: 0.07 },
+  moons: { label: N_`moons`, title: N_`what the frozen base was trained on`, at: onMoons, noise: 0.1 },
+  turned: { label: N_`turned moons`, title: N_`the moons, turned by a right angle`, at: (u, side) => { const [x, y] = onMoons(u, side); return [-y, x]; }, noise: 0.1 },
+  circles: { label: N_`circles`, title: N_`a ring around a ring`, at: onCircles, noise: 0.12 },
+  spirals: { label: N_`spirals`, title: N_`two arms wound around each other`, at: onSpiral, noise: 0.07 },
 };
 
 /** `count` points, as x (count × 2, row by row) and y (0 or 1, in turn). */
@@ -209,14 +217,14 @@ const FROZEN = () => Object.values(BASE).reduce((sum, weight) => sum + weight.le
 const upTo = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
 /** What can be set, in the order of the string: a part is the mark and the value. `live` ones act without a new run. */
 const KNOBS = [
-  { key: "m", label: "bottleneck m", mark: "m", values: upTo(1, 8), title: "how many numbers fit through the adapter" },
-  { key: "activation", label: "activation", mark: "", values: Object.keys(ACTIVATIONS), title: "the bend in the bottleneck" },
-  { key: "start", label: "start", mark: "", values: ["zero", "std0.01", "std1"], title: "up_project at zero, or both weights drawn with this standard deviation" },
-  { key: "rate", label: "learning rate", mark: "lr", values: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1], live: true, title: "acts at once" },
-  { key: "residual", label: "residual", mark: "res", values: [0, 1], title: "whether h is handed on past the bottleneck" },
-  { key: "scaling", label: "scaling s", mark: "x", values: [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 4], live: true, optional: 1, title: "a factor on the update; acts at once" },
-  { key: "data", label: "data set", mark: "", values: Object.keys(DATA), title: "what is to be learnt" },
-  { key: "seed", label: "seed", mark: "s", values: upTo(0, 9), title: "other points and other initial weights" },
+  { key: "m", label: N_`bottleneck m`, mark: "m", values: upTo(1, 8), title: N_`how many numbers fit through the adapter` },
+  { key: "activation", label: N_`activation`, mark: "", values: Object.keys(ACTIVATIONS), title: N_`the bend in the bottleneck` },
+  { key: "start", label: N_`start`, mark: "", values: ["zero", "std0.01", "std1"], title: N_`up_project at zero, or both weights drawn with this standard deviation` },
+  { key: "rate", label: N_`learning rate`, mark: "lr", values: [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1], live: true, title: N_`acts at once` },
+  { key: "residual", label: N_`residual`, mark: "res", values: [0, 1], title: N_`whether h is handed on past the bottleneck` },
+  { key: "scaling", label: N_`scaling s`, mark: "x", values: [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 4], live: true, optional: 1, title: N_`a factor on the update; acts at once` },
+  { key: "data", label: N_`data set`, mark: "", values: Object.keys(DATA), title: N_`what is to be learnt` },
+  { key: "seed", label: N_`seed`, mark: "s", values: upTo(0, 9), title: N_`other points and other initial weights` },
 ];
 const DEFAULT = "m4-gelu-zero-lr0.03-res1-spirals-s0";
 
@@ -224,19 +232,19 @@ const DEFAULT = "m4-gelu-zero-lr0.03-res1-spirals-s0";
 function parse(text) {
   // What letters and word processors make of a string: other dashes, blanks, quotation marks, capitals.
   const parts = text.replace(/[‐‑‒–—−]/g, "-").replace(/[\s"'“”‘’]/g, "").toLowerCase().split("-"), settings = { hidden: [] };
-  const quoted = part => `“${part.length > 24 ? `${part.slice(0, 24)}…` : part}”`;
+  const quoted = part => _`“${part.length > 24 ? `${part.slice(0, 24)}…` : part}”`;
   for (const { key, label, mark, values, optional } of KNOBS) {
     if (optional !== undefined && !(parts[0] ?? "").startsWith(mark)) { settings[key] = optional; continue; }
-    const part = parts.shift(), value = values.find(one => `${mark}${one}` === part), expected = `expected one of ${values.map(one => mark + one).join(", ")}`;
-    if (part === undefined) throw new Error(`The state ends before its ${label}: ${expected}.`);
-    if (value === undefined) throw new Error(`${quoted(part)} is no ${label}: ${expected}.`);
+    const part = parts.shift(), value = values.find(one => `${mark}${one}` === part), there = values.map(one => mark + one).join(", ");
+    if (part === undefined) throw new Error(_`The state ends before its ${_(label)}: expected one of ${there}.`);
+    if (value === undefined) throw new Error(_`${quoted(part)} is no ${_(label)}: expected one of ${there}.`);
     settings[key] = value;
   }
   const names = KNOBS.map(({ key }) => key);
   if (parts.length && parts[0].startsWith("hide.")) settings.hidden = parts.shift().split(".").slice(1);
   const unknown = settings.hidden.find(name => !names.includes(name));
-  if (unknown !== undefined) throw new Error(`${quoted(unknown)} cannot be hidden: expected one of ${names.join(", ")}.`);
-  if (parts.length) throw new Error(`${quoted(parts[0])} is too much: expected the end after the seed, or hide with names, such as hide.rate.seed.`);
+  if (unknown !== undefined) throw new Error(_`${quoted(unknown)} cannot be hidden: expected one of ${names.join(", ")}.`);
+  if (parts.length) throw new Error(_`${quoted(parts[0])} is too much: expected the end after the seed, or hide with names, such as hide.rate.seed.`);
   return settings;
 }
 
@@ -350,7 +358,8 @@ const percent = share => `${(100 * share).toFixed(0)}\u00a0%`;
 function drawWiring(svg, settings, trained) {
   const { m, activation, residual, scaling } = settings, low = 86, thin = 3 + 31 * m / D;
   svg.replaceChildren();
-  svg.setAttribute("aria-label", `A point goes through a frozen layer to the stream h of ${D} numbers. The adapter narrows them to ${m}, bends them (${ACTIVATIONS[activation].label}), widens them and ${residual ? `adds ${scaling} times the result to h` : `hands on ${scaling} times the result; h itself is not handed on`}. Frozen layers turn that into one of two classes.`);
+  const bend = _(ACTIVATIONS[activation].label), handed = residual ? _`adds ${scaling} times the result to h` : _`hands on ${scaling} times the result; h itself is not handed on`;
+  svg.setAttribute("aria-label", _`A point goes through a frozen layer to the stream h of ${D} numbers. The adapter narrows them to ${m}, bends them (${bend}), widens them and ${handed}. Frozen layers turn that into one of two classes.`);
   const wire = (d, more = "") => make(svg, "path", { d, class: `wire ${more}` }), word = (x, y, text, more = {}) => make(svg, "text", { x, y, "text-anchor": "middle", ...more }, text);
   wire("M30 30H108"); wire(residual ? "M279 30H404" : "M300 30H404"); wire("M108 30V86H126"); wire("M236 86H268V41");
   wire("M108 30H257", residual ? "" : "off");
@@ -362,7 +371,7 @@ function drawWiring(svg, settings, trained) {
     word(x + width / 2, 34, text);
   }
   word(108, 22, "h"); make(svg, "circle", { cx: 108, cy: 30, r: 2.5, fill: "currentColor" });
-  word(340, 60, `${FROZEN()} numbers, frozen`, { class: "soft", style: "font-size: 12px" });
+  word(350, 60, _`${FROZEN()} numbers, frozen`, { class: "soft", style: "font-size: 12px" });
   if (residual) { make(svg, "circle", { cx: 268, cy: 30, r: 11, class: "frozen" }); word(268, 35, "+", { style: "font-size: 16px" }); } else wire("M268 41V30H290");
   const half = thin / 2;
   make(svg, "path", { d: `M126 ${low - 17}L156 ${low - half}V${low + half}L126 ${low + 17}Z`, class: "own" });
@@ -371,9 +380,9 @@ function drawWiring(svg, settings, trained) {
   make(svg, "rect", { x: 166, y: low - 15, width: 30, height: 30, rx: 5, class: "own" });
   const f = ACTIVATIONS[activation].f, curve = upTo(-12, 12).map(i => `${(181 + i).toFixed(1)} ${(low + 5 - 5 * Math.max(-2.6, Math.min(2.6, f(i / 4)))).toFixed(1)}`);
   make(svg, "path", { d: `M${curve.join("L")}`, class: "thin", style: "stroke: currentColor" });
-  word(141, low + 31, "down", { style: "font-size: 12px" }); word(181, low + 31, activation === "identity" ? "no bend" : ACTIVATIONS[activation].label, { style: "font-size: 12px" }); word(222, low + 31, "up", { style: "font-size: 12px" });
+  word(141, low + 31, _`down`, { style: "font-size: 12px" }); word(181, low + 31, activation === "identity" ? _`no bend` : bend, { style: "font-size: 12px" }); word(222, low + 31, _`up`, { style: "font-size: 12px" });
   if (scaling !== 1) word(250, low - 5, `×${scaling}`, { style: "font-size: 12px" });
-  word(290, low + 1, `the adapter, m = ${m}:`, { "text-anchor": "start", style: "font-weight: 700" }); word(290, low + 17, `${trained} numbers, trained`, { "text-anchor": "start", style: "font-weight: 700" });
+  word(290, low + 1, _`the adapter, m = ${m}:`, { "text-anchor": "start", style: "font-weight: 700" }); word(290, low + 17, _`${trained} numbers, trained`, { "text-anchor": "start", style: "font-weight: 700" });
   make(svg, "circle", { cx: 416, cy: 30, r: 6, style: "fill: var(--one)" }); make(svg, "rect", { x: 426, y: 24, width: 12, height: 12, style: "fill: var(--two)" });
 }
 
@@ -389,8 +398,8 @@ function drawLoss(svg, losses, before) {
     make(svg, "path", { d: `M${left} ${y(loss)}H${right}`, class: "wire", style: "stroke-width: 1; stroke-opacity: .18" });
     if (powers < 6 || (powers - power) % 2 === 0) make(svg, "text", { x: left - 5, y: y(loss) + 4, "text-anchor": "end", style: "font-size: 11px" }, `${Number(loss.toPrecision(1))}`);
   }
-  make(svg, "text", { x: right, y: top + 11, "text-anchor": "end", style: "font-size: 11px; opacity: .8" }, "loss, logarithmic");
-  make(svg, "text", { x: left, y: bottom + 15, style: "font-size: 11px" }, "0"); make(svg, "text", { x: right, y: bottom + 15, "text-anchor": "end", style: "font-size: 11px" }, `${steps} steps`);
+  make(svg, "text", { x: right, y: top + 11, "text-anchor": "end", style: "font-size: 11px; opacity: .8" }, _`loss, logarithmic`);
+  make(svg, "text", { x: left, y: bottom + 15, style: "font-size: 11px" }, "0"); make(svg, "text", { x: right, y: bottom + 15, "text-anchor": "end", style: "font-size: 11px" }, _`${steps} steps`);
   const path = values => { // at most 400 corners
     const every = Math.max(1, Math.ceil(values.length / 400)), corners = [];
     values.forEach((value, i) => { if (i % every === 0 || i === values.length - 1) corners.push(`${x(i).toFixed(1)} ${y(value).toFixed(1)}`); });
@@ -398,16 +407,17 @@ function drawLoss(svg, losses, before) {
   };
   if (before.length > 1) {
     make(svg, "path", { d: path(pale), class: "wire", style: "stroke-opacity: .35" });
-    make(svg, "text", { x: (left + right) / 2, y: bottom + 15, "text-anchor": "middle", style: "font-size: 11px; opacity: .8" }, "pale: the run before");
+    make(svg, "text", { x: (left + right) / 2, y: bottom + 15, "text-anchor": "middle", style: "font-size: 11px; opacity: .8" }, _`pale: the run before`);
   }
   make(svg, "path", { d: path(losses), class: "thin", style: "stroke-width: 2.4" });
   const last = losses[losses.length - 1];
   make(svg, "circle", { cx: x(losses.length - 1), cy: y(last), r: 4, class: "blue" });
-  svg.setAttribute("aria-label", `Loss against steps: ${losses[0].toFixed(2)} at the start, ${last.toFixed(3)} after ${losses.length - 1} steps`);
+  svg.setAttribute("aria-label", _`Loss against steps: ${losses[0].toFixed(2)} at the start, ${last.toFixed(3)} after ${losses.length - 1} steps`);
 }
 
 function render({ model, el }) {
   el.classList.add("plg");
+  translations = model.get("words") ?? {};
   el.replaceChildren();
   make(el, "style", {}, STYLE);
   let settings, run, baseSurface, before = [], playing = 0, last = 0, owed = 0, complaint = "";
@@ -415,24 +425,25 @@ function render({ model, el }) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
   const title = make(el, "p");
-  make(title, "strong", {}, "Playground ");
-  make(title, "span", { class: "soft" }, "The grey network is frozen. It has learnt the moons, and nothing else. Press Play: only the blue adapter learns.");
+  make(title, "strong", {}, _`Playground`);
+  title.append(" ");
+  make(title, "span", { class: "soft" }, _`The grey network is frozen. It has learnt the moons, and nothing else. Press Play: only the blue adapter learns.`);
   const sides = make(el, "div", { class: "sides" }), left = make(sides, "div"), right = make(sides, "div");
   const plane = make(left, "div", { class: "plane" }), canvas = make(plane, "canvas", { width: CELLS, height: CELLS, "aria-hidden": "true" }), over = make(plane, "svg", { viewBox: `0 0 ${SIDE} ${SIDE}`, role: "img" });
   const baseBorder = make(over, "path", { class: "wire", style: "stroke-dasharray: 5 5; stroke-width: 2; stroke-opacity: .75" }), points = make(over, "g"), nowBorder = make(over, "path", { class: "wire", style: "stroke-width: 3" }), lines = make(over, "g");
   const legend = make(left, "div", { class: "legend" });
   const entry = (draw, text) => { const one = make(legend, "span"); draw(make(one, "svg", { viewBox: "0 0 26 12", "aria-hidden": "true" })); one.append(text); };
-  entry(svg => make(svg, "path", { d: "M0 6H26", class: "wire", style: "stroke-dasharray: 5 4; stroke-width: 2" }), "border of the frozen base");
-  entry(svg => make(svg, "path", { d: "M0 6H26", class: "wire", style: "stroke-width: 3" }), "border now");
-  entry(svg => make(svg, "path", { d: "M0 9H26M13 9V1M10 4L13 1L16 4", class: "thin" }), "a unit of the bottleneck is 0; it grows along the arrow");
-  entry(svg => { make(svg, "circle", { cx: 7, cy: 6, r: 4, class: "point wrong", style: "fill: var(--one)" }); make(svg, "rect", { x: 16, y: 2, width: 8, height: 8, class: "point wrong", style: "fill: var(--two)" }); }, "answered wrong");
+  entry(svg => make(svg, "path", { d: "M0 6H26", class: "wire", style: "stroke-dasharray: 5 4; stroke-width: 2" }), _`border of the frozen base`);
+  entry(svg => make(svg, "path", { d: "M0 6H26", class: "wire", style: "stroke-width: 3" }), _`border now`);
+  entry(svg => make(svg, "path", { d: "M0 9H26M13 9V1M10 4L13 1L16 4", class: "thin" }), _`a unit of the bottleneck is 0; it grows along the arrow`);
+  entry(svg => { make(svg, "circle", { cx: 7, cy: 6, r: 4, class: "point wrong", style: "fill: var(--one)" }); make(svg, "rect", { x: 16, y: 2, width: 8, height: 8, class: "point wrong", style: "fill: var(--two)" }); }, _`answered wrong`);
 
   const wiring = make(right, "svg", { viewBox: "0 8 440 112", role: "img" });
   const buttons = make(right, "div", { class: "line" });
   const button = (parent, text, label, click, more = {}) => { const one = make(parent, "button", { type: "button", "aria-label": label, title: label, ...more }, text); one.addEventListener("click", click); return one; };
-  const playButton = button(buttons, "▶ Play", "Play: train", () => (playing ? pause() : play()), { class: "play" });
-  const stepButton = button(buttons, "Step", "Step: train one step", () => { pause(); train(1); draw(true); });
-  button(buttons, "Reset", "Reset: back to the first step", () => restart());
+  const playButton = button(buttons, _`▶ Play`, _`Play: train`, () => (playing ? pause() : play()), { class: "play" });
+  const stepButton = button(buttons, _`Step`, _`Step: train one step`, () => { pause(); train(1); draw(true); });
+  button(buttons, _`Reset`, _`Reset: back to the first step`, () => restart());
   const at = make(buttons, "span", { class: "soft", style: "font-variant-numeric: tabular-nums" });
   const numbers = make(right, "div", { class: "line", style: "flex-wrap: nowrap" }), big = make(numbers, "span", { class: "big" }), about = make(numbers, "span", { class: "small" });
   const lossSvg = make(right, "svg", { viewBox: "0 0 440 102", role: "img" });
@@ -446,12 +457,13 @@ function render({ model, el }) {
     if (knob.live) { tell(); drawWiring(wiring, settings, run.trained); draw(!playing); } else restart(true);
     showKnobs();
   }
-  const nameOf = (knob, value) => (knob.key === "data" ? DATA[value].label : knob.key === "activation" ? ACTIVATIONS[value].label : knob.key === "start" ? { zero: "zero", "std0.01": "small", std1: "std 1" }[value] : `${value}`);
+  const starts = { zero: _`zero`, "std0.01": _`small`, std1: _`std 1` };
+  const nameOf = (knob, value) => (knob.key === "data" ? _(DATA[value].label) : knob.key === "activation" ? _(ACTIVATIONS[value].label) : knob.key === "start" ? starts[value] : `${value}`);
   const controls = {};
   const slider = (knob, parent) => {
-    const holder = make(parent, "label", { class: "knob", title: knob.title });
-    make(holder, "span", {}, knob.label);
-    const range = make(holder, "input", { type: "range", min: 0, max: knob.values.length - 1, "aria-label": knob.label }), output = make(holder, "output");
+    const holder = make(parent, "label", { class: "knob", title: _(knob.title) });
+    make(holder, "span", {}, _(knob.label));
+    const range = make(holder, "input", { type: "range", min: 0, max: knob.values.length - 1, "aria-label": _(knob.label) }), output = make(holder, "output");
     const move = index => set(knob, knob.values[Math.max(0, Math.min(knob.values.length - 1, index))]);
     range.addEventListener("input", () => move(Number(range.value)));
     range.addEventListener("keydown", event => { // JupyterLab takes the arrow keys from a range, for its headings
@@ -463,18 +475,18 @@ function render({ model, el }) {
     return { holder, show: value => { range.value = knob.values.indexOf(value); range.setAttribute("aria-valuetext", nameOf(knob, value)); output.textContent = nameOf(knob, value); } };
   };
   const choice = (knob, parent) => {
-    const holder = make(parent, "div", { class: `knob ${knob.key === "start" ? "half" : "all"}`, title: knob.title });
-    make(holder, "span", {}, knob.label);
-    const group = make(holder, "span", { class: "choice", role: "group", "aria-label": knob.label });
-    const all = knob.values.map(value => button(group, nameOf(knob, value), nameOf(knob, value), () => set(knob, value), knob.key === "data" ? { title: DATA[value].title } : {}));
+    const holder = make(parent, "div", { class: `knob ${knob.key === "start" ? "half" : "all"}`, title: _(knob.title) });
+    make(holder, "span", {}, _(knob.label));
+    const group = make(holder, "span", { class: "choice", role: "group", "aria-label": _(knob.label) });
+    const all = knob.values.map(value => button(group, nameOf(knob, value), nameOf(knob, value), () => set(knob, value), knob.key === "data" ? { title: _(DATA[value].title) } : {}));
     return { holder, show: value => all.forEach((one, i) => one.setAttribute("aria-pressed", knob.values[i] === value)) };
   };
   const check = (knob, parent) => {
-    const holder = make(parent, "label", { class: "knob", title: knob.title });
-    make(holder, "span", {}, knob.label);
-    const box = make(holder, "input", { type: "checkbox", "aria-label": knob.label }), word = make(holder, "span");
+    const holder = make(parent, "label", { class: "knob", title: _(knob.title) });
+    make(holder, "span", {}, _(knob.label));
+    const box = make(holder, "input", { type: "checkbox", "aria-label": _(knob.label) }), word = make(holder, "span");
     box.addEventListener("change", () => set(knob, box.checked ? 1 : 0));
-    return { holder, show: value => { box.checked = value === 1; word.textContent = value ? "on" : "off"; } };
+    return { holder, show: value => { box.checked = value === 1; word.textContent = value ? _`on` : _`off`; } };
   };
   const kinds = { data: choice, activation: choice, start: choice, residual: check };
   for (const key of ["data", "activation", "m", "rate", "start", "residual", "scaling", "seed"]) {
@@ -483,12 +495,12 @@ function render({ model, el }) {
   }
   const showKnobs = () => { for (const [key, control] of Object.entries(controls)) { control.show(settings[key]); control.holder.hidden = settings.hidden.includes(key); } };
 
-  const shareLine = make(right, "div", { class: "line" }), stateLabel = make(shareLine, "label", { class: "line", style: "margin: 0; flex: 1 1 300px; flex-wrap: nowrap" }, "state");
-  const stateField = make(stateLabel, "input", { class: "state", spellcheck: "false", autocomplete: "off", "aria-label": "state: copy it, or paste another and press Enter", title: "Copy it, or paste another and press Enter. For teachers: with -hide.rate.seed at the end these two knobs are not shown." });
-  const copy = button(shareLine, "Copy", "Copy the state", async () => {
+  const shareLine = make(right, "div", { class: "line" }), stateLabel = make(shareLine, "label", { class: "line", style: "margin: 0; flex: 1 1 300px; flex-wrap: nowrap" }, _`state`);
+  const stateField = make(stateLabel, "input", { class: "state", spellcheck: "false", autocomplete: "off", "aria-label": _`state: copy it, or paste another and press Enter`, title: _`Copy it, or paste another and press Enter. For teachers: with -hide.rate.seed at the end these two knobs are not shown.` });
+  const copy = button(shareLine, _`Copy`, _`Copy the state`, async () => {
     try { await navigator.clipboard.writeText(format(settings)); } catch { stateField.select(); document.execCommand("copy"); }
-    copy.textContent = "Copied";
-    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+    copy.textContent = _`Copied`;
+    setTimeout(() => { copy.textContent = _`Copy`; }, 1500);
   });
   const error = make(shareLine, "div", { class: "error", role: "alert" });
   const restore = () => { error.textContent = ""; stateField.value = format(settings); stateField.removeAttribute("aria-invalid"); };
@@ -500,7 +512,7 @@ function render({ model, el }) {
       restart(true);
       showKnobs();
     } catch (wrong) {
-      error.textContent = `${wrong.message} The run is still ${format(settings)}; Escape brings that back.`;
+      error.textContent = `${wrong.message} ${_`The run is still ${format(settings)}; Escape brings that back.`}`;
       stateField.value = text;
       stateField.setAttribute("aria-invalid", "true");
     }
@@ -559,12 +571,12 @@ function render({ model, el }) {
     }
     const { accuracy } = run.measure(run.unseen), loss = run.losses[run.step] = run.measure(run.points).loss; // scaling acts at once
     drawLoss(lossSvg, run.losses, before);
-    at.textContent = run.step >= MOST ? `step ${run.step}: the run ends here` : `step ${run.step}`;
+    at.textContent = run.step >= MOST ? _`step ${run.step}: the run ends here` : _`step ${run.step}`;
     stepButton.disabled = playButton.disabled = run.step >= MOST;
     big.textContent = percent(accuracy);
-    about.textContent = `of ${UNSEEN} unseen points are right, by the frozen base alone ${percent(run.alone)}. Loss on the ${POINTS} points it learns from: ${loss.toPrecision(2)}`;
-    const words = `Step ${run.step}: ${percent(accuracy)} of ${UNSEEN} unseen points are right, by the frozen base alone ${percent(run.alone)}. Loss ${loss.toPrecision(2)}. ${run.trained} numbers are trained, ${FROZEN()} are frozen.`;
-    over.setAttribute("aria-label", `The plane with ${POINTS} points of two classes (${DATA[settings.data].label}) and the border between the two answers. ${words}`);
+    about.textContent = _`of ${UNSEEN} unseen points are right, by the frozen base alone ${percent(run.alone)}. Loss on the ${POINTS} points it learns from: ${loss.toPrecision(2)}`;
+    const words = _`Step ${run.step}: ${percent(accuracy)} of ${UNSEEN} unseen points are right, by the frozen base alone ${percent(run.alone)}. Loss ${loss.toPrecision(2)}. ${run.trained} numbers are trained, ${FROZEN()} are frozen.`;
+    over.setAttribute("aria-label", `${_`The plane with ${POINTS} points of two classes (${_(DATA[settings.data].label)}) and the border between the two answers.`} ${words}`);
     if (aloud) said.textContent = words; // not in every frame: a screen reader would never come to an end
   }
 
@@ -577,15 +589,15 @@ function render({ model, el }) {
     last = performance.now();
     owed = 1;
     playing = requestAnimationFrame(frame);
-    playButton.textContent = "❚❚ Pause";
-    playButton.setAttribute("aria-label", "Pause");
+    playButton.textContent = _`❚❚ Pause`;
+    playButton.setAttribute("aria-label", _`Pause`);
   }
 
   function pause() {
     if (playing) cancelAnimationFrame(playing);
     playing = 0;
-    playButton.textContent = "▶ Play";
-    playButton.setAttribute("aria-label", "Play: train");
+    playButton.textContent = _`▶ Play`;
+    playButton.setAttribute("aria-label", _`Play: train`);
     if (run) draw(true);
   }
 
@@ -612,9 +624,9 @@ function render({ model, el }) {
   return () => { if (playing) cancelAnimationFrame(playing); playing = 0; model.off("change:state", follow); };
 }
 
-/** Show the playground in an element of any page, without a kernel. */
-function mount(el, state = DEFAULT) {
-  const values = { state };
+/** Show the playground in an element of any page, without a kernel; `words` are translations by the English. */
+function mount(el, state = DEFAULT, words = {}) {
+  const values = { state, words };
   return render({ el, model: { get: name => values[name], set: (name, value) => { values[name] = value; }, save_changes() {}, on() {}, off() {} } });
 }
 

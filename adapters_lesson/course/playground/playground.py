@@ -1,26 +1,28 @@
 """The widget around ``playground.js``, which computes and draws all of it: a kernel is needed to show it, no more."""
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import anywidget
 from traitlets import Unicode
 
 from adapters_lesson.course.explorers.frame import STILL
 from adapters_lesson.course.figures import Picture
+from adapters_lesson.course.page import Page
+from adapters_lesson.course.words import _
 
 HERE = Path(__file__).parent
 ALT = (HERE / "still.txt").read_text(encoding="utf-8").strip()
 
 
-class _Still:
-    """The picture that ``data/make_playground.py`` has drawn."""
+def _drawn(alt: str) -> str:
+    """The picture that ``data/make_playground.py`` has made, with its words in the language that is spoken."""
+    words, still = r'(?<=>)[^<>]+(?=<)|(?<=aria-label=")[^"]+', (HERE / "still.svg").read_text(encoding="utf-8")
+    return re.sub(words, lambda found: _(found[0]), still)
 
-    def svg(self, alt: str = "") -> str:
-        return (HERE / "still.svg").read_text(encoding="utf-8")
 
-
-class Playground(anywidget.AnyWidget):
+class Playground(Page):
     """A frozen network of 594 numbers on points in the plane, and a bottleneck adapter that is trained in the page.
 
     Args:
@@ -38,7 +40,5 @@ class Playground(anywidget.AnyWidget):
     def __init__(self, state: str = "m4-gelu-zero-lr0.03-res1-spirals-s0") -> None:
         super().__init__(state=state)
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        still, more = Picture(_Still(), ALT).bundle(STILL)
-        return {**data, **still}, {**about, **more}
+    def still(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return Picture(SimpleNamespace(svg=_drawn), ALT).bundle(_(STILL))
