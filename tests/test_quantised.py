@@ -32,7 +32,7 @@ from adapters_lesson import (
 from adapters_lesson.architectures import base_model_of, blocks_of
 from adapters_lesson.costs import count_parameters, measure_latency, measure_memory, memory_ledger
 from adapters_lesson.course.language import quantised
-from adapters_lesson.course.language.nf4 import bytes_per_weight, dequantise, quantise
+from adapters_lesson.course.language.nf4 import dequantise, quantise
 from adapters_lesson.course.language.quantised import nf4_weight, quantise_base, set_nf4
 from adapters_lesson.guards import base_parts
 from adapters_lesson.guards.quantised_base import bytes_of, check_gradient, keep_bytes
@@ -341,12 +341,14 @@ def test_the_weights_take_what_codes_and_scales_take(kind):
     others = 4 * (200 * WIDTH + 5 * WIDTH)  # embeddings and norms
     others += sum(buffer.nbytes for buffer in model.buffers())
     table, dynamic = 16 * 4, 256 * 4  # the levels of NF4, those of the scales
+    single = 0.5 + 4 / 64  # bytes of a weight: half of one, and its share of a scale
+    double = 0.5 + (1 + 4 / 256) / 64  # the scales to a byte each, with a scale of their own for 256 of them
     by_hand = {
-        "nf4": weights * bytes_per_weight() + layers * table,
-        "nf4 double": weights * bytes_per_weight(double=True) + layers * (table + dynamic + 4),
+        "nf4": weights * single + layers * table,
+        "nf4 double": weights * double + layers * (table + dynamic + 4),
         "int8": weights + rows * (4 + 1),  # a scale and a zero point for each row
         "int4": weights + weights // 32 * (4 + 1),  # a code to the byte: torchao packs them on other devices only
-        "torchao's nf4": weights * bytes_per_weight(double=True) + layers * (table + 4),
+        "torchao's nf4": weights * double + layers * (table + 4),
     }
     assert bytes_of([*model.parameters(), *model.buffers()]) == pytest.approx(others + by_hand[kind], rel=1e-3)
 

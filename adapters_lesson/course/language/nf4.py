@@ -47,11 +47,3 @@ def dequantise(packed: NF4, dtype: torch.dtype = torch.float32, block: int = BLO
     codes = torch.stack([packed.codes >> 4, packed.codes & 15], dim=1).flatten()[: packed.shape.numel()]
     scales = packed.scales.repeat_interleave(block)[: len(codes)]
     return (levels()[codes.long()] * scales).view(packed.shape).to(dtype)
-
-
-def bytes_per_weight(block: int = BLOCK, double: bool = False) -> float:
-    """Half a byte, and the share of a scale, which takes 4 bytes: 0.563 in all.
-
-    ``double`` quantises the scales in turn, to a byte each, with a scale of 4 bytes for 256 of them: 0.516.
-    """
-    return 0.5 + ((1 + 4 / 256) / block if double else 4 / block)
