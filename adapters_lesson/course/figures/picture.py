@@ -47,9 +47,8 @@ class Picture:
             return self.figure.svg(self.alt)
         with io.StringIO() as buffer:
             _save(self.figure, buffer, self.alt)
-            drawn = " ".join(
-                re.sub("<!--.*?-->", "", buffer.getvalue()).split()
-            )  # matplotlib's comments are the words again
+            # Without matplotlib's comments, which are the words again.
+            drawn = " ".join(re.sub("<!--.*?-->", "", buffer.getvalue()).split())
         drawn = re.sub("#[0-9a-f]{6}", lambda colour: _THEME.get(colour[0], colour[0]), drawn[drawn.index("<svg") :])
         width, height = 72 * self.figure.get_size_inches()
         about = f'width="{width:g}" height="{height:g}" style="{ROOT}; fill: currentColor" role="img"'

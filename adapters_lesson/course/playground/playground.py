@@ -1,6 +1,7 @@
 """The widget around ``playground.js``, which computes and draws all of it: a kernel is needed to show it, no more."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anywidget
@@ -11,13 +12,8 @@ from adapters_lesson.course.figures import Picture
 
 HERE = Path(__file__).parent
 ALT = (HERE / "still.txt").read_text(encoding="utf-8").strip()
-
-
-class _Still:
-    """The picture that ``data/make_playground.py`` has drawn."""
-
-    def svg(self, alt: str = "") -> str:
-        return (HERE / "still.svg").read_text(encoding="utf-8")
+# The picture that data/make_playground.py has drawn.
+_DRAWN = SimpleNamespace(svg=lambda alt: (HERE / "still.svg").read_text(encoding="utf-8"))
 
 
 class Playground(anywidget.AnyWidget):
@@ -40,5 +36,5 @@ class Playground(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, about = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        still, more = Picture(_Still(), ALT).bundle(STILL)
+        still, more = Picture(_DRAWN, ALT).bundle(STILL)
         return {**data, **still}, {**about, **more}
