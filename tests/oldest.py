@@ -57,8 +57,8 @@ def main() -> None:
             uv(*install, "--index-url", index, "--no-deps", torch.split()[0])
             kept = [line for line in versions if not line.startswith(("nvidia-", "cuda-", "triton", "torch=="))]
             oldest.write_text("\n".join(kept) + "\n", encoding="utf-8")
-        uv(*install, "--no-deps", "-r", str(oldest))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        uv(*install, "--no-deps", "-r", str(oldest), "-e", ".")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [str(RUN), "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-m", FAST, *arguments]
     sys.exit(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
 
