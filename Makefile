@@ -152,7 +152,7 @@ lint: .venv/.test ## check style and types
 	$(BIN) -m mypy
 
 clean: ## remove the environments and the caches; your notebooks stay
-	rm -rf .venv .classroom .peer .oldest .a11y .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .classroom .peer .oldest .colab .a11y .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # --- Set-up: an environment, and a stamp in it for each set of packages -------------------------------------------
 

@@ -51,15 +51,14 @@ def main() -> None:
         uv("venv", "--quiet", "--clear", "--python", here, ".oldest")
         install = ["pip", "install", "--quiet", "--no-sources", "--python", str(RUN)]
         oldest = Path(folder) / f"{here}-lowest-direct.txt"
-        versions = oldest.read_text(encoding="utf-8").splitlines()
-        (torch,) = (line for line in versions if line.startswith("torch=="))
-        index = os.environ.get("TORCH_INDEX")
-        uv(*install, *(["--index-url", index] if index else []), "--no-deps", torch.split()[0])
-        # What only the usual torch needs is not installed.
-        kept = [line for line in versions if not line.startswith(("nvidia-", "cuda-", "triton", "torch=="))]
-        oldest.write_text("\n".join(kept) + "\n", encoding="utf-8")
-        uv(*install, "--no-deps", "-r", str(oldest))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        if index := os.environ.get("TORCH_INDEX"):  # its build for the processor needs none of NVIDIA's libraries
+            versions = oldest.read_text(encoding="utf-8").splitlines()
+            (torch,) = (line for line in versions if line.startswith("torch=="))
+            uv(*install, "--index-url", index, "--no-deps", torch.split()[0])
+            kept = [line for line in versions if not line.startswith(("nvidia-", "cuda-", "triton", "torch=="))]
+            oldest.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        uv(*install, "--no-deps", "-r", str(oldest), "-e", ".")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [str(RUN), "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-m", FAST, *arguments]
     sys.exit(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
 

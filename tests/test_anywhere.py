@@ -1,5 +1,6 @@
 """Lessons on somebody else's machine: what one setting puts into the notebooks, and what the page about it says."""
 
+import importlib.metadata
 import importlib.util
 import json
 import re
@@ -14,6 +15,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "notebooks"))
 import anywhere  # noqa: E402
 import build  # noqa: E402
+
+from adapters_lesson import course  # noqa: E402
 
 ADDRESS = "https://github.com/someone/adapters-lesson"
 LESSON = "notebooks/01_the_bottleneck.ipynb"
@@ -94,3 +97,20 @@ def test_the_container_of_codespaces_calls_what_there_is():
     assert container["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"].endswith(
         ".venv/bin/python"
     )
+
+
+@pytest.mark.parametrize(
+    "ipykernel, ipywidgets, old",
+    [("6.17.1", "7.7.1", ["ipykernel", "ipywidgets"]), ("7.1.0", "8.0.0rc2", ["ipykernel"]), ("7.2.dev0", "8.1.5", [])],
+)
+def test_a_kernel_says_once_what_widgets_cannot_do_there(monkeypatch, capsys, ipykernel, ipywidgets, old):
+    versions = {"ipykernel": ipykernel, "ipywidgets": ipywidgets}
+    monkeypatch.setattr(importlib.metadata, "version", versions.__getitem__)
+    monkeypatch.delitem(sys.modules, "ipykernel.kernelapp", raising=False)
+    importlib.reload(course)
+    assert capsys.readouterr().out == "", "a script has no widgets"
+    monkeypatch.setitem(sys.modules, "ipykernel.kernelapp", course)
+    importlib.reload(course)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(" is old: ")[0] for line in said] == [f"{name} {versions[name]}" for name in old]
+    assert all("; " in line and line.endswith(".") for line in said), "what does not work; what to do"

@@ -1,5 +1,7 @@
 """Cells of the lessons in surroundings that no executed notebook shows: run again, or without SmolLM2."""
 
+import importlib.util
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -25,6 +27,13 @@ def run(lesson, part, **names):
 
 def jobs_with(**pieces):
     return SimpleNamespace(run=lambda job, *exercises: job(SimpleNamespace(**pieces)))
+
+
+def test_lesson_00_says_what_is_not_installed(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "jupyterlab" else name)
+    run("00", "for package in (")
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert said["jupyterlab"] == "not installed" and said["ipywidgets"] == version("ipywidgets")
 
 
 def test_the_fault_of_lesson_08_is_asked_for_again_after_it_was_mended():

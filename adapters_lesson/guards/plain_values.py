@@ -14,8 +14,8 @@ _NOT_ONE = (TypeError, ValueError, OverflowError, RuntimeError)  # what librarie
 
 def whole_number(value: Any) -> int | None:
     """``value`` as an int, if it is a whole number of any library; None for anything else, True and 3.0 among them."""
-    if not (isinstance(value, bool) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool)):
-        with suppress(*_NOT_ONE):  # numpy.bool_ has no index either
+    if not (isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")):
+        with suppress(*_NOT_ONE):  # a bool is refused above: that of NumPy 2.0 has an index
             return operator.index(value)
     return None
 

@@ -53,6 +53,7 @@ course_map()
 import os
 import platform
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import torch
 
@@ -61,7 +62,7 @@ from adapters_lesson.data import TASKS, minilm_folder
 
 print(f"Python {platform.python_version()} on {platform.system()}, {os.cpu_count()} cores")
 for package in ("torch", "transformers", "datasets", "peft", "jupyterlab", "ipywidgets"):
-    print(f"{package:13}{version(package).partition('+')[0]}")
+    print(f"{package:13}{version(package).partition('+')[0] if find_spec(package) else 'not installed'}")
 print("GPU          ", torch.cuda.get_device_name() if torch.cuda.is_available() else "none, and none is needed")
 print(
     "MiniLM       ",
@@ -76,7 +77,8 @@ for task in TASKS:
 
 # %% [markdown]
 # If the cell printed its lines without an error, you are ready. Otherwise the last line of the error says what is
-# missing; for the model and the data also how to get it, and for a library, install the course again.
+# missing; for the model and the data also how to get it, and for a library, install the course again. Only JupyterLab
+# may be missing.
 
 # %% [markdown]
 # ## One adapter, to see that it works
