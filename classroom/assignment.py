@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parent / "notebooks" / "sources"
 sys.path.append(str(SOURCES.parent))
 import about  # noqa: E402
+
 CLASS = HERE.parent / "dist" / "assignments"
 GRADING = ("grading.py", "repair.py", "came_out.py", "watch.py", "box.py")  # what nbgrader uses, beside its settings
 POINTS = {1: 2, 2: 4, 3: 6}  # by difficulty; one half for the check that the learner sees, one for the hidden tests

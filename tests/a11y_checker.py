@@ -1,4 +1,4 @@
-"""What jupyterlab-a11y-checker finds in the lessons: `python tests/a11y_checker.py`, or `make accessibility`, which installs it.
+"""What jupyterlab-a11y-checker finds in the lessons: `make accessibility`, which installs it, runs this script.
 
 Its wheel is an extension of JupyterLab: a container of modules, of which one is its engine, with axe-core. A page of
 Chromium loads that container, without JupyterLab, and hands its engine the cells of each notebook. The engine reads

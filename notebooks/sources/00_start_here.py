@@ -77,8 +77,8 @@ for task in TASKS:
 
 # %% [markdown]
 # If the cell printed its lines without an error, you are ready. Otherwise the last line of the error says what is
-# missing; for the model and the data also how to get it, and for a library, install the course again. Only JupyterLab
-# may be missing.
+# missing; for the model and the data also how to get it, and for a library, install the course again. JupyterLab may be
+# missing.
 
 # %% [markdown]
 # ## One adapter, to see that it works
@@ -191,7 +191,7 @@ from adapters_lesson.course.record import progress
 progress()
 
 # %% [markdown]
-# Your results stay on this machine, in `progress.json` beside this notebook, unless you share them on a class's hub.
+# Your results stay in `progress.json` beside this notebook, unless you share them on a class's hub.
 
 # %% [markdown]
 # ## What do you know already?
