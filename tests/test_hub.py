@@ -390,6 +390,16 @@ def test_a_copy_can_be_written_where_the_course_cannot(tmp_path, monkeypatch):
     assert copy.stat().st_mode & 0o200
 
 
+def test_a_hub_without_live_view_has_no_page_to_share(tmp_path, monkeypatch):
+    monkeypatch.delenv("ADAPTERS_LESSON_LIVE", raising=False)
+    assert singleuser.may_share() == []
+    off = tmp_path / "jupyterhub_config.py"
+    off.write_text(CONFIG.read_text().replace("LIVE_VIEW = True", "LIVE_VIEW = False"))
+    config = configuration(off, monkeypatch, ADAPTERS_LESSON_HUB_STATE=str(tmp_path))
+    assert [service["name"] for service in config.JupyterHub.services] == ["idle-culler"]
+    assert "ADAPTERS_LESSON_LIVE" not in config.Spawner.environment
+
+
 def configuration(path, monkeypatch, **variables):
     """What a configuration of JupyterHub sets."""
     for name in ("ADAPTERS_LESSON_HUB", "ADAPTERS_LESSON_HUB_STATE"):

@@ -327,6 +327,27 @@ def test_the_switch_is_a_file_and_deleting_it_takes_back_what_was_sent(sent, hom
     assert calls == [("PUT", {"exercises": {}}), ("DELETE", None)]
 
 
+def test_what_was_sent_without_an_answer_is_taken_back_too_until_that_is_answered(home, monkeypatch):
+    ours, calls = sharing.Sharing(home, "http://127.0.0.1:1/", "token"), []
+
+    async def lose(self, method, sent):
+        calls.append(method)
+        return len(calls) > 2
+
+    monkeypatch.setattr(sharing.Sharing, "_send", lose)
+    for on in (True, False, False, False):
+        ours.switch(on)
+        asyncio.run(ours.tick())
+    assert calls == ["PUT", "DELETE", "DELETE"]
+
+
+def test_that_it_cannot_be_sent_is_known_and_breaks_nothing(home):
+    ours = sharing.Sharing(home, "http://127.0.0.1:1/", "token")
+    ours.switch(True)
+    asyncio.run(ours.tick())
+    assert "refused" in ours.problem.lower()
+
+
 def test_the_learner_s_page_shows_the_whole_report(sent, home):
     ours, _ = sent
     lesson01.check_widest(lambda *given: 1 / 0)

@@ -19,7 +19,7 @@ caption { text-align: left; font-weight: 600; font-size: 1.15rem; padding-bottom
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
 thead th { background: var(--head); }
 tbody th { font-weight: 600; overflow-wrap: anywhere; }
-time { white-space: nowrap; }
+.when { white-space: nowrap; }
 ul { margin: 0; padding-left: 1.1rem; }
 small { display: block; font-weight: normal; color: var(--soft); }
 svg { display: block; width: 8rem; height: .5rem; margin-top: .3rem; }

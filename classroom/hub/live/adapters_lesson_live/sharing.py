@@ -52,8 +52,9 @@ class Sharing:
     def __init__(self, home: Path, address: str, token: str) -> None:
         self.home, self.address, self.token = home, address, token
         self.problem = ""
-        self._sent: dict[str, Any] | None = None
+        self._sent: dict[str, Any] | None = None  # what the service has taken, and when
         self._at = 0.0
+        self._there = False  # whether the service may know something: an answer may get lost, or tell of a refusal
         self._one = asyncio.Lock()
 
     @property
@@ -76,13 +77,14 @@ class Sharing:
         """Send what is new, or take back what was sent."""
         async with self._one:
             if not self.on:
-                if self._sent is not None and await self._send("DELETE", None):
-                    self._sent = None
+                if self._there and await self._send("DELETE", None):
+                    self._sent, self._there = None, False
                 return
             now = await self.report()
-            due = now != self._sent or time.monotonic() - self._at > STILL_THERE
-            if due and await self._send("PUT", json.dumps(now)):
-                self._sent, self._at = now, time.monotonic()
+            if now != self._sent or time.monotonic() - self._at > STILL_THERE:
+                self._there = True
+                if await self._send("PUT", json.dumps(now)):
+                    self._sent, self._at = now, time.monotonic()
 
     async def _send(self, method: str, body: str | None) -> bool:
         headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}

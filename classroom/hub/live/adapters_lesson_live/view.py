@@ -126,7 +126,7 @@ def _row(name: str, one: Learner, now: float) -> str:
     number, last = one.last
     state = "✔ done" if last.done else f"✘ wrong, {last.times} times the same" if last.times >= STUCK else "✘ wrong"
     stuck = ' class="stuck"' if not last.done and last.times >= STUCK else ""
-    when = f"<time>{ago(now - last.at)}</time>" if last.at else ""
+    when = f'<span class="when">{ago(now - last.at)}</span>' if last.at else ""
     return (
         f"<tr>{head}<td>{exercise(number)}</td><td{stuck}>{state}</td><td>{when}</td><td>{escape(last.said)}</td></tr>"
     )
