@@ -17,8 +17,9 @@ from typing import Any
 from unittest.mock import patch
 
 import nbformat
-from box import BoxedKernelManager, box
+from box import BoxedKernelManager, lent
 from came_out import errors, failure, number_of, sentence, summary, too_busy, too_long, what_came_out
+from container import BOXES, find_box
 from jupyter_client.manager import KernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert.exporters import NotebookExporter
@@ -38,7 +39,7 @@ from repair import (
     tag_what_no_exercise_needs,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from traitlets import Bool
+from traitlets import Enum
 from watch import keep_out
 
 QUIET = {"ADAPTERS_LESSON_PROGRESS": "", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -88,8 +89,9 @@ def _stubs(originals: dict[str, Original]) -> dict[str, str]:
 class ExecuteWhatIsGraded(Execute):
     """nbgrader's execution, without the lesson's demonstrations; a warning is no error, and a dead kernel no end."""
 
-    words: tuple[str, ...] = ()  # in front of the kernel's command
-    boxed = Bool(True, help="Run hand-ins in namespaces of their own, where that can be done (Linux).").tag(config=True)
+    box = Enum(BOXES, "auto", help="Where hand-ins run: in a container, in namespaces of their own, or as you.").tag(
+        config=True
+    )
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Execute what the exercises of this hand-in need, and say at its top what came out."""
@@ -102,16 +104,18 @@ class ExecuteWhatIsGraded(Execute):
                 notes = Path(folder, "notes")
                 notes.touch()
                 inside = Path(resources["metadata"]["path"]).resolve()
-                self.folder, self.words = Path(folder).resolve(), ()
-                if self.boxed:
-                    self.words, why_not = box(inside.parents[2], inside, self.folder)
-                    if why_not:
-                        self.log.warning("A hand-in runs under your account, without a box: %s", why_not)
+                self.folder, self.inside = Path(folder).resolve(), inside
+                self.used, why_not = find_box(self.box, inside.parents[2], inside, self.folder, QUIET)
+                if why_not and self.box == "auto":
+                    self.log.warning("A hand-in runs under your account, without a box: %s", why_not)
+                elif why_not:
+                    failed = f"it was not run, since there is no such box here: {why_not}"
                 # From here to the end of `with`, our own cells are in it, which the learner does not get to see.
                 nb.cells.insert(0, _ours(_before_all(str(inside), notes)))
                 _put_in_what_must_fail(nb.cells, stubs)
                 try:
-                    nb, resources = self._until_it_runs(nb, resources)
+                    if not failed:
+                        nb, resources = self._until_it_runs(nb, resources)
                 except DeadKernelError as error:
                     failed = f"it ended the kernel {RESTARTS} times: {error}"
                 flags += [
@@ -144,7 +148,7 @@ class ExecuteWhatIsGraded(Execute):
         for attempt in range(RESTARTS + 1):
             self.at = 0
             try:
-                with patch.dict(os.environ, QUIET):
+                with patch.dict(os.environ, QUIET), lent(self.used, self.folder, self.inside):
                     return super().preprocess(nb, resources)
             except (DeadKernelError, CellTimeoutError) as error:
                 if attempt == RESTARTS:
@@ -164,8 +168,8 @@ class ExecuteWhatIsGraded(Execute):
         """Make what starts the kernel, in the box."""
         self.kernel_manager_class = BoxedKernelManager
         manager = super().create_kernel_manager()
-        if self.words:
-            manager.put_into(self.words, self.folder)
+        if self.used.words:
+            manager.put_into(self.used, self.folder)
         return manager
 
     def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> tuple[NotebookNode, Any]:
