@@ -10,7 +10,6 @@ import contextlib
 import os
 import shlex
 import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +53,8 @@ class BoxedKernelManager(AsyncKernelManager):
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
         """The command that starts the kernel."""
         python, *more = super().format_kernel_cmd(extra_arguments)
+        if self.box.user is not None:
+            os.chown(self.connection_file, self.box.user, -1)  # it is written by now, and for nobody else
         return [*self.box.words, self.box.python or python, *more]
 
 
@@ -62,8 +63,8 @@ def namespaces(root: Path, inside: Path, folder: Path, environment: dict[str, st
 
     Args:
         root: the class's folder, which is empty there.
-        inside: the hand-in's own folder below it, which is as it was.
-        folder: a temporary one, for the kernel's files.
+        inside: the hand-in's own folder below it: in the box, a copy of it has this name.
+        folder: a temporary one, for that copy (see copied) and the kernel's files.
         environment: variables for the hand-in.
     """
     if sys.platform != "linux":
@@ -77,6 +78,11 @@ def namespaces(root: Path, inside: Path, folder: Path, environment: dict[str, st
     return Box(), why_not
 
 
+def copied(folder: Path) -> Path:
+    """Where the copy of the hand-in's folder is: what runs here must not touch what nbgrader reads and writes."""
+    return folder / "hand-in"
+
+
 def try_out(box: Box, inside: Path, folder: Path) -> str:
     """Why a box does not work, empty where it does: a program in it has to write its folders, and to reach us."""
     words = [*box.words, box.python or sys.executable, "-c", REACHES, str(folder), str(inside)]
@@ -85,7 +91,7 @@ def try_out(box: Box, inside: Path, folder: Path) -> str:
         here.bind(str(path))
         here.listen()
         try:
-            with lent(box, folder, inside):
+            with lent(box, folder):
                 tried = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
@@ -96,36 +102,23 @@ def try_out(box: Box, inside: Path, folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def lent(box: Box, *folders: Path) -> Iterator[None]:
-    """Give folders, with all that is in them, to the box's user for a while; then nothing of the hand-in runs on.
-
-    Only files and folders are left then: a link could lead whoever reads or writes here somewhere else.
-    """
-    _give(box.user, folders)
+def lent(box: Box, folder: Path) -> Iterator[None]:
+    """Give a temporary folder, with all that is in it, to the box's user for a while; then nothing of it runs on."""
+    _give(folder, box.user)
     try:
         yield
     finally:
         if box.engine:  # a container outlives the command that started it
-            ps = [box.engine, "ps", "--all", "--quiet", f"--filter=label=hand-in={folders[0].name}"]
+            ps = [box.engine, "ps", "--all", "--quiet", f"--filter=label=hand-in={folder.name}"]
             if ids := subprocess.run(ps, capture_output=True, text=True, check=False).stdout.split():
                 subprocess.run([box.engine, "rm", "--force", *ids], capture_output=True, check=False)
-        _give(None if box.user is None else os.getuid(), folders)
-        for path in _below(folders):
-            if not stat.S_ISREG(mode := path.lstat().st_mode) and not stat.S_ISDIR(mode):
-                path.unlink()
 
 
-def _give(user: int | None, folders: tuple[Path, ...]) -> None:
+def _give(folder: Path, user: int | None) -> None:
     if user is not None:
-        for path in (*folders, *_below(folders)):
-            os.lchown(path, user, -1)
-
-
-def _below(folders: tuple[Path, ...]) -> list[Path]:
-    """All that is in folders; links are not followed."""
-    return [
-        Path(path, name) for folder in folders for path, below, files in os.walk(folder) for name in (*below, *files)
-    ]
+        for path, below, files in os.walk(folder):  # follows no link, nor does lchown
+            for name in (path, *below, *files):
+                os.lchown(Path(path, name), user, -1)
 
 
 def _script(root: Path, inside: Path, folder: Path, setpriv: str, environment: dict[str, str]) -> str:
@@ -150,7 +143,8 @@ def _script(root: Path, inside: Path, folder: Path, setpriv: str, environment: d
     lines += [_line("chmod", "a+rwx", folder / "home")]
     kept = {path: folder / "kept" / str(number) for number, path in enumerate([inside, *needed])}
     for path, at in kept.items():
-        lines += [_line("mkdir", "-p", at), _line("mount", "--rbind", path, at)]
+        what = copied(folder) if path == inside else path
+        lines += [_line("mkdir", "-p", at), _line("mount", "--rbind", what, at)]
     for over, back in {**below, root: [inside], Path("/run"): []}.items():
         lines += [_line("mkdir", "-p", over), _line("mount", "-t", "tmpfs", "-o", "mode=755", "none", over)]
         for path in back:

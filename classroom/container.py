@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from box import FILE, MEMORY, NOBODY, Box, namespaces, try_out
+from box import FILE, MEMORY, NOBODY, Box, copied, namespaces, try_out
 from box import PROCESSES as MOST
 
 IMAGE = "adapters-lesson-grading"
@@ -28,10 +28,11 @@ def find_box(kind: str, root: Path, inside: Path, folder: Path, environment: dic
         kind: one of BOXES; "auto" is the first that works.
         root: the class's folder.
         inside: the hand-in's own folder below it.
-        folder: a temporary one, for the kernel's files.
+        folder: a temporary one, for a copy of that and for the kernel's files.
         environment: variables for the hand-in.
     """
     reasons = []
+    shutil.copytree(inside, copied(folder), symlinks=True)
     for one in (*ENGINES, "namespaces") if kind == "auto" else (kind,):
         if one == "none":
             return Box(), ""
@@ -75,7 +76,7 @@ def container(engine: str, inside: Path, folder: Path, environment: dict[str, st
         *(f"--ulimit=fsize={FILE}:{FILE}", "--ulimit=core=0:0", "--ulimit=nofile=1024:1024"),
         f"--ulimit=nproc={MOST}:{MOST}",
         *(f"--env={name}={value}" for name, value in known.items()),
-        *(f"--mount={_mount(path)}" for path in (inside, folder)),
+        *(f"--mount={_mount(copied(folder), inside)}", f"--mount={_mount(folder, folder)}"),
         *(f"--workdir={inside}", IMAGE),
     )
     box = Box(words, user, "python", engine)
@@ -83,9 +84,9 @@ def container(engine: str, inside: Path, folder: Path, environment: dict[str, st
     return (Box(), why_not) if why_not else (box, "")
 
 
-def _mount(path: Path) -> str:
-    """A folder under its own name; the value is a line of CSV, in which a comma and a quotation mark need more."""
-    parts = [f"{name}={path}".replace('"', '""') for name in ("src", "dst")]
+def _mount(path: Path, there: Path) -> str:
+    """A mount; its value is a line of CSV, in which a comma and a quotation mark need more."""
+    parts = [part.replace('"', '""') for part in (f"src={path}", f"dst={there}")]
     return f'type=bind,"{parts[0]}","{parts[1]}"'
 
 

@@ -100,11 +100,12 @@ class ExecuteWhatIsGraded(Execute):
         flags: list[str] = []
         if not failed:
             tag_what_no_exercise_needs(nb.cells)
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
                 notes = Path(folder, "notes")
                 notes.touch()
+                noted = stack.enter_context(notes.open(encoding="utf-8", errors="replace"))  # before the hand-in has it
                 inside = Path(resources["metadata"]["path"]).resolve()
-                self.folder, self.inside = Path(folder).resolve(), inside
+                self.folder = Path(folder).resolve()
                 self.used, why_not = find_box(self.box, inside.parents[2], inside, self.folder, QUIET)
                 if why_not and self.box == "auto":
                     self.log.warning("A hand-in runs under your account, without a box: %s", why_not)
@@ -119,8 +120,7 @@ class ExecuteWhatIsGraded(Execute):
                 except DeadKernelError as error:
                     failed = f"it ended the kernel {RESTARTS} times: {error}"
                 flags += [
-                    f"it reached for what the class keeps: {path}"
-                    for path in sorted(set(notes.read_text("utf-8").splitlines()))
+                    f"it reached for what the class keeps: {path}" for path in sorted(set(noted.read().splitlines()))
                 ]
             must_fail = [cell for cell in nb.cells if cell.metadata.get(OURS) == "must fail"]
             nb.cells = [cell for cell in nb.cells if OURS not in cell.metadata]
@@ -148,7 +148,7 @@ class ExecuteWhatIsGraded(Execute):
         for attempt in range(RESTARTS + 1):
             self.at = 0
             try:
-                with patch.dict(os.environ, QUIET), lent(self.used, self.folder, self.inside):
+                with patch.dict(os.environ, QUIET), lent(self.used, self.folder):
                     return super().preprocess(nb, resources)
             except (DeadKernelError, CellTimeoutError) as error:
                 if attempt == RESTARTS:

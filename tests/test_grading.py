@@ -294,6 +294,7 @@ def room(folder):
         path.mkdir(parents=True)
     (a_class / "source" / "secret").write_text("42")
     (inside / "a.csv").write_text("data")
+    shutil.copytree(inside, box.copied(folder / "own"))
     return a_class, inside, folder / "own"
 
 
@@ -349,10 +350,11 @@ def test_a_hand_in_reaches_its_own_files_and_nothing_else(command, boxed, tmp_pa
     with socket.create_server(("127.0.0.1", 0)) as server:
         names = {"folder": folder, "elsewhere": tmp_path / "file", "pid": os.getpid(), "port": server.getsockname()[1]}
         command_here = command.format(**names, home=Path.home(), python=sys.executable)
-        with box.lent(made, own, inside):
+        with box.lent(made, own):
             done = subprocess.run([*made.words, "sh", "-c", command_here], capture_output=True, text=True, timeout=60)
     assert (done.returncode == 0) == IN_THE_BOX[command], done
-    assert (inside / "b.csv").exists() == (command == next(iter(IN_THE_BOX)))
+    assert (box.copied(own) / "b.csv").exists() == (command == next(iter(IN_THE_BOX)))
+    assert not (inside / "b.csv").exists()
     assert not (tmp_path / "file").exists()
 
 
