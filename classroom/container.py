@@ -32,6 +32,7 @@ def find_box(kind: str, root: Path, inside: Path, folder: Path, environment: dic
         environment: variables for the hand-in.
     """
     reasons = []
+    environment = environment | {"JPY_PARENT_PID": "1"}  # the kernel sees none, and need not say how it is stopped
     shutil.copytree(inside, copied(folder), symlinks=True)
     for one in (*ENGINES, "namespaces") if kind == "auto" else (kind,):
         if one == "none":

@@ -49,6 +49,10 @@ PATIENCE = 5  # times as long as a learner's cell the lesson's own may take: on 
 RESTARTS = 8  # of a kernel that one hand-in may end
 # What no test may take for an answer. Each is tried on the tests of every lesson (tests/test_grading.py).
 WRONG = ("def {name}(*_, **__):\n    return None", "def {name}(*_, **__):\n    return []", "{name} = object()")
+CHANGED = "changed: "  # in watch.py's notes, before the name of a check
+COMPARES = re.compile(
+    r"^\s+def (__(?:eq|ne|bool)__)\(", re.MULTILINE
+)  # by which an object can equal all that is asked for
 CHEATED = "this hand-in passes tests that nothing can pass, so its own results mean nothing: the teacher reads it"
 
 
@@ -98,6 +102,7 @@ class ExecuteWhatIsGraded(Execute):
         came = nb.metadata.pop(OURS, {})
         stubs, failed = came.get("stubs", {}), came.get("failed", "")
         flags: list[str] = []
+        changed: list[str] = []
         if not failed:
             tag_what_no_exercise_needs(nb.cells)
             with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -113,6 +118,7 @@ class ExecuteWhatIsGraded(Execute):
                     failed = f"it was not run, since there is no such box here: {why_not}"
                 # From here to the end of `with`, our own cells are in it, which the learner does not get to see.
                 nb.cells.insert(0, _ours(_before_all(str(inside), notes)))
+                nb.cells.append(_ours('import sys\n\nsys.audit("adapters_lesson.checks", globals())'))
                 _put_in_what_must_fail(nb.cells, stubs)
                 try:
                     if not failed:
@@ -127,9 +133,15 @@ class ExecuteWhatIsGraded(Execute):
             failed = failed or too_busy(nb.cells)
             if not failed and not all(map(errors, must_fail)):
                 flags.insert(0, CHEATED)
+            elif changed:
+                flags.insert(0, f"it changes the course's checks: {', '.join(changed)}; the teacher reads it")
+            compares = [it for cell in nb.cells if is_learners(cell) for it in COMPARES.findall(cell.source)]
+            flags += (
+                [f"an object of its own compares as it likes: {compares[0]}; the teacher reads it"] if compares else []
+            )
         for cell in filter(utils.is_grade, nb.cells):
-            if failed or CHEATED in flags:
-                cell.outputs = [failure("NotGraded", failed or CHEATED)]
+            if failed or changed or CHEATED in flags:
+                cell.outputs = [failure("NotGraded", failed or flags[0])]
             # nbgrader would take stderr for a failure
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         exercises = {number.replace("-", "."): what_came_out(nb.cells, number, stub) for number, stub in stubs.items()}
@@ -198,6 +210,16 @@ CUT = f"\n… and more: of a cell's output, {LONGEST:,} characters are kept.\n"
 
 class GradesEverything(NotebookExporter):
     """What cannot be read or executed is graded, too: with 0, and with the reason at its top."""
+
+    def from_file(self, file_stream: Any, resources: Any = None, **more: Any) -> tuple[str, Any]:
+        """Make the graded notebook from an open file, with the fields that its writer left out."""
+        nb = nbformat.reads(file_stream.read().lstrip("\ufeff"), as_version=4)
+        for cell in nb.cells:
+            cell.setdefault("metadata", NotebookNode())
+            if cell.cell_type == "code":
+                cell.setdefault("outputs", [])
+                cell.setdefault("execution_count", None)
+        return self.from_notebook_node(nb, resources, **more)
 
     def from_filename(self, filename: str, resources: Any = None, **more: Any) -> tuple[str, Any]:
         """Make the graded notebook from a file."""

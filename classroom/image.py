@@ -38,12 +38,25 @@ def provide(kind: str, base: str = "") -> str:
         return build(working[0], Path(folder), base)
 
 
+def wheel_of_the_course(folder: Path) -> Path:
+    """Build the wheel in a folder.
+
+    Raises:
+        ValueError: where that fails, with what is said.
+    """
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder.resolve())]
+    made = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise ValueError(f"the course's wheel could not be built: {made.stderr.strip()}")
+    return max(folder.glob("*.whl"), key=lambda path: path.stat().st_mtime)
+
+
 def build(engine: str, context: Path, base: str) -> str:
     """Build the image in an empty folder, unless it is there for this version; why that failed, or empty."""
-    wheel = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(context)]
-    made = subprocess.run(wheel, cwd=HERE.parent, capture_output=True, text=True, check=False)
-    if made.returncode:
-        return f"the course's wheel could not be built: {made.stderr.strip()}"
+    try:
+        wheel_of_the_course(context)
+    except ValueError as error:
+        return str(error)
     for path in (HERE / "Containerfile", HERE.parent / "requirements.lock"):
         shutil.copy2(path, context)
     files = sorted(context.iterdir())
