@@ -298,9 +298,15 @@ def room(folder):
     return a_class, inside, folder / "own"
 
 
-@pytest.fixture(params=["as you", "as nobody"])
+@pytest.fixture(params=["as you", "as nobody", "podman", "docker"])
 def boxed(request, tmp_path, monkeypatch):
-    """A box of namespaces, the class's folder, the hand-in's and the kernel's."""
+    """A box, the class's folder, the hand-in's and the kernel's."""
+    if request.param in container.ENGINES:
+        folders = room(tmp_path)
+        made, why_not = container.container(request.param, *folders[1:], {})
+        if why_not:
+            pytest.skip(f"no container on this machine: {why_not}")
+        return made, *folders
     if request.param == "as nobody":
         if os.getuid():
             pytest.skip("only root can let others run programs")
@@ -338,7 +344,7 @@ IN_THE_BOX = {  # what is tried there, and whether it works
     "head -c 200M /dev/zero > $TMPDIR/large": True,
     "head -c 300M /dev/zero > $TMPDIR/large": False,
     "{python} -c 'bytearray(2**30)'": True,
-    "{python} -c 'bytearray(7 * 2**30)'": False,
+    "{python} -c 'b\"x\" * (7 * 2**30)'": False,
     "test $(ulimit -c) = 0": True,
     "{python} -c 'import resource; assert resource.getrlimit(resource.RLIMIT_NPROC)[0] == 4096'": True,
 }
@@ -349,7 +355,7 @@ def test_a_hand_in_reaches_its_own_files_and_nothing_else(command, boxed, tmp_pa
     made, folder, inside, own = boxed
     with socket.create_server(("127.0.0.1", 0)) as server:
         names = {"folder": folder, "elsewhere": tmp_path / "file", "pid": os.getpid(), "port": server.getsockname()[1]}
-        command_here = command.format(**names, home=Path.home(), python=sys.executable)
+        command_here = command.format(**names, home=Path.home(), python=made.python or sys.executable)
         with box.lent(made, own):
             done = subprocess.run([*made.words, "sh", "-c", command_here], capture_output=True, text=True, timeout=60)
     assert (done.returncode == 0) == IN_THE_BOX[command], done
@@ -444,6 +450,20 @@ def test_an_item_is_easy_when_many_have_it_and_tells_apart_when_the_good_ones_do
 def test_what_a_spreadsheet_would_calculate_is_text(tmp_path):
     marks.write(tmp_path / "a.csv", [{"learner": "=1+1", "points": 2}])
     assert "'=1+1,2" in (tmp_path / "a.csv").read_text(encoding="utf-8-sig")
+
+
+def test_a_box_that_is_named_and_not_there_stops_grading(tmp_path, monkeypatch, capsys):
+    def refuse(box, base):
+        return "docker: it is not running"
+
+    monkeypatch.setattr(marks, "provide", refuse)
+    with pytest.raises(ValueError, match="cannot run in a container: docker: it is not running"):
+        marks.have_box(tmp_path, "docker", "")
+    marks.have_box(tmp_path, "", "")
+    assert "Hand-ins run without a container: docker: it is not running" in capsys.readouterr().out
+    (tmp_path / "nbgrader_config.py").write_text('c = get_config()\nc.ExecuteWhatIsGraded.box = "podman"\n')
+    with pytest.raises(ValueError, match="cannot run in a container"):
+        marks.have_box(tmp_path, "", "")
 
 
 def test_there_are_no_marks_without_a_class(at_home, tmp_path, monkeypatch, capsys):
