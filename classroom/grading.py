@@ -45,6 +45,7 @@ from watch import keep_out
 QUIET = {"ADAPTERS_LESSON_PROGRESS": "", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
 OURS = "adapters_lesson"  # in the metadata of a graded notebook: what came out, for marks.py
 LONGEST = 200_000  # characters of output that one cell may leave
+MOST_CELLS = 1000  # the largest lesson has a tenth
 PATIENCE = 5  # times as long as a learner's cell the lesson's own may take: on a busy machine imports do
 RESTARTS = 8  # of a kernel that one hand-in may end
 # What no test may take for an answer. Each is tried on the tests of every lesson (tests/test_grading.py).
@@ -213,12 +214,17 @@ class GradesEverything(NotebookExporter):
 
     def from_file(self, file_stream: Any, resources: Any = None, **more: Any) -> tuple[str, Any]:
         """Make the graded notebook from an open file, with the fields that its writer left out."""
-        nb = nbformat.reads(file_stream.read().lstrip("\ufeff"), as_version=4)
-        for cell in nb.cells:
-            cell.setdefault("metadata", NotebookNode())
-            if cell.cell_type == "code":
-                cell.setdefault("outputs", [])
-                cell.setdefault("execution_count", None)
+        told = json.loads(file_stream.read().lstrip("\ufeff"))
+        if "cells" in told:  # since version 4
+            if len(told["cells"]) > MOST_CELLS:
+                raise ValueError(f"it has {len(told['cells']):,} cells, more than {MOST_CELLS:,}")
+            told = {"metadata": {}, "nbformat": 4, "nbformat_minor": 5, **told}
+            code = {"metadata": {}, "source": "", "outputs": [], "execution_count": None}
+            told["cells"] = [
+                {**(code if cell.get("cell_type") == "code" else {"metadata": {}, "source": ""}), **cell}
+                for cell in told["cells"]
+            ]
+        nb = nbformat.reads(json.dumps(told), as_version=4)
         return self.from_notebook_node(nb, resources, **more)
 
     def from_filename(self, filename: str, resources: Any = None, **more: Any) -> tuple[str, Any]:
