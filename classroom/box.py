@@ -148,7 +148,8 @@ def _script(root: Path, inside: Path, folder: Path, setpriv: str, environment: d
     for over, back in {**below, root: [inside], Path("/run"): []}.items():
         lines += [_line("mkdir", "-p", over), _line("mount", "-t", "tmpfs", "-o", "mode=755", "none", over)]
         for path in back:
-            lines += [_line("mkdir", "-p", path), _line("mount", "--move", kept[path], path)]
+            # -n, since mount would note a move in /run, where only root writes
+            lines += [_line("mkdir", "-p", path), _line("mount", "-n", "--move", kept[path], path)]
     lines += [
         "findmnt --raw --noheadings --output TARGET | while read -r at; do",
         '    at=$(printf %b "$at")',

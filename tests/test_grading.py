@@ -371,7 +371,7 @@ def test_a_home_is_empty_but_for_the_python_that_grades(tmp_path, monkeypatch):
     monkeypatch.setattr(box, "_needed", lambda: [home / "python", a_class, Path("/usr")])
     script = box._script(a_class, a_class / "one", Path("/tmp/own"), "", {})
     assert f"\nmount -t tmpfs -o mode=755 none {home}\n" in script
-    moved = re.findall("^mount --move .* (.*)$", script, re.MULTILINE)
+    moved = re.findall("^mount -n --move .* (.*)$", script, re.MULTILINE)
     assert moved == [str(home / "python"), str(a_class / "one")]
     monkeypatch.setattr(box, "_needed", lambda: [home])
     assert f"none {home}\n" not in box._script(a_class, a_class / "one", Path("/tmp/own"), "", {})
