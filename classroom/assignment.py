@@ -27,7 +27,14 @@ sys.path.append(str(SOURCES.parent))
 import about  # noqa: E402
 
 CLASS = HERE.parent / "dist" / "assignments"
-GRADING = ("grading.py", "repair.py", "came_out.py", "watch.py", "box.py")  # what nbgrader uses, beside its settings
+GRADING = (
+    "grading.py",
+    "repair.py",
+    "came_out.py",
+    "watch.py",
+    "box.py",
+    "container.py",
+)  # what nbgrader uses, beside its settings
 POINTS = {1: 2, 2: 4, 3: 6}  # by difficulty; one half for the check that the learner sees, one for the hidden tests
 TABLE = re.compile(r"^\| lesson \|.*?\|$(?!\n\|)", re.MULTILINE | re.DOTALL)
 OTHER_LESSON = re.compile(r"\[([^\]]+)\]\([^)#:]+\.ipynb\)")

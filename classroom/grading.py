@@ -17,8 +17,9 @@ from typing import Any
 from unittest.mock import patch
 
 import nbformat
-from box import BoxedKernelManager, box
+from box import BoxedKernelManager, lent
 from came_out import errors, failure, number_of, sentence, summary, too_busy, too_long, what_came_out
+from container import BOXES, find_box
 from jupyter_client.manager import KernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert.exporters import NotebookExporter
@@ -38,16 +39,21 @@ from repair import (
     tag_what_no_exercise_needs,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from traitlets import Bool
+from traitlets import Enum
 from watch import keep_out
 
 QUIET = {"ADAPTERS_LESSON_PROGRESS": "", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
 OURS = "adapters_lesson"  # in the metadata of a graded notebook: what came out, for marks.py
 LONGEST = 200_000  # characters of output that one cell may leave
+MOST_CELLS = 1000  # the largest lesson has a tenth
 PATIENCE = 5  # times as long as a learner's cell the lesson's own may take: on a busy machine imports do
 RESTARTS = 8  # of a kernel that one hand-in may end
 # What no test may take for an answer. Each is tried on the tests of every lesson (tests/test_grading.py).
 WRONG = ("def {name}(*_, **__):\n    return None", "def {name}(*_, **__):\n    return []", "{name} = object()")
+CHANGED = "changed: "  # in watch.py's notes, before the name of a check
+COMPARES = re.compile(
+    r"^\s+def (__(?:eq|ne|bool)__)\(", re.MULTILINE
+)  # by which an object can equal all that is asked for
 CHEATED = "this hand-in passes tests that nothing can pass, so its own results mean nothing: the teacher reads it"
 
 
@@ -88,44 +94,55 @@ def _stubs(originals: dict[str, Original]) -> dict[str, str]:
 class ExecuteWhatIsGraded(Execute):
     """nbgrader's execution, without the lesson's demonstrations; a warning is no error, and a dead kernel no end."""
 
-    words: tuple[str, ...] = ()  # in front of the kernel's command
-    boxed = Bool(True, help="Run hand-ins in namespaces of their own, where that can be done (Linux).").tag(config=True)
+    box = Enum(BOXES, "auto", help="Where hand-ins run: in a container, in namespaces of their own, or as you.").tag(
+        config=True
+    )
 
     def preprocess(self, nb: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Execute what the exercises of this hand-in need, and say at its top what came out."""
         came = nb.metadata.pop(OURS, {})
         stubs, failed = came.get("stubs", {}), came.get("failed", "")
         flags: list[str] = []
+        changed: list[str] = []
         if not failed:
             tag_what_no_exercise_needs(nb.cells)
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
                 notes = Path(folder, "notes")
                 notes.touch()
+                noted = stack.enter_context(notes.open(encoding="utf-8", errors="replace"))  # before the hand-in has it
                 inside = Path(resources["metadata"]["path"]).resolve()
-                self.folder, self.words = Path(folder).resolve(), ()
-                if self.boxed:
-                    self.words, why_not = box(inside.parents[2], inside, self.folder)
-                    if why_not:
-                        self.log.warning("A hand-in runs under your account, without a box: %s", why_not)
+                self.folder = Path(folder).resolve()
+                self.used, why_not = find_box(self.box, inside.parents[2], inside, self.folder, QUIET)
+                if why_not and self.box == "auto":
+                    self.log.warning("A hand-in runs under your account, without a box: %s", why_not)
+                elif why_not:
+                    failed = f"it was not run, since there is no such box here: {why_not}"
                 # From here to the end of `with`, our own cells are in it, which the learner does not get to see.
                 nb.cells.insert(0, _ours(_before_all(str(inside), notes)))
+                nb.cells.append(_ours('import sys\n\nsys.audit("adapters_lesson.checks", globals())'))
                 _put_in_what_must_fail(nb.cells, stubs)
                 try:
-                    nb, resources = self._until_it_runs(nb, resources)
+                    if not failed:
+                        nb, resources = self._until_it_runs(nb, resources)
                 except DeadKernelError as error:
                     failed = f"it ended the kernel {RESTARTS} times: {error}"
                 flags += [
-                    f"it reached for what the class keeps: {path}"
-                    for path in sorted(set(notes.read_text("utf-8").splitlines()))
+                    f"it reached for what the class keeps: {path}" for path in sorted(set(noted.read().splitlines()))
                 ]
             must_fail = [cell for cell in nb.cells if cell.metadata.get(OURS) == "must fail"]
             nb.cells = [cell for cell in nb.cells if OURS not in cell.metadata]
             failed = failed or too_busy(nb.cells)
             if not failed and not all(map(errors, must_fail)):
                 flags.insert(0, CHEATED)
+            elif changed:
+                flags.insert(0, f"it changes the course's checks: {', '.join(changed)}; the teacher reads it")
+            compares = [it for cell in nb.cells if is_learners(cell) for it in COMPARES.findall(cell.source)]
+            flags += (
+                [f"an object of its own compares as it likes: {compares[0]}; the teacher reads it"] if compares else []
+            )
         for cell in filter(utils.is_grade, nb.cells):
-            if failed or CHEATED in flags:
-                cell.outputs = [failure("NotGraded", failed or CHEATED)]
+            if failed or changed or CHEATED in flags:
+                cell.outputs = [failure("NotGraded", failed or flags[0])]
             # nbgrader would take stderr for a failure
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         exercises = {number.replace("-", "."): what_came_out(nb.cells, number, stub) for number, stub in stubs.items()}
@@ -144,7 +161,7 @@ class ExecuteWhatIsGraded(Execute):
         for attempt in range(RESTARTS + 1):
             self.at = 0
             try:
-                with patch.dict(os.environ, QUIET):
+                with patch.dict(os.environ, QUIET), lent(self.used, self.folder):
                     return super().preprocess(nb, resources)
             except (DeadKernelError, CellTimeoutError) as error:
                 if attempt == RESTARTS:
@@ -164,8 +181,8 @@ class ExecuteWhatIsGraded(Execute):
         """Make what starts the kernel, in the box."""
         self.kernel_manager_class = BoxedKernelManager
         manager = super().create_kernel_manager()
-        if self.words:
-            manager.put_into(self.words, self.folder)
+        if self.used.words:
+            manager.put_into(self.used, self.folder)
         return manager
 
     def preprocess_cell(self, cell: NotebookNode, resources: Any, index: int) -> tuple[NotebookNode, Any]:
@@ -194,6 +211,21 @@ CUT = f"\n… and more: of a cell's output, {LONGEST:,} characters are kept.\n"
 
 class GradesEverything(NotebookExporter):
     """What cannot be read or executed is graded, too: with 0, and with the reason at its top."""
+
+    def from_file(self, file_stream: Any, resources: Any = None, **more: Any) -> tuple[str, Any]:
+        """Make the graded notebook from an open file, with the fields that its writer left out."""
+        told = json.loads(file_stream.read().lstrip("\ufeff"))
+        if "cells" in told:  # since version 4
+            if len(told["cells"]) > MOST_CELLS:
+                raise ValueError(f"it has {len(told['cells']):,} cells, more than {MOST_CELLS:,}")
+            told = {"metadata": {}, "nbformat": 4, "nbformat_minor": 5, **told}
+            code = {"metadata": {}, "source": "", "outputs": [], "execution_count": None}
+            told["cells"] = [
+                {**(code if cell.get("cell_type") == "code" else {"metadata": {}, "source": ""}), **cell}
+                for cell in told["cells"]
+            ]
+        nb = nbformat.reads(json.dumps(told), as_version=4)
+        return self.from_notebook_node(nb, resources, **more)
 
     def from_filename(self, filename: str, resources: Any = None, **more: Any) -> tuple[str, Any]:
         """Make the graded notebook from a file."""

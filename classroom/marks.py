@@ -21,8 +21,11 @@ from typing import Any, NamedTuple
 
 import nbformat
 from assignment import CLASS
+from container import BOXES, ENGINES
 from gains import table
+from image import provide
 from nbgrader.api import Gradebook, MissingEntry
+from traitlets.config.loader import PyFileConfigLoader
 
 OURS = "adapters_lesson"
 
@@ -139,13 +142,38 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def grade(folder: Path, lesson: str) -> None:
-    """Have nbgrader grade what is new, and write the feedback of all. What it cannot grade, the marks name."""
+def grade(folder: Path, lesson: str, box: str = "") -> None:
+    """Have nbgrader grade what is new, and write the feedback of all. What it cannot grade, the marks name.
+
+    Args:
+        folder: the class's.
+        lesson: for instance "lesson01".
+        box: where hand-ins run, one of container.BOXES; empty is what the class's settings say.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # where its helper alembic is
-    for command in ("autograde", "generate_feedback"):
-        words = [sys.executable, "-m", "nbgrader", command, lesson, "--log-level=WARN"]
+    for command, more in (
+        ("autograde", [f"--ExecuteWhatIsGraded.box={box}"] if box else []),
+        ("generate_feedback", []),
+    ):
+        words = [sys.executable, "-m", "nbgrader", command, lesson, "--log-level=WARN", *more]
         if folder.exists():
             subprocess.run(words, cwd=folder, env={**os.environ, "PATH": path}, check=False)
+
+
+def have_box(folder: Path, box: str, base: str) -> None:
+    """Have the image built that the hand-ins run in, and say it where there is none.
+
+    Raises:
+        ValueError: where the box was named, and cannot be used.
+    """
+    if not box and (folder / "nbgrader_config.py").exists():
+        settings = PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config()
+        box = settings.ExecuteWhatIsGraded.get("box", "")
+    why_not = provide(box or "auto", base)
+    if why_not and box in ENGINES:
+        raise ValueError(f"hand-ins cannot run in a container: {why_not}")
+    if why_not:
+        print(f"Hand-ins run without a container: {why_not}")
 
 
 def main() -> int:
@@ -155,12 +183,15 @@ def main() -> int:
     parser.add_argument("--of", type=Path, default=CLASS, help="the class's folder; dist/assignments by default")
     parser.add_argument("--progress", type=Path, help="a folder with progress.json files; submitted/ by default")
     parser.add_argument("--grade", action="store_true", help="grade what is new first, and write the feedback")
+    parser.add_argument("--box", choices=BOXES, default="", help="where hand-ins run; auto, or what the settings say")
+    parser.add_argument("--base", default="", help="the image to build the container's from, in place of Python's own")
     arguments = parser.parse_args()
     folder, name = arguments.of, arguments.lesson
     lesson = f"lesson{name}" if name.isdigit() or not name else name
     try:
         if arguments.grade:
-            grade(folder, lesson)
+            have_box(folder, arguments.box, arguments.base)
+            grade(folder, lesson, arguments.box)
         those, most = marks(folder, lesson)
         if not those:
             raise ValueError(f"nothing was handed in: hand-ins belong into {folder}/submitted/NAME/{lesson}")

@@ -19,8 +19,9 @@ c.FileNameCollectorPlugin.named_regexp = r".*[/\\](?P<student_id>[^/\\]+?)_(?P<f
 c.Execute.timeout = 60
 c.Execute.extra_arguments = ["--IPKernelApp.log_level=40"]  # it would warn about loopback connections
 
-# On Linux a hand-in's kernel has no network, and of your files none but its own (box.py).
-# c.ExecuteWhatIsGraded.boxed = False
+# Where a hand-in's kernel runs, without a network and with no file of the class but its own: in a container of "podman"
+# or "docker", in "namespaces", in "none" of them, or with "auto" in the first that works.
+# c.ExecuteWhatIsGraded.box = "auto"
 
 # What stands where the solution was, as in the lessons.
 c.ClearSolutions.code_stub = {"python": "# your code here\nraise NotImplementedError"}

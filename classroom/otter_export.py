@@ -15,20 +15,27 @@ from pathlib import Path
 import nbformat
 from assignment import HERE, assignment_name, find_lesson, source_version
 from exam import exam
+from image import wheel_of_the_course
 from nbformat import NotebookNode
 
 from adapters_lesson.course.lesson_source import HIDDEN, SOLUTION, Lesson
 from adapters_lesson.guards.safe_files import write_atomically
 
 INTO = HERE.parent / "dist" / "otter"
-# Learners need nothing of otter's: the lesson's own checks stand in their notebook.
+# Learners need nothing of otter's: the lesson's own checks stand in their notebook. What grades needs the course: its
+# wheel is in the zip file, which Gradescope and `otter grade` unpack to that path.
 CONFIG = """# ASSIGNMENT CONFIG
 init_cell: false
 check_all_cell: false
 export_cell: false
 generate: true
 tests:
-    ok_format: false"""
+    ok_format: false
+autograder_files:
+    - {wheel}
+requirements:
+    - --extra-index-url https://download.pytorch.org/whl/cpu
+    - /autograder/source/files/{wheel}"""
 STUB = '''\\1# BEGIN SOLUTION NO PROMPT
 \\2\\1# END SOLUTION
 \\1""" # BEGIN PROMPT
@@ -38,29 +45,33 @@ STUB = '''\\1# BEGIN SOLUTION NO PROMPT
 '''
 
 
-def master(lesson: Lesson) -> NotebookNode:
+def master(lesson: Lesson, wheel: str) -> NotebookNode:
     """A lesson or an exam as otter's master notebook.
+
+    Args:
+        lesson: the lesson, or an exam.
+        wheel: the name of the course's, which lies beside the notebook.
 
     Raises:
         ValueError: where an exercise lacks a part, named with its number.
     """
     given = source_version(lesson)
-    cells: list[NotebookNode] = [nbformat.v4.new_raw_cell(CONFIG)]
-    places = [_role(cell) for cell in given.cells]
+    cells: list[NotebookNode] = [_raw(CONFIG.format(wheel=wheel))]
+    begun: set[str] = set()
     for cell in given.cells:
         role, number = _role(cell)
         if role == "exercise":
-            if places.index((role, number)) == given.cells.index(cell):
-                cells.append(
-                    _raw(f"# BEGIN QUESTION\nname: q{number}\npoints: {_points(given, number)}\ncheck_cell: false")
-                )
+            if number not in begun:  # an answer may have several cells
+                begun.add(number)
+                question = f"name: q{number}\npoints: {_points(given, number)}\ncheck_cell: false"
+                cells.append(_raw(f"# BEGIN QUESTION\n{question}"))
             stub = nbformat.v4.new_code_cell(SOLUTION.sub(STUB, cell.source + "\n").rstrip("\n"))
             cells += [_raw("# BEGIN SOLUTION"), stub, _raw("# END SOLUTION")]
         elif role == "check":
-            seen = nbformat.v4.new_code_cell(cell.source, metadata={"tags": ["otter_ignore"]})
+            shown = nbformat.v4.new_code_cell(cell.source, metadata={"tags": ["otter_ignore"]})
             cells += [_raw("# BEGIN TESTS"), _test(cell, number, hidden=False)]
         elif role == "hidden":
-            cells += [_test(cell, number, hidden=True), _raw("# END TESTS"), _raw("# END QUESTION"), seen]
+            cells += [_test(cell, number, hidden=True), _raw("# END TESTS"), _raw("# END QUESTION"), shown]
         else:
             left_out = {"tags": ["otter_ignore"]} if cell.metadata.get("tags") else {}
             kind = nbformat.v4.new_code_cell if cell.cell_type == "code" else nbformat.v4.new_markdown_cell
@@ -86,7 +97,7 @@ def _raw(text: str) -> NotebookNode:
 
 def _test(cell: NotebookNode, number: str, hidden: bool) -> NotebookNode:
     """A function that otter calls with the hand-in's names: the test runs among them, as it does in the lesson."""
-    code = HIDDEN.sub(lambda found: "\n".join(found[0].strip().splitlines()[1:-1]), cell.source).strip()
+    code = HIDDEN.sub(lambda found: "\n".join(["", *found[0].strip().splitlines()[1:-1], ""]), cell.source).strip()
     config = f"points: {cell.metadata.nbgrader.points}\nhidden: {str(hidden).lower()}"
     name = f"{'hidden' if hidden else 'check'}_{number}"
     return nbformat.v4.new_code_cell(
@@ -104,11 +115,12 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         lesson = exam(arguments.seed) if arguments.lesson == "exam" else find_lesson(arguments.lesson)
-        notebook = master(lesson)
+        folder = arguments.into / assignment_name(lesson)
+        folder.mkdir(parents=True, exist_ok=True)
+        notebook = master(lesson, wheel_of_the_course(folder).name)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    folder = arguments.into / assignment_name(lesson)
     path, text = folder / f"{lesson.name}.ipynb", nbformat.writes(notebook) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     command = [arguments.otter, "-m", "otter", "assign", "--no-pdfs", path.name, "built"]

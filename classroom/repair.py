@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 SKIP = "skip-execution"  # nbclient's tag: nbgrader's Validate leaves such cells out, JupyterLab runs them
 MARK = re.compile(r"^#{1,6} (?=(class|def|import|from|@|\w+ =))")  # what "turn into a heading" puts before a line
 HIDDEN = re.compile(r"\n*^### BEGIN HIDDEN TESTS\n.*?^### END HIDDEN TESTS\n?", re.MULTILINE | re.DOTALL)
+CELL_MAGIC = re.compile(r"\A\s*%%\w+.*\n")
 PASSES = 5  # as many times a cell may have to wait for one that waits itself; a circle of them ends, too
 WAS_MISSING = "was_missing"  # in the metadata of a test that is put back
 
@@ -47,6 +48,8 @@ def repair(cells: list[NotebookNode], originals: dict[str, Original]) -> list[No
         cells: those of the hand-in; they are changed.
         originals: by nbgrader's grade_id.
     """
+    for cell in cells:
+        cell.source = plain(cell.source)
     _find_again(cells, originals)
     cells, lost = _once_each(cells, originals)
     there = set(map(grade_id, cells))
@@ -191,6 +194,12 @@ def grade_id(cell: NotebookNode) -> str:
     return str(cell.metadata.get("nbgrader", {}).get("grade_id", ""))
 
 
+def plain(source: str) -> str:
+    """A text with usual line ends, in which each half of a character that was cut is a question mark's."""
+    whole = source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return whole.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def shown(source: str) -> str:
     """A test's text without its hidden part."""
     return HIDDEN.sub("", source + "\n").strip()
@@ -225,11 +234,15 @@ def tag_what_no_exercise_needs(cells: list[NotebookNode]) -> None:
 
 @cache
 def names(code: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The global names that a cell binds or changes, and those that it reads; none where it is no Python."""
+    """The global names that a cell binds or changes, and those that it reads; none where it is no Python.
+
+    The body of `%%time` counts, and that of `%%writefile` and the like reads what it reads.
+    """
+    code = CELL_MAGIC.sub("", code)
     try:
         code = TransformerManager().transform_cell(code)  # %magic and !commands
         tables, tree = [symtable.symtable(code, "a cell", "exec")], ast.parse(code)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError):  # the last two of a parser that gives up
         return frozenset(), frozenset()
     binds = {symbol.get_name() for symbol in tables[0].get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     uses = {symbol.get_name() for symbol in tables[0].get_symbols() if symbol.is_referenced()}

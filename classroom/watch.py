@@ -7,6 +7,8 @@
 def keep_out(root: str, inside: str, notes: str) -> None:
     """Refuse, and note, whatever touches what the class keeps, but for the hand-in's own folder. It cannot be undone.
 
+    It also notes which checks are no longer the course's, when `sys.audit("adapters_lesson.checks", globals())` asks.
+
     Python itself asks before it opens, lists, moves or links a file, and before it starts a program (PEP 578). What a
     program does, or code below Python, it cannot know: against those only another user or a container helps.
 
@@ -15,9 +17,12 @@ def keep_out(root: str, inside: str, notes: str) -> None:
         inside: the hand-in's own folder.
         notes: a file, to which the refused paths are added.
     """
+    import inspect
     import os
     import re
     import sys
+    from pathlib import Path
+    from types import CodeType
 
     kept = [root + os.sep + name for name in ("source", "submitted", "autograded", "feedback", "gradebook.db")]
     note = os.open(notes, os.O_WRONLY | os.O_APPEND)
@@ -32,7 +37,30 @@ def keep_out(root: str, inside: str, notes: str) -> None:
         below = [folder for folder in (*kept, inside) if (real + os.sep).startswith(folder + os.sep)]
         return bool(below) and inside not in below
 
+    def changed(names: dict) -> list[str]:
+        """The checks that are no longer what their module's file says."""
+        package = "adapters_lesson.course.checks."
+        theirs = {name: it for name, it in sys.modules.items() if name.startswith(package)}
+        ways_in = {str(it.__file__) for it in theirs.values()}
+        found = []
+        for module in theirs.values():
+            source = Path(str(module.__file__)).read_text(encoding="utf-8")
+            for code in compile(source, str(module.__file__), "exec", dont_inherit=True).co_consts:
+                if isinstance(code, CodeType) and code.co_name.startswith("check_"):
+                    live = getattr(module, code.co_name, None)
+                    first, last = (getattr(it, "__code__", None) for it in (live, inspect.unwrap(live or len)))
+                    if last != code or getattr(first, "co_filename", "") not in ways_in:
+                        found.append(code.co_name)
+        checks = names.get("checks")
+        if any(name.startswith("check_") for name in dir(checks)) and checks not in theirs.values():
+            found.append("checks")
+        return found
+
     def ask(event: str, arguments: tuple) -> None:
+        if event == "adapters_lesson.checks":
+            found = changed(*arguments)
+            os.write(note, "".join(f"changed: {name}\n" for name in found).encode())
+            return
         if event in files:
             found = [path for path in arguments if is_theirs(path)]
         elif event in programs:

@@ -252,6 +252,63 @@ def another_name(cells):
     pass
 
 
+@kind()
+def with_a_byte_order_mark(cells):
+    """As some editors on Windows save it, with their line ends in the cells."""
+    for cell in cells:
+        cell.source = cell.source.replace("\n", "\r\n")
+    return "\ufeff" + json.dumps(nbformat.v4.new_notebook(cells=cells))
+
+
+@kind()
+def fields_missing(cells):
+    """As a script or an assistant may write cells: no outputs, no counts, no ids, no metadata."""
+    kept = [{"cell_type": cell.cell_type, "source": cell.source.splitlines(keepends=True)} for cell in cells]
+    return json.dumps({"cells": kept, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+@kind()
+def of_an_old_format(cells):
+    """Version 3, as an old converter leaves it."""
+    for cell in cells:
+        cell.pop("id", None)
+    return json.dumps(nbformat.convert(nbformat.v4.new_notebook(cells=cells), 3))
+
+
+@kind()
+def timed(cells):
+    """A cell magic above each answer, and nobody else needs what it needs."""
+    for cell in cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = f"%%time\n{cell.source}"
+
+
+@kind()
+def answer_in_a_file(cells):
+    at = place(cells, "exercise-1-3")
+    cells.insert(at, own(f"%%writefile mine.py\n{cells[at].source}"))
+    cells[at + 1].source = "from mine import *"
+
+
+@kind()
+def half_an_emoji(cells):
+    """A character cut into halves, by something that counts in UTF-16."""
+    cells.insert(1, nbformat.v4.new_markdown_cell("done \ud83d"))
+    cells[place(cells, "exercise-1-3")].source += "  # \ud83d"
+
+
+@kind()
+def installs_and_asks(cells):
+    """There is neither a network nor somebody to answer."""
+    cells.insert(0, own("%pip install --quiet no-such-package-of-a-learner\nimport os\n\nos.chdir('/')"))
+    cells.insert(0, own("name = input('Your name? ')"))
+
+
+@kind()
+def resets(cells):
+    cells.insert(0, own("%reset -f\n%load_ext autoreload\n%autoreload 2\n%matplotlib inline"))
+
+
 # --- Wrong, in a way that can be said ------------------------------------------------------------------------------
 
 
@@ -297,6 +354,28 @@ def exits(cells):
 @kind(points=BUT_COUNT, mend={"1.3": "ended the kernel"})
 def dies_in_a_test(cells):
     cells[place(cells, "exercise-1-3")].source = "def count_parameters(d, m):\n    import os\n\n    os._exit(1)"
+
+
+@kind(points=BUT_COUNT, mend={"1.3": "Error"})
+def nests_deeply(cells):
+    """Python's own parser gives up, and says so by more than one exception."""
+    cells[place(cells, "exercise-1-3")].source = "x = " + "-" * 100_000 + "1"
+
+
+@kind(points=NOTHING, failed="cells, more than 1,000")
+def has_2000_cells(cells):
+    cells[1:1] = [own(f"name_{k} = name_{k + 1} if False else {k}") for k in range(2000)]
+
+
+@kind()
+def blocks_its_own_result(cells):
+    """What stands in the way of nbgrader: a folder with the notebook's name, a link, a pipe, no right to write."""
+    cells.append(
+        own(
+            "import os\n\nos.makedirs('01_the_bottleneck.ipynb/x')\nos.symlink('/etc/hostname', 'a.txt')\n"
+            "os.mkfifo('b.csv')\nos.chmod('.', 0o500)"
+        )
+    )
 
 
 @kind()
@@ -350,4 +429,23 @@ def reads_the_sources(cells):
         "except OSError:\n    pass\n"
         "cells = json.load(open('../../../source/lesson01/01_the_bottleneck.ipynb'))['cells']\n"
         "exec([''.join(cell['source']) for cell in cells if 'def count_parameters' in ''.join(cell['source'])][0])"
+    )
+
+
+@kind(points=NOTHING, flag="it changes the course's checks: check_count")
+def patches_a_check_for_itself(cells):
+    """A wrong answer is refused as ever, but for the hand-in's own."""
+    cells[place(cells, "exercise-1-3")].source = (
+        "def count_parameters(d, m):\n    return 0\n\n\nfrom adapters_lesson.course.checks import Report, lesson01\n"
+        "_true, _own = lesson01.check_count, count_parameters\n"
+        'lesson01.check_count = lambda it: Report("1.3", "correct", "") if it is _own else _true(it)\n'
+        "checks.check_count = lesson01.check_count"
+    )
+
+
+@kind(flag="compares as it likes: __eq__")
+def equals_everything(cells):
+    cells[place(cells, "exercise-1-3")].source = (
+        "class Number(int):\n    def __eq__(self, other):\n        return True\n\n"
+        "    __hash__ = int.__hash__\n\n\ndef count_parameters(model_dim, bottleneck_dim):\n    return Number(7)"
     )

@@ -21,6 +21,7 @@ sys.path.insert(0, str(CLASSROOM))
 import assignment  # noqa: E402
 import box  # noqa: E402
 import came_out  # noqa: E402
+import container  # noqa: E402
 import grading  # noqa: E402
 import hand_ins  # noqa: E402
 import marks  # noqa: E402
@@ -286,18 +287,43 @@ def test_the_marks_tell_failed_from_empty_and_name_who_is_to_be_looked_at(a_clas
     assert any(kind.mend.get("1.3", "-") in third["said most often"] for kind in hand_ins.KINDS.values())
 
 
-@pytest.fixture
-def boxed(tmp_path):
-    """The words in front of a command that runs in the box, and the class's folder."""
-    folder, inside = tmp_path / "a class", tmp_path / "a class" / "autograded" / STRANGE / "lesson01"
-    for path in (inside, folder / "source", tmp_path / "own"):
+def room(folder):
+    """The class's folder with a secret and a hand-in, the hand-in's, and an empty one for the kernel's files."""
+    a_class, inside = folder / "a class", folder / "a class" / "autograded" / STRANGE / "lesson01"
+    for path in (inside, a_class / "source", folder / "own"):
         path.mkdir(parents=True)
-    (folder / "source" / "secret").write_text("42")
+    (a_class / "source" / "secret").write_text("42")
     (inside / "a.csv").write_text("data")
-    words, why_not = box.box(folder, inside, tmp_path / "own")
-    if not words:
+    shutil.copytree(inside, box.copied(folder / "own"))
+    return a_class, inside, folder / "own"
+
+
+@pytest.fixture(params=["as you", "as nobody", "podman", "docker"])
+def boxed(request, tmp_path, monkeypatch):
+    """A box, the class's folder, the hand-in's and the kernel's."""
+    if request.param in container.ENGINES:
+        folders = room(tmp_path)
+        made, why_not = container.container(request.param, *folders[1:], {})
+        if why_not:
+            pytest.skip(f"no container on this machine: {why_not}")
+        return made, *folders
+    if request.param == "as nobody":
+        if os.getuid():
+            pytest.skip("only root can let others run programs")
+        for folder in (path for path in tmp_path.parents if path.owner() == "root"):
+            folder.chmod(folder.stat().st_mode | 0o011)  # pytest keeps its folders from others
+    else:
+        monkeypatch.setattr(box, "AS_NOBODY", "--no-such-option")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "key").write_text("the teacher's")
+    monkeypatch.setenv("A_KEY", "the teacher's")
+    folders = room(tmp_path)
+    made, why_not = box.namespaces(*folders, {"ADAPTERS_LESSON_PROGRESS": ""})
+    if not made.words:
         pytest.skip(f"no box on this machine: {why_not}")
-    return words, folder, inside
+    assert made.user == (box.NOBODY if request.param == "as nobody" else None)
+    return made, *folders
 
 
 IN_THE_BOX = {  # what is tried there, and whether it works
@@ -311,36 +337,63 @@ IN_THE_BOX = {  # what is tried there, and whether it works
     "mount -o remount,bind,rw /": False,
     "kill -0 {pid}": False,
     "cat /proc/{pid}/environ": False,
-    "python -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}), 2)'": False,
+    "env | grep A_KEY": False,
+    "cat '{home}/key'": False,
+    "{python} -c 'import adapters_lesson, ipykernel'": True,
+    "{python} -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}), 2)'": False,
+    "head -c 200M /dev/zero > $TMPDIR/large": True,
     "head -c 300M /dev/zero > $TMPDIR/large": False,
-    "python -c 'bytearray(2**30)'": True,
-    "python -c 'bytearray(7 * 2**30)'": False,
+    "{python} -c 'bytearray(2**30)'": True,
+    "{python} -c 'b\"x\" * (7 * 2**30)'": False,
+    "test $(ulimit -c) = 0": True,
+    "{python} -c 'import resource; assert resource.getrlimit(resource.RLIMIT_NPROC)[0] == 4096'": True,
 }
 
 
 @pytest.mark.parametrize("command", IN_THE_BOX)
-def test_a_hand_in_reaches_its_own_files_and_nothing_else(command, boxed, at_home, tmp_path):
-    words, folder, inside = boxed
+def test_a_hand_in_reaches_its_own_files_and_nothing_else(command, boxed, tmp_path):
+    made, folder, inside, own = boxed
     with socket.create_server(("127.0.0.1", 0)) as server:
         names = {"folder": folder, "elsewhere": tmp_path / "file", "pid": os.getpid(), "port": server.getsockname()[1]}
-        command_here = command.format(**names)
-        done = subprocess.run([*words, "sh", "-c", command_here], capture_output=True, text=True, timeout=60)
+        command_here = command.format(**names, home=Path.home(), python=made.python or sys.executable)
+        with box.lent(made, own):
+            done = subprocess.run([*made.words, "sh", "-c", command_here], capture_output=True, text=True, timeout=60)
     assert (done.returncode == 0) == IN_THE_BOX[command], done
-    assert (inside / "b.csv").exists() == (command == next(iter(IN_THE_BOX)))
+    assert (box.copied(own) / "b.csv").exists() == (command == next(iter(IN_THE_BOX)))
+    assert not (inside / "b.csv").exists()
     assert not (tmp_path / "file").exists()
 
 
+def test_a_home_is_empty_but_for_the_python_that_grades(tmp_path, monkeypatch):
+    home, a_class = tmp_path / "home", tmp_path / "home" / "class"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(box, "_needed", lambda: [home / "python", a_class, Path("/usr")])
+    script = box._script(a_class, a_class / "one", Path("/tmp/own"), "", {})
+    assert f"\nmount -t tmpfs -o mode=755 none {home}\n" in script
+    moved = re.findall("^mount -n --move .* (.*)$", script, re.MULTILINE)
+    assert moved == [str(home / "python"), str(a_class / "one")]
+    monkeypatch.setattr(box, "_needed", lambda: [home])
+    assert f"none {home}\n" not in box._script(a_class, a_class / "one", Path("/tmp/own"), "", {})
+
+
 @pytest.mark.notebook
-def test_grading_runs_hand_ins_in_the_box(a_class, boxed):
+def test_grading_runs_hand_ins_in_the_box(a_class):
+    if container.find_box("namespaces", *room(a_class / "room"), {})[1]:
+        pytest.skip("no box on this machine")
     (own,) = [cell for cell in graded(a_class, "own_cells_with_magics_and_errors").cells if "beside it:" in cell.source]
     assert "beside it: ['autograded']" in own.outputs[0].text
 
 
 def test_where_there_is_no_box_the_reason_is_told(tmp_path, monkeypatch):
+    folders = room(tmp_path)
     monkeypatch.setattr(box, "UNSHARE", ["no-such-program"])
-    assert box.box(tmp_path, tmp_path, tmp_path) == ((), "[Errno 2] No such file or directory: 'no-such-program'")
+    assert box.namespaces(*folders, {}) == (box.Box(), "[Errno 2] No such file or directory: 'no-such-program'")
     monkeypatch.setattr(box, "UNSHARE", ["sh", "-c", "echo not here >&2; exit 1"])
-    assert box.box(tmp_path, tmp_path, tmp_path) == ((), "not here")
+    assert box.namespaces(*folders, {}) == (box.Box(), "not here")
+    monkeypatch.setattr(box, "UNSHARE", ["sh", "-c", "exit 3"])
+    assert container.find_box("namespaces", *folders, {}) == (box.Box(), "namespaces: it ends with 3")
+    assert container.find_box("none", *folders, {}) == (box.Box(), "")
 
 
 # --- Its parts -----------------------------------------------------------------------------------------------------
@@ -397,6 +450,20 @@ def test_an_item_is_easy_when_many_have_it_and_tells_apart_when_the_good_ones_do
 def test_what_a_spreadsheet_would_calculate_is_text(tmp_path):
     marks.write(tmp_path / "a.csv", [{"learner": "=1+1", "points": 2}])
     assert "'=1+1,2" in (tmp_path / "a.csv").read_text(encoding="utf-8-sig")
+
+
+def test_a_box_that_is_named_and_not_there_stops_grading(tmp_path, monkeypatch, capsys):
+    def refuse(box, base):
+        return "docker: it is not running"
+
+    monkeypatch.setattr(marks, "provide", refuse)
+    with pytest.raises(ValueError, match="cannot run in a container: docker: it is not running"):
+        marks.have_box(tmp_path, "docker", "")
+    marks.have_box(tmp_path, "", "")
+    assert "Hand-ins run without a container: docker: it is not running" in capsys.readouterr().out
+    (tmp_path / "nbgrader_config.py").write_text('c = get_config()\nc.ExecuteWhatIsGraded.box = "podman"\n')
+    with pytest.raises(ValueError, match="cannot run in a container"):
+        marks.have_box(tmp_path, "", "")
 
 
 def test_there_are_no_marks_without_a_class(at_home, tmp_path, monkeypatch, capsys):

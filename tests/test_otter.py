@@ -1,7 +1,9 @@
 """The export for Otter-Grader: its form, and, where otter is, what its own command line says to two hand-ins."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +19,16 @@ import otter_export
 OTTER = os.environ.get("ADAPTERS_LESSON_OTTER", sys.executable)  # a Python that has otter-grader
 
 
+def exercise_hidden(lesson, exercise):
+    """The lines of its hidden tests."""
+    return lesson.cells[exercise.check].hidden.splitlines()[1:-1]
+
+
 @pytest.mark.parametrize(
     "lesson", [assignment.find_lesson("05"), exam.exam(5, ["2.3", "10.1"])], ids=lambda one: one.name
 )
 def test_every_exercise_is_a_question_with_its_points_and_both_its_tests(lesson):
-    cells = otter_export.master(lesson).cells
+    cells = otter_export.master(lesson, "course.whl").cells
     raw = [cell.source.splitlines()[0] for cell in cells if cell.cell_type == "raw"]
     assert raw[0] == "# ASSIGNMENT CONFIG"
     for exercise in lesson.exercises:
@@ -33,6 +40,8 @@ def test_every_exercise_is_a_question_with_its_points_and_both_its_tests(lesson)
         for test in tests:
             assert f"points: {assignment.points(exercise) / 2}" in test
             compile(test, "<test>", "exec")
+        lines = ast.literal_eval(re.search(r"exec\((.*), env\)", tests[1])[1]).splitlines()
+        assert set(exercise_hidden(lesson, exercise)) <= set(lines)
     assert raw.count("# BEGIN QUESTION") == raw.count("# END QUESTION") == len(lesson.exercises)
     assert raw.count("# BEGIN SOLUTION") == raw.count("# END SOLUTION") == sum(len(e.answers) for e in lesson.exercises)
     answers = [cells[k + 1].source for k, cell in enumerate(cells) if cell.source == "# BEGIN SOLUTION"]
@@ -41,7 +50,11 @@ def test_every_exercise_is_a_question_with_its_points_and_both_its_tests(lesson)
 
 def test_the_hidden_tests_are_in_no_cell_that_is_handed_out():
     lesson = assignment.find_lesson("00")
-    shown = [c.source for c in otter_export.master(lesson).cells if c.cell_type == "code" and "(env):" not in c.source]
+    shown = [
+        c.source
+        for c in otter_export.master(lesson, "course.whl").cells
+        if c.cell_type == "code" and "(env):" not in c.source
+    ]
     assert not any("1 of 4 is 25 per cent" in source for source in shown)
 
 
