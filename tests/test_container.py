@@ -131,4 +131,6 @@ def test_nothing_of_a_hand_in_runs_on(engine, tmp_path):
 
 def test_the_image_has_no_lessons_and_is_not_roots():
     text = (CLASSROOM / "Containerfile").read_text()
-    assert "print(NOTEBOOKS)" in text and "-name '*.ipynb' -delete" in text and text.rstrip().endswith("USER 65534:65534")
+    assert (
+        "print(NOTEBOOKS)" in text and "-name '*.ipynb' -delete" in text and text.rstrip().endswith("USER 65534:65534")
+    )

@@ -28,7 +28,7 @@ from adapters_lesson.history import load_results
 _ = torch.manual_seed(0)
 
 # %% [markdown]
-# First, five questions from earlier lessons: what was missed comes again.
+# First, four questions from lesson 00: what was missed comes again.
 
 # %%
 review("01")
