@@ -115,7 +115,7 @@ def test_a_translation_that_is_out_of_step_is_told(tmp_path):
     (tmp_path / "sources" / SOURCE.name).write_text(new, encoding="utf-8")
     shutil.copy(GERMAN, changed)
     lacks, has = translation.out_of_step(read_lesson(tmp_path / "sources" / SOURCE.name), changed)
-    assert "in English: First, some questions from earlier lessons" in lacks
+    assert "in English: First, some questions from lesson 00" in lacks
     assert has.startswith("has <!-- 6fc69614 -->, whose English has changed or is gone: Zuerst vier Fragen")
 
 
