@@ -104,9 +104,9 @@ def of_branches(path: Path) -> Iterator[Sentence]:
 
 @cache
 def outputs_of(source: Path) -> list[str]:
-    """What each cell of the solved edition has printed."""
+    """What each cell of a source has printed in the solved edition, which has others beside them."""
     solved = nbformat.read(source.parents[1] / "solutions" / f"{source.stem}.ipynb", as_version=4)
-    said = (cell.get("outputs", []) for cell in solved.cells)
+    said = (cell.get("outputs", []) for cell in solved.cells if re.fullmatch(r"\d\d-\d{3}", cell.id))
     return ["\n".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in outputs) for outputs in said]
 
 

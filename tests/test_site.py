@@ -65,7 +65,8 @@ def committed(page):
 
 
 def markdown_of(page):
-    return "\n\n".join(cell.source for cell in committed(page).cells if cell.cell_type == "markdown")
+    cells = (cell for cell in committed(page).cells if "remove-cell" not in cell.metadata.get("tags", []))
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
 
 
 def folded(notebook):
