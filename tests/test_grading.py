@@ -310,7 +310,7 @@ def boxed(request, tmp_path, monkeypatch):
     if request.param == "as nobody":
         if os.getuid():
             pytest.skip("only root can let others run programs")
-        for folder in (path for path in tmp_path.parents if path.owner() == "root"):
+        for folder in (path for path in (tmp_path, *tmp_path.parents) if path.owner() == "root"):
             folder.chmod(folder.stat().st_mode | 0o011)  # pytest keeps its folders from others
     else:
         monkeypatch.setattr(box, "AS_NOBODY", "--no-such-option")
