@@ -112,6 +112,7 @@ def lent(box: Box, folder: Path) -> Iterator[None]:
             ps = [box.engine, "ps", "--all", "--quiet", f"--filter=label=hand-in={folder.name}"]
             if ids := subprocess.run(ps, capture_output=True, text=True, check=False).stdout.split():
                 subprocess.run([box.engine, "rm", "--force", *ids], capture_output=True, check=False)
+        _give(folder, None if box.user is None else os.getuid())
 
 
 def _give(folder: Path, user: int | None) -> None:

@@ -443,7 +443,7 @@ def patches_a_check_for_itself(cells):
     )
 
 
-@kind(flag="compares as it likes: __eq__")
+@kind(points=ALL | {"1.3": 1}, flag="compares as it likes: __eq__")
 def equals_everything(cells):
     cells[place(cells, "exercise-1-3")].source = (
         "class Number(int):\n    def __eq__(self, other):\n        return True\n\n"
