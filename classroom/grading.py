@@ -219,7 +219,7 @@ class GradesEverything(NotebookExporter):
             if len(told["cells"]) > MOST_CELLS:
                 raise ValueError(f"it has {len(told['cells']):,} cells, more than {MOST_CELLS:,}")
             told = {"metadata": {}, "nbformat": 4, "nbformat_minor": 5, **told}
-            code = {"metadata": {}, "source": "", "outputs": [], "execution_count": None}
+            code: dict[str, Any] = {"metadata": {}, "source": "", "outputs": [], "execution_count": None}
             told["cells"] = [
                 {**(code if cell.get("cell_type") == "code" else {"metadata": {}, "source": ""}), **cell}
                 for cell in told["cells"]
