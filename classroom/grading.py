@@ -126,9 +126,9 @@ class ExecuteWhatIsGraded(Execute):
                         nb, resources = self._until_it_runs(nb, resources)
                 except DeadKernelError as error:
                     failed = f"it ended the kernel {RESTARTS} times: {error}"
-                flags += [
-                    f"it reached for what the class keeps: {path}" for path in sorted(set(noted.read().splitlines()))
-                ]
+                said = sorted(set(noted.read().splitlines()))
+                flags += [f"it reached for what the class keeps: {one}" for one in said if not one.startswith(CHANGED)]
+                changed = [one.removeprefix(CHANGED) for one in said if one.startswith(CHANGED)]
             must_fail = [cell for cell in nb.cells if cell.metadata.get(OURS) == "must fail"]
             nb.cells = [cell for cell in nb.cells if OURS not in cell.metadata]
             failed = failed or too_busy(nb.cells)
