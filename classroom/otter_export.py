@@ -1,4 +1,4 @@
-"""Build an assignment for Otter-Grader, which Gradescope and Canvas take: `python classroom/otter_export.py 01`.
+"""Build an assignment for Otter-Grader, whose zip file Gradescope takes: `python classroom/otter_export.py 01`.
 
 It is the assignment that nbgrader gets, written in otter's format, and then `otter assign` makes of it what is handed
 out and what grades, in dist/otter/lesson01. `exam 7` in the place of 01 takes the exam of the seed 7. The file has not
