@@ -91,7 +91,7 @@ def put_in(
     for host, slot_type, ffn_input, module in places:
         if not hasattr(host, slot_type.attribute):
             slot_type().train(host.training).attach(host, ffn_input)
-            if "torch._dynamo" in sys.modules:  # what was compiled before would not see a new hook, and stay bare
+            if hasattr(sys.modules.get("torch._dynamo"), "utils"):  # whole; what was compiled would not see a new hook
                 torch.compiler.reset()
         slot = getattr(host, slot_type.attribute)
         slot[name], slot.configs[name] = module, config

@@ -274,3 +274,13 @@ def test_an_adapter_sees_a_trained_layer_norm_that_came_before_it():
         torch.manual_seed(3)
         insert_adapters(one, AdapterConfig(4, placement="pfeiffer", train_layer_norms=True, **RANDOM), "second")
     torch.testing.assert_close(output(model), output(alone))
+
+
+def test_an_import_of_the_compiler_that_was_cut_off_does_no_harm(monkeypatch):
+    """As a check's time limit does on a busy machine: parts of it are there, and it knows nothing of them."""
+    import torch._dynamo
+
+    monkeypatch.delattr(torch._dynamo, "utils")
+    with pytest.raises(AttributeError, match="utils"):
+        torch.compiler.reset()
+    assert slots(adapted("small_post", "houlsby"))
