@@ -147,8 +147,8 @@ def test_uv_alone_takes_the_same_build_of_torch():
 @pytest.mark.parametrize("tool", ["pip", "uv"])
 def test_a_build_for_the_processor_is_preferred_to_the_usual_one_of_the_same_version(tool, tmp_path):
     """What the README's line for pip and [tool.uv.sources] rest on, with two small indexes on the disk."""
-    if tool == "uv" and not find_spec("uv"):
-        pytest.skip("uv is not installed")
+    if not find_spec(tool):
+        pytest.skip(f"{tool} is not installed")
     for index, version in (("usual", "2.13.0"), ("cpu", "2.13.0+cpu")):
         folder = tmp_path / index / "torch"
         folder.mkdir(parents=True)

@@ -171,7 +171,7 @@ def _loaded(path: Path, said: str) -> Any:
         with tempfile.TemporaryDirectory() as cache:
             return getattr(datasets.Dataset, f"from_{kind}")(str(path), cache_dir=cache, keep_in_memory=True)
     except Exception as error:  # it raises many kinds
-        why = " ".join(str(error.__cause__ or error).split())[:200] or "it is empty"
+        why = " ".join(str(error.__cause__ or error).split())[:200] if path.stat().st_size else "it is empty"
         why = "it has no rows" if "corresponds to no data" in why else why
         raise ValueError(f"{said} cannot be read as {kind.upper()} in UTF-8: {why}") from error
 
