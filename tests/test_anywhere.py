@@ -78,9 +78,9 @@ def test_the_cell_installs_the_release_and_nothing_that_runs_already(address, mo
 def test_the_page_names_the_lessons_that_fit_into_binder():
     page = (ROOT / "docs" / "anywhere.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if line.startswith("| Binder"))
-    assert row.split("|")[3].strip() == "00 to 04 and 06 to 08"
+    assert row.split("|")[3].strip() == "00 to 04, 06 to 08, 11 and 12"
     fits = [source.stem[:2] for source in build.sources() if anywhere.fits_binder(source.stem)]
-    assert fits == ["00", "01", "02", "03", "04", "06", "07", "08"]
+    assert fits == ["00", "01", "02", "03", "04", "06", "07", "08", "11", "12"]
 
 
 def test_the_page_installs_by_hand_what_the_cell_would_install():
