@@ -21,6 +21,9 @@ from nbformat import NotebookNode
 from adapters_lesson.course.lesson_source import HIDDEN, SOLUTION, Lesson
 from adapters_lesson.guards.safe_files import write_atomically
 
+sys.path.append(str(HERE.parent / "notebooks"))
+import anywhere
+
 INTO = HERE.parent / "dist" / "otter"
 # Learners need nothing of otter's: the lesson's own checks stand in their notebook. What grades needs the course: its
 # wheel is in the zip file, which Gradescope and `otter grade` unpack to that path.
@@ -34,7 +37,7 @@ tests:
 autograder_files:
     - {wheel}
 requirements:
-    - --extra-index-url https://download.pytorch.org/whl/cpu
+    - --extra-index-url {index}
     - /autograder/source/files/{wheel}"""
 STUB = '''\\1# BEGIN SOLUTION NO PROMPT
 \\2\\1# END SOLUTION
@@ -56,7 +59,7 @@ def master(lesson: Lesson, wheel: str) -> NotebookNode:
         ValueError: where an exercise lacks a part, named with its number.
     """
     given = source_version(lesson)
-    cells: list[NotebookNode] = [_raw(CONFIG.format(wheel=wheel))]
+    cells: list[NotebookNode] = [_raw(CONFIG.format(wheel=wheel, index=anywhere.project()["index"]))]
     begun: set[str] = set()
     for cell in given.cells:
         role, number = _role(cell)

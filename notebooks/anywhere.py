@@ -36,9 +36,10 @@ if find_spec("adapters_lesson") is None:
 
 
 def project() -> dict[str, Any]:
-    """What pyproject.toml says of the project, and its ``repository``."""
+    """What pyproject.toml says of the project, its ``repository``, and the ``index`` of torch for the processor."""
     said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    return {**said["project"], "repository": said["tool"]["adapters-lesson"]["repository"].rstrip("/")}
+    repository, index = said["tool"]["adapters-lesson"]["repository"].rstrip("/"), said["tool"]["uv"]["index"][0]["url"]
+    return {**said["project"], "repository": repository, "index": index}
 
 
 def places(notebook: str) -> dict[str, str]:
